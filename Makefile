@@ -1,0 +1,46 @@
+# Every target makes .venv when it is missing: plain python3 -m venv and pip, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PROTO_VENV := .venv-proto
+PROTO_STAMP := $(PROTO_VENV)/.installed
+PROTOS := $(shell find protos -name '*.proto')
+
+.PHONY: demo serve test lint bench proto
+.DEFAULT_GOAL := demo
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (about a minute the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,frames,dev]'
+	@touch $@
+
+$(PROTO_STAMP): Makefile
+	@test -x $(PROTO_VENV)/bin/python || $(PYTHON) -m venv $(PROTO_VENV)
+	@# The oldest protobuf that Feast supports: generated code runs on the runtimes after it, not before it.
+	@$(PROTO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'grpcio-tools==1.62.3' 'setuptools<81' 'buf-bin==1.75.0'
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/python demo/run.py
+
+serve: $(STAMP)
+	@$(BIN)/hindcast serve --repo feature_repo
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP) $(PROTO_STAMP)
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(PROTO_VENV)/bin/buf lint protos
+	@PYTHON=$(PROTO_VENV)/bin/python FEAST_PYTHON=$(BIN)/python protos/generate --check
+
+bench: $(STAMP)
+	@$(BIN)/python benchmarks/run.py
+
+proto: $(STAMP) $(PROTO_STAMP)
+	@PYTHON=$(PROTO_VENV)/bin/python FEAST_PYTHON=$(BIN)/python protos/generate
