@@ -1,1 +1,52 @@
-"""client"""
+"""The light Python client of Hindcast.
+
+In come features by name and the entities to look up, as plain Python, NumPy, pandas or Arrow data; out goes a
+`FeatureResult` with the values, their statuses and times, and the id of the receipt that the server kept.
+
+    with Client("localhost:50051") as client:
+        result = client.get_online_features(features="driver_activity", entities={"driver_id": [1001, 1002]})
+
+Importing this package needs grpcio and protobuf only and takes under 0.3 s. What it asks of a server is the public
+API, `hindcast.v1`, and nothing else.
+"""
+
+from hindcast_client._aio import AsyncClient
+from hindcast_client._channel import TLS
+from hindcast_client._errors import (
+    Cancelled,
+    DeadlineExceeded,
+    FieldViolation,
+    HindcastError,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    ServerError,
+    Unauthenticated,
+    Unavailable,
+)
+from hindcast_client._info import ServerInfo
+from hindcast_client._policy import RetryPolicy
+from hindcast_client._result import FeatureResult, FeatureStatus
+from hindcast_client._sync import Client
+
+__all__ = [
+    "TLS",
+    "AsyncClient",
+    "Cancelled",
+    "Client",
+    "DeadlineExceeded",
+    "FeatureResult",
+    "FeatureStatus",
+    "FieldViolation",
+    "HindcastError",
+    "InvalidRequest",
+    "NotFound",
+    "Overloaded",
+    "PermissionDenied",
+    "RetryPolicy",
+    "ServerError",
+    "ServerInfo",
+    "Unauthenticated",
+    "Unavailable",
+]

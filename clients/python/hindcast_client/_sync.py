@@ -1,0 +1,131 @@
+"""The blocking client."""
+
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from hindcast.v1.feature_service_pb2 import GetServerInfoRequest
+from hindcast_client._channel import (
+    DEFAULT_RETRY,
+    NO_OPTIONS,
+    TIMEOUT_SECONDS,
+    TLS,
+    ChannelOptions,
+    Link,
+    Methods,
+    Token,
+)
+from hindcast_client._columns import Table
+from hindcast_client._errors import error_of
+from hindcast_client._info import ServerInfo, read_info
+from hindcast_client._policy import RetryPolicy
+from hindcast_client._request import ask
+from hindcast_client._result import FeatureResult, read_result
+
+
+class Client:
+    """One connection to a Hindcast server. Safe to share between threads; not across a fork.
+
+    Args:
+        target: "host:port", or any gRPC target ("dns:///host:port", "unix:/path").
+        tls: None speaks plain text.
+        token: sent as `authorization: Bearer …` with every attempt; a callable is asked each time, so it can refresh.
+            Without `tls` it travels in the clear: only do that on a network that encrypts by itself.
+        timeout_seconds: the deadline of a call, retries included, unless the call has its own.
+        retry: when to try again. Lookups only read, so a retry is safe; each attempt the server saw has its receipt.
+        options: further gRPC channel options; they win over this client's own.
+
+    Raises:
+        ValueError: a target or timeout that cannot work.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        tls: TLS | None = None,
+        token: Token | None = None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        retry: RetryPolicy = DEFAULT_RETRY,
+        options: ChannelOptions = NO_OPTIONS,
+    ) -> None:
+        self._link = Link(target, tls=tls, token=token, timeout_seconds=timeout_seconds, retry=retry, options=options)
+        self._channel = self._link.open(grpc)
+        self._methods = Methods(self._channel)
+        self._closed = False
+
+    def get_online_features(
+        self,
+        *,
+        features: str | Sequence[str],
+        entities: Table,
+        request_data: Table | None = None,
+        full_feature_names: bool = False,
+        request_id: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> FeatureResult:
+        """The newest known features of n entities, one row per entity row, in the order asked, duplicates kept.
+
+        Args:
+            features: the name of a feature service, or a list of `view:feature` references.
+            entities: n rows, as columns (a dict of join key to n values), as rows (a list of dicts), or as a pandas
+                DataFrame or an Arrow table. A null matches nothing.
+            request_data: n rows of what on-demand views compute from, in any of the same forms.
+            full_feature_names: name columns `view__feature` instead of `feature`.
+            request_id: your own id of this request, kept in the receipt; 256 bytes at most.
+            tags: kept in the receipt, such as the model's name and version; 32 at most.
+            timeout_seconds: this call's deadline instead of the client's.
+
+        Raises:
+            ValueError, TypeError: the arguments cannot be sent; says which column and row. Nothing went out.
+            HindcastError: the call failed; see the tree in this package's errors.
+        """
+        question = ask(
+            features=features,
+            entities=entities,
+            request_data=request_data,
+            full_feature_names=full_feature_names,
+            request_id=request_id,
+            tags=tags,
+        )
+        return read_result(question, self._call(self._methods.get_online_features, question.message, timeout_seconds))
+
+    def get_server_info(self, *, timeout_seconds: float | None = None) -> ServerInfo:
+        """Which server answers, and from which definitions. Raises HindcastError where the call fails."""
+        return read_info(self._call(self._methods.get_server_info, GetServerInfoRequest(), timeout_seconds))
+
+    def close(self) -> None:
+        """Close the connection; calls in flight end with Cancelled. Closing twice is no error."""
+        self._closed = True
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client({self._link.target!r})"
+
+    def _call(self, method: Any, request: Any, timeout_seconds: float | None) -> Any:
+        attempts = self._link.attempts(timeout_seconds)
+        while True:
+            if self._closed:
+                raise RuntimeError(f"{self!r} is closed; make a new one")
+            try:
+                response = method(request, timeout=attempts.seconds_left(), metadata=self._link.metadata())
+            except grpc.RpcError as failure:
+                wait_seconds = None if self._closed else attempts.wait_after(failure.code())
+                if wait_seconds is None:
+                    raise error_of(failure) from failure
+            else:
+                attempts.succeeded()
+                return response
+            time.sleep(wait_seconds)
