@@ -480,7 +480,7 @@ def store(
         corrections = table.filter(pa.array(again))
         arrival = pc.add(corrections["created_ts"], pa.array(rng.integers(MINUTE, span, size=corrections.num_rows)))
         values = corrections[corrected]
-        values = pc.add(values, pa.scalar(1, values.type))
+        values = pc.multiply(values, 1.05) if pa.types.is_floating(values.type) else pc.add(values, 1)
         corrections = corrections.set_column(1, "created_ts", arrival)
         corrections = corrections.set_column(corrections.column_names.index(corrected), corrected, values)
         table = pa.concat_tables([table, corrections])
