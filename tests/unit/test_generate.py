@@ -271,7 +271,8 @@ def test_labels_are_an_entity_frame(world):
 def test_labels_follow_from_the_features(world):
     """Fraud is rare, and at least twice as common among the riskier half of accounts as among the other half."""
     report, tables, labels = world
-    score = {row["account_id"]: row["risk_score"] for row in tables["account_profile"].to_pylist() if row["risk_score"]}
+    profiles = tables["account_profile"].to_pylist()
+    score = {row["account_id"]: row["risk_score"] for row in profiles if row["risk_score"] is not None}
     rows = sorted(
         (score[row["account_id"]], row["is_fraud"]) for row in labels.to_pylist() if row["account_id"] in score
     )
