@@ -189,7 +189,7 @@ def _agree(values: list[Value], *, entry: str) -> list[Value]:
 
 def _kind(value: Value) -> str | None:
     """The field that is set; None for a null, `empty_list_val` or `empty_set_val` for a collection of no item type."""
-    kind = value.WhichOneof("val")
+    kind: str | None = value.WhichOneof("val")
     if kind == "null_val":
         return None
     if kind in ("list_val", "set_val") and not getattr(value, kind).val:

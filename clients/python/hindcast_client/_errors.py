@@ -13,7 +13,6 @@ HindcastError            every failure of a call that reached for the network
 
 Bad arguments are ValueError and TypeError, raised before any network.
 """
-# ruff: noqa: N818 - an error is a noun that names what happened; the tree says that it is one
 
 from dataclasses import dataclass
 from functools import cache
