@@ -4,7 +4,7 @@ In come features by name and the entities to look up, as plain Python, NumPy, pa
 `FeatureResult` with the values, their statuses and times, and the id of the receipt that the server kept.
 
     with Client("localhost:50051") as client:
-        result = client.get_online_features(features="driver_activity", entities={"driver_id": [1001, 1002]})
+        result = client.get_online_features(features="account_screening", entities={...})
 
 Importing this package needs grpcio and protobuf only and takes under 0.3 s. What it asks of a server is the public
 API, `hindcast.v1`, and nothing else.

@@ -6,10 +6,11 @@ text), sets as set, maps and structs as dict. A nested set comes back as a list,
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -20,20 +21,34 @@ from hindcast_client._encoding import EPOCH, NO_TIME
 _FIXED_OFFSET = re.compile(r"(?:UTC|GMT)?([+-])(\d{2}):?(\d{2})")
 
 
-def decode_column(values: Iterable[Value], *, name: str) -> list[Any]:
+def decode_column(values: Sequence[Value], *, name: str) -> list[Any]:
     """One Python value per Value; None for a null.
 
     Raises:
         ValueError: a stored value is not what its type says, such as a UUID of three letters. Names column and row.
     """
-    decoded: list[Any] = []
-    for value in values:
-        try:
-            decoded.append(decode(value))
-        except (ValueError, OverflowError, ArithmeticError) as error:
-            kind = value.WhichOneof("val")
-            raise ValueError(f"column {name!r}, row {len(decoded)} is stored as {kind} and is none: {error}") from error
-    return decoded
+    kind = first_kind(values)
+    if kind in _PLAIN:
+        # Asking each value for the one kind that the column has is half the cost of asking it which kind it has.
+        take = attrgetter(kind)
+        return [
+            take(value) if value.HasField(kind) else _decode_in(value, name, row) for row, value in enumerate(values)
+        ]
+    return [_decode_in(value, name, row) for row, value in enumerate(values)]
+
+
+def first_kind(values: Iterable[Value]) -> str | None:
+    """The kind of the first value that is not null; a column has only one, unless its writer broke the rule."""
+    kinds = (value.WhichOneof("val") for value in values)
+    return next((kind for kind in kinds if kind not in (None, "null_val")), None)
+
+
+def _decode_in(value: Value, name: str, row: int) -> Any:
+    try:
+        return decode(value)
+    except (ValueError, OverflowError, ArithmeticError) as error:
+        kind = value.WhichOneof("val")
+        raise ValueError(f"column {name!r}, row {row} is stored as {kind} and is none: {error}") from error
 
 
 def decode(value: Value) -> Any:
@@ -139,6 +154,9 @@ _SCALARS: dict[str, Callable[[Any], Any]] = {
     "time_uuid": _uuid,
     "decimal": _decimal,
 }
+
+# What protobuf gives for these is the Python value.
+_PLAIN = frozenset(f"{scalar}_val" for scalar, item in _SCALARS.items() if item is _same)
 
 _BY_KIND: dict[str, Callable[[Any], Any]] = {
     **{f"{scalar}_val": item for scalar, item in _SCALARS.items()},

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
+from math import nan
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from hindcast.v1.value_pb2 import Value
-from hindcast_client._decoding import decode, decode_column, decode_key
+from hindcast_client._decoding import decode, decode_column, decode_key, first_kind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,16 +49,27 @@ def to_numpy(columns: Sequence[tuple[str, Sequence[Value]]], *, rows: int) -> "n
     numpy = _load("numpy")
     matrix = numpy.full((rows, len(columns)), numpy.nan)
     for at, (name, values) in enumerate(columns):
-        for row, value in enumerate(values):
-            kind = value.WhichOneof("val")
-            if kind in _NUMBERS:
-                matrix[row, at] = getattr(value, kind)
-            elif kind not in (None, "null_val"):
-                raise TypeError(
-                    f"feature {name!r} is {kind.removesuffix('_val')}, not a number, in row {row}; leave it out of the "
-                    "lookup, or take to_dict(), to_pandas() or to_arrow()"
-                )
+        kind = first_kind(values)
+        if kind is None:
+            continue
+        probe = kind if kind in _NUMBERS else "double_val"
+        take = attrgetter(probe)
+        matrix[:, at] = [
+            take(value) if value.HasField(probe) else _number(value, name, row) for row, value in enumerate(values)
+        ]
     return matrix  # type: ignore[no-any-return]
+
+
+def _number(value: Value, name: str, row: int) -> float:
+    kind = value.WhichOneof("val")
+    if kind is None or kind == "null_val":
+        return nan
+    if kind in _NUMBERS:
+        return float(getattr(value, kind))
+    raise TypeError(
+        f"feature {name!r} is {kind.removesuffix('_val')}, not a number, in row {row}; leave it out of the lookup, "
+        "or take to_dict(), to_pandas() or to_arrow()"
+    )
 
 
 def to_pandas(columns: Mapping[str, Sequence[Value]]) -> "pd.DataFrame":
