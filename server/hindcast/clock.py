@@ -1,6 +1,8 @@
 """Time, as an argument. All instants are aware UTC; stored instants are integer microseconds since 1970."""
 
+import os
 import time
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -29,3 +31,26 @@ def from_micros(micros: int) -> datetime:
         OverflowError: outside the years 1 to 9999.
     """
     return _EPOCH + timedelta(microseconds=micros)
+
+
+def uuid7(now_micros: int, random_bytes: Callable[[int], bytes] = os.urandom) -> uuid.UUID:
+    """A UUID of version 7 (RFC 9562): 48 bits of milliseconds, then random bits; later ones sort later."""
+    tail = int.from_bytes(random_bytes(10), "big")
+    value = (now_micros // 1000 & (1 << 48) - 1) << 80 | tail
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return uuid.UUID(int=value)
+
+
+class Deadline:
+    """When a call's time is up, by the monotonic clock."""
+
+    __slots__ = ("_at",)
+
+    def __init__(self, seconds: float) -> None:
+        """Args: seconds from now; zero or less is already up."""
+        self._at = time.monotonic() + seconds
+
+    def remaining_seconds(self) -> float:
+        """Seconds left; zero or less when it is up."""
+        return self._at - time.monotonic()

@@ -1,0 +1,122 @@
+"""The catalog: an immutable, compiled form of a Feast registry. No Feast type appears in it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+ENTITYLESS_JOIN_KEY = "__dummy_id"
+"""Join key under which Feast stores the one row of a view without entities; its value is the empty string."""
+
+
+class KeyType(IntEnum):
+    """Value types that an entity key can have; numbers as in `feast.types.ValueType.Enum`.
+
+    Feast's key serialization knows no other (feast/infra/key_encoding_utils.py, `_serialize_val`).
+    """
+
+    BYTES = 1
+    STRING = 2
+    INT32 = 3
+    INT64 = 4
+    UNIX_TIMESTAMP = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A named column; `value_type` is a number of `feast.types.ValueType.Enum`."""
+
+    name: str
+    value_type: int
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A feature view that has rows of its own in the online store.
+
+    Attributes:
+        join_keys: sorted by name, as in the entity key's bytes; empty for a view without entities.
+        fields: the features, in the registry's order.
+        ttl_micros: 0 for a view whose rows never grow stale.
+        version: Feast's number of this definition, 0 for the first.
+        stored_name: the name that its rows are stored under; differs where Feast's online versioning is on.
+    """
+
+    name: str
+    join_keys: tuple[Field, ...]
+    fields: tuple[Field, ...]
+    ttl_micros: int
+    version: int
+    stored_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """Some features of one view, under the name and join keys that a service or an on-demand view gives them.
+
+    Attributes:
+        name: the view's name, or its alias.
+        join_keys: view's join key -> the column of the request that holds it, where the two differ.
+    """
+
+    view: str
+    name: str
+    features: tuple[str, ...]
+    join_keys: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OnDemandView:
+    """A view computed at request time by Feast's own transformation classes.
+
+    Attributes:
+        sources: what it reads from stored views.
+        request_fields: what the caller must send along.
+        definition: the serialized `feast.core.OnDemandFeatureView`. Loading it can run code from the registry.
+    """
+
+    name: str
+    sources: tuple[Projection, ...]
+    request_fields: tuple[Field, ...]
+    fields: tuple[Field, ...]
+    definition: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A feature service: projections of views and on-demand views, in order."""
+
+    name: str
+    projections: tuple[Projection, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Everything that serving needs to know of a registry.
+
+    Attributes:
+        version: digest of the definitions below; the same definitions give the same version on every machine.
+        entities: entity name -> join key, for callers that still send entity names.
+        unservable: view name -> why a request for it is refused.
+    """
+
+    project: str
+    version: str
+    feast_version: str
+    views: Mapping[str, View]
+    on_demand_views: Mapping[str, OnDemandView]
+    services: Mapping[str, Service]
+    entities: Mapping[str, str]
+    unservable: Mapping[str, str]
+
+    @property
+    def join_keys(self) -> frozenset[str]:
+        """Every join key of the project."""
+        return frozenset(self.entities.values())
+
+
+@dataclass(frozen=True, slots=True)
+class InputColumn:
+    """One input of a transformation: n serialized Values (b"" for null), and their declared type."""
+
+    values: Sequence[bytes]
+    value_type: int

@@ -1,0 +1,108 @@
+"""A Feast repo as it lies on disk: its `feature_store.yaml`, read without importing Feast."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hindcast.errors import RepoError
+
+CONFIG_NAME = "feature_store.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class FileRegistry:
+    """A registry in one file on this machine."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class SqlRegistry:
+    """A registry in a SQL database, by SQLAlchemy URL. The URL can hold a password: never print it."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class OtherRegistry:
+    """A registry that only Feast can read (object store, remote server): compiled anew at each start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repo:
+    """What Hindcast reads of `feature_store.yaml`, environment variables expanded as Feast does.
+
+    Attributes:
+        root: absolute.
+        online_store: the block as written; Feast's default where it is missing.
+    """
+
+    root: Path
+    project: str
+    registry: FileRegistry | SqlRegistry | OtherRegistry
+    online_store: Mapping[str, Any]
+
+
+def read_repo(root: Path) -> Repo:
+    """Read the repo at `root`.
+
+    Raises:
+        RepoError: it is not a Feast repo, or its configuration is not one that Feast would load.
+    """
+    root = root.expanduser().resolve()
+    config_path = root / CONFIG_NAME
+    if not root.is_dir():
+        raise RepoError(f"{root} is not a directory; give the directory that holds {CONFIG_NAME} as --repo")
+    if not config_path.is_file():
+        raise RepoError(
+            f"{root} is not a Feast repo: it has no {CONFIG_NAME}. Give the directory that `feast apply` runs in "
+            f"(after `feast init NAME` that is NAME/feature_repo) as --repo"
+        )
+    config = _load(config_path)
+    project = config.get("project")
+    if not isinstance(project, str) or not project:
+        raise RepoError(f"{config_path} names no project; add a line `project: NAME`")
+    return Repo(
+        root=root,
+        project=project,
+        registry=_registry(root, config.get("registry", "data/registry.db"), config_path),
+        online_store=_block(config, "online_store", {"type": "sqlite"}, config_path),
+    )
+
+
+def _load(config_path: Path) -> dict[str, Any]:
+    try:
+        text = config_path.read_text(encoding="utf-8")
+        config = yaml.safe_load(os.path.expandvars(text))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        at = getattr(error, "problem_mark", None)
+        where = f"{config_path}:{at.line + 1}" if at is not None else str(config_path)
+        raise RepoError(f"{where} cannot be read as YAML; mend it and try `feast apply`") from error
+    if not isinstance(config, dict):
+        raise RepoError(f"{config_path} holds no settings; see `feast init` for an example")
+    return config
+
+
+def _block(config: Mapping[str, Any], name: str, default: Mapping[str, Any], config_path: Path) -> Mapping[str, Any]:
+    block = config.get(name, default)
+    if isinstance(block, str):
+        return {"type": block}
+    if not isinstance(block, dict) or not isinstance(block.get("type", default["type"]), str):
+        raise RepoError(f"{config_path}: `{name}` must be a block with a line `type: …`")
+    return {**default, **block}
+
+
+def _registry(root: Path, registry: object, config_path: Path) -> FileRegistry | SqlRegistry | OtherRegistry:
+    block = {"path": registry} if isinstance(registry, str) else registry
+    if not isinstance(block, dict):
+        raise RepoError(f"{config_path}: `registry` must be a path or a block with a line `path: …`")
+    kind, path = block.get("registry_type", "file"), str(block.get("path", ""))
+    if kind == "sql":
+        return SqlRegistry(url=path)
+    if kind != "file" or block.get("registry_store_type") or ("://" in path and not path.startswith("file://")):
+        return OtherRegistry()
+    return FileRegistry(path=root / path.removeprefix("file://"))

@@ -1,0 +1,94 @@
+"""All errors of Hindcast, one tree. `serving/status.py` gives each its gRPC code, `cli/main.py` each its exit code.
+
+HindcastError
+├── RepoError               the Feast repo or its configuration cannot be used; the message says which line to change
+├── CatalogError            the registry cannot be read or compiled
+├── RequestError            the caller's request is wrong
+│   ├── InvalidArgument     carries one violation per wrong field
+│   └── UnknownName         a feature service, view or feature that the catalog does not have
+├── StoreUnavailable        Redis did not answer in time or the connection broke
+├── StoredDataError         a stored row cannot be read; it is never served as a null
+├── DeadlineExceeded        the call's own deadline passed
+├── TransformError          an on-demand view's own code failed
+└── ServerStartError        the server cannot start: a port in use, a worker that does not come up
+
+A message says what was wrong, where, and what to do next. A vendor's message is never part of one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class HindcastError(Exception):
+    """Root of the tree."""
+
+
+class RepoError(HindcastError):
+    """The Feast repo or its configuration cannot be used."""
+
+
+class CatalogError(HindcastError):
+    """The registry cannot be read or compiled."""
+
+
+class RequestError(HindcastError):
+    """The caller's request is wrong; the same request fails again."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One wrong field of a request: its path (`entities["account_id"].val[3]`) and what is wrong with it."""
+
+    field: str
+    description: str
+
+
+class InvalidArgument(RequestError):
+    """The request breaks its contract.
+
+    Attributes:
+        violations: at least one; the message is their sum.
+    """
+
+    def __init__(self, violations: Sequence[FieldViolation]) -> None:
+        super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations))
+        self.violations = tuple(violations)
+
+    @classmethod
+    def at(cls, field: str, description: str) -> "InvalidArgument":
+        """The error for one wrong field."""
+        return cls([FieldViolation(field, description)])
+
+
+class UnknownName(RequestError):
+    """A name that the catalog does not have.
+
+    Attributes:
+        kind: `feature service`, `feature view` or `feature`.
+        name: as the caller wrote it.
+    """
+
+    def __init__(self, kind: str, name: str, hint: str = "") -> None:
+        super().__init__(f"{kind} {name!r} does not exist{hint and '; '}{hint}")
+        self.kind = kind
+        self.name = name
+
+
+class StoreUnavailable(HindcastError):
+    """Redis did not answer in time, or the connection broke. Safe to try again."""
+
+
+class StoredDataError(HindcastError):
+    """A stored row cannot be read: damaged, or written by a newer version."""
+
+
+class DeadlineExceeded(HindcastError):
+    """The call's own deadline passed before the answer was ready."""
+
+
+class TransformError(HindcastError):
+    """An on-demand view's own code failed, or gave a wrong number of rows."""
+
+
+class ServerStartError(HindcastError):
+    """The server cannot start."""

@@ -1,0 +1,154 @@
+"""How to reach Redis: Feast's connection settings, read once, for the plug-in and for the server alike.
+
+redis-py owns what is easy to get wrong: TLS, auth, Sentinel and Cluster topology. Time-outs are always set, because
+redis-py waits for ever by default: a paused Redis hung a read for more than 12 s.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis import asyncio as redis_asyncio
+from redis.cluster import ClusterNode, RedisCluster
+from redis.sentinel import Sentinel
+
+from hindcast.errors import RepoError
+from hindcast.online.embedded import EmbeddedRedis
+
+EMBEDDED = "embedded"
+DEFAULT_TTL_GRACE_SECONDS = 7 * 86_400
+"""How long a row outlives its view's TTL, so that stale can still be told from missing."""
+
+DEFAULT_FUTURE_SECONDS = 300
+"""A row dated further ahead would block every correction until then; clocks of one fleet agree far better."""
+
+_TIMEOUTS = {"socket_timeout": 5.0, "socket_connect_timeout": 2.0}
+
+
+class Topology(StrEnum):
+    """Values of Feast's `redis_type`."""
+
+    STANDALONE = "redis"
+    CLUSTER = "redis_cluster"
+    SENTINEL = "redis_sentinel"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a Redis (or a Sentinel, or a Cluster's seed node) listens: a host and port, or a Unix socket."""
+
+    host: str = ""
+    port: int = 0
+    unix_socket: str = ""
+
+    def __str__(self) -> str:
+        return self.unix_socket or f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class RedisTarget:
+    """One Redis deployment.
+
+    Attributes:
+        endpoints: at least one.
+        options: keyword arguments for redis-py, as Feast passes them. They can hold a password: left out of repr.
+    """
+
+    topology: Topology
+    endpoints: tuple[Endpoint, ...]
+    sentinel_master: str = "mymaster"
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def __str__(self) -> str:
+        return ",".join(str(endpoint) for endpoint in self.endpoints)
+
+    def client(self) -> "Redis | RedisCluster":
+        """A blocking client. Connecting happens at its first command."""
+        options = self._client_options()
+        if self.topology is Topology.CLUSTER:
+            return RedisCluster(startup_nodes=[ClusterNode(e.host, e.port) for e in self.endpoints], **options)
+        if self.topology is Topology.SENTINEL:
+            return Sentinel([(e.host, e.port) for e in self.endpoints], **options).master_for(self.sentinel_master)
+        return Redis(**self._address(), **options)
+
+    def async_client(self) -> "redis_asyncio.Redis | redis_asyncio.RedisCluster":
+        """An asyncio client for the running loop."""
+        options = self._client_options()
+        if self.topology is Topology.CLUSTER:
+            nodes = [redis_asyncio.cluster.ClusterNode(e.host, e.port) for e in self.endpoints]
+            return redis_asyncio.RedisCluster(startup_nodes=nodes, **options)
+        if self.topology is Topology.SENTINEL:
+            sentinel = redis_asyncio.Sentinel([(e.host, e.port) for e in self.endpoints], **options)
+            return sentinel.master_for(self.sentinel_master)
+        return redis_asyncio.Redis(**self._address(), **options)
+
+    def _client_options(self) -> dict[str, Any]:
+        return {**_TIMEOUTS, **self.options}
+
+    def _address(self) -> dict[str, Any]:
+        endpoint = self.endpoints[0]
+        if endpoint.unix_socket:
+            return {"unix_socket_path": endpoint.unix_socket}
+        return {"host": endpoint.host, "port": endpoint.port}
+
+
+def read_target(online_store: Mapping[str, Any], *, repo_root: Path) -> RedisTarget:
+    """Where the `online_store` block of a repo points. `embedded` starts (or finds) the repo's own Redis.
+
+    Raises:
+        RepoError: the connection string or redis_type cannot be understood.
+        StoreUnavailable: the embedded Redis does not start.
+    """
+    connection_string = str(online_store.get("connection_string", EMBEDDED))
+    if connection_string == EMBEDDED:
+        socket = EmbeddedRedis.of_repo(repo_root).ensure_running()
+        return RedisTarget(Topology.STANDALONE, (Endpoint(unix_socket=str(socket)),))
+    return parse_target(
+        connection_string,
+        redis_type=str(online_store.get("redis_type", Topology.STANDALONE)),
+        sentinel_master=str(online_store.get("sentinel_master", "mymaster")),
+    )
+
+
+def parse_target(
+    connection_string: str, *, redis_type: str = Topology.STANDALONE, sentinel_master: str = "mymaster"
+) -> RedisTarget:
+    """Parse Feast's format, `host:port[,host:port…][,option=value…]` (feast/infra/online_stores/redis.py).
+
+    Raises:
+        RepoError: an endpoint is not HOST:PORT, or there is none, or redis_type is unknown. Options are not repeated
+            in the message: one of them may be the password.
+    """
+    try:
+        topology = Topology(redis_type)
+    except ValueError:
+        known = ", ".join(Topology)
+        raise RepoError(f"online_store.redis_type is {redis_type!r}; it must be one of {known}") from None
+    endpoints: list[Endpoint] = []
+    options: dict[str, Any] = {}
+    for part in connection_string.split(","):
+        name, is_option, value = part.partition("=")
+        if is_option:
+            options[name.strip()] = _option(value)
+            continue
+        host, _, port = part.strip().rpartition(":")
+        if not host or not port.isdigit():
+            raise RepoError(
+                f"online_store.connection_string has an endpoint {part.strip()!r} that is not HOST:PORT; "
+                f"write for example `localhost:6379,db=0`, or `{EMBEDDED}`"
+            )
+        endpoints.append(Endpoint(host.strip("[]"), int(port)))
+    if not endpoints:
+        raise RepoError(f"online_store.connection_string names no HOST:PORT; write `localhost:6379`, or `{EMBEDDED}`")
+    return RedisTarget(topology, tuple(endpoints), sentinel_master, options)
+
+
+def _option(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value

@@ -1,0 +1,107 @@
+"""Keys in Redis (docs/formats.md). A view's or a project's keys share a prefix that no other's can begin with.
+
+`hc:<project>:<view>:{<entity key>}` holds a packed row, `hc:<project>::schema:<hex>` a field list. Names are percent-encoded, so
+neither `:` nor `{` nor a glob character of SCAN can stand in one. The braces put all views of an entity into one slot
+of a Redis Cluster.
+"""
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from urllib.parse import quote
+
+from hindcast.catalog import Field, KeyType
+from hindcast.catalog.model import ENTITYLESS_JOIN_KEY
+from hindcast.v1.value_pb2 import Value
+
+_U32 = struct.Struct("<I")
+_U32_PAIR = struct.Struct("<II")
+_NO_NAME = "~"
+
+
+def project_prefix(project: str) -> bytes:
+    """What every key of a project begins with, and no key of another."""
+    return b"hc:" + _encoded(project) + b":"
+
+
+def view_prefix(project: str, view: str) -> bytes:
+    """What the key of every row of a view begins with, and no other key."""
+    return project_prefix(project) + _encoded(view) + b":{"
+
+
+def schema_key(project: str, schema_id: bytes) -> bytes:
+    """Where the field list of a schema id is stored. A view's name is never empty, so no view's prefix matches."""
+    return project_prefix(project) + b":schema:" + schema_id.hex().encode()
+
+
+def row_key(prefix: bytes, entity_key: bytes) -> bytes:
+    """The key of one packed row; `prefix` is the view's."""
+    return prefix + entity_key + b"}"
+
+
+@cache
+def _encoded(name: str) -> bytes:
+    return quote(name, safe="").encode() or _NO_NAME.encode()
+
+
+@cache
+def entity_key_head(join_keys: tuple[str, ...]) -> bytes:
+    """The part of an entity key that its values follow: the join keys' names, which must be sorted.
+
+    Feast's key serialization, version 3 (feast/infra/key_encoding_utils.py), held by tests/contract/test_entity_keys.py.
+    """
+    parts = [_U32.pack(len(join_keys))]
+    for name in join_keys:
+        encoded = name.encode()
+        parts += [_U32_PAIR.pack(KeyType.STRING, len(encoded)), encoded]
+    return b"".join(parts)
+
+
+def entity_key_bytes(join_keys: Sequence[str], values: Sequence[bytes]) -> bytes:
+    """An entity key: sorted join keys, and their values as `key_value_bytes` gives them."""
+    return entity_key_head(tuple(join_keys)) + b"".join(values)
+
+
+def key_value_bytes(value: Value, declared: KeyType) -> bytes | None:
+    """One join key's value inside an entity key; None for a null, which matches nothing.
+
+    An int32 is widened where an int64 is declared; nothing else is converted.
+
+    Raises:
+        TypeError: the value is of another type than declared. The message names both.
+    """
+    kind = value.WhichOneof("val")
+    if kind is None or kind == "null_val":
+        return None
+    encode = _ENCODERS.get((kind, declared))
+    if encode is None:
+        raise TypeError(f"is {kind.removesuffix('_val').upper()}, but the join key is {declared.name}")
+    return encode(getattr(value, kind))
+
+
+def _sized(kind: KeyType, content: bytes) -> bytes:
+    return _U32_PAIR.pack(kind, len(content)) + content
+
+
+_INT32_HEAD = _U32_PAIR.pack(KeyType.INT32, 4)
+_INT64_HEAD = _U32_PAIR.pack(KeyType.INT64, 8)
+_TIMESTAMP_HEAD = _U32_PAIR.pack(KeyType.UNIX_TIMESTAMP, 8)
+_INT32 = struct.Struct("<i")
+_INT64 = struct.Struct("<q")
+
+_ENCODERS: Mapping[tuple[str, KeyType], Callable[..., bytes]] = {
+    ("string_val", KeyType.STRING): lambda text: _sized(KeyType.STRING, text.encode()),
+    ("bytes_val", KeyType.BYTES): lambda content: _sized(KeyType.BYTES, content),
+    ("int32_val", KeyType.INT32): lambda number: _INT32_HEAD + _INT32.pack(number),
+    ("int64_val", KeyType.INT64): lambda number: _INT64_HEAD + _INT64.pack(number),
+    ("int32_val", KeyType.INT64): lambda number: _INT64_HEAD + _INT64.pack(number),
+    ("unix_timestamp_val", KeyType.UNIX_TIMESTAMP): lambda seconds: _TIMESTAMP_HEAD + _INT64.pack(seconds),
+}
+
+ENTITYLESS_KEY = entity_key_bytes((ENTITYLESS_JOIN_KEY,), (_sized(KeyType.STRING, b""),))
+"""The entity key of the one row of a view without entities, as Feast writes it."""
+
+
+def sorted_names(join_keys: Sequence[Field]) -> tuple[str, ...]:
+    """Names of a view's join keys, in the order that the entity key has them."""
+    return tuple(sorted(key.name for key in join_keys))

@@ -1,0 +1,94 @@
+"""Health that tells the truth: a worker is SERVING while its online store answers, and not a second longer than needed."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+
+from hindcast.clock import Deadline
+from hindcast.errors import HindcastError
+from hindcast.online.reader import RowReader
+
+logger = logging.getLogger(__name__)
+
+_INTERVAL_SECONDS = 0.5
+_PING_SECONDS = 1.0
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Health:
+    """The health service of one worker, for the server as a whole ("") and for each service by name."""
+
+    def __init__(self, reader: RowReader, services: Sequence[str]) -> None:
+        self._reader = reader
+        self._services = ("", *services)
+        self._servicer = _WithList(self._services)
+        self._status: int | None = None
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Serve `grpc.health.v1.Health` on a server."""
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+
+    @contextlib.asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Keep the status true until the block ends; then it is NOT_SERVING for good."""
+        await self._look()
+        watch = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watch
+
+    async def shut_down(self) -> None:
+        """Say NOT_SERVING from now on, whatever the store does."""
+        await self._servicer.enter_graceful_shutdown()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_INTERVAL_SECONDS)
+            await self._look()
+
+    async def _look(self) -> None:
+        try:
+            await self._reader.ping(deadline=Deadline(_PING_SECONDS))
+        except HindcastError:
+            await self._set(NOT_SERVING)
+        else:
+            await self._set(SERVING)
+
+    async def _set(self, status: int) -> None:
+        if status == self._status:
+            return
+        logger.log(
+            logging.INFO if status == SERVING else logging.ERROR,
+            "the online store %s",
+            "answers" if status == SERVING else "does not answer: lookups are refused with UNAVAILABLE",
+        )
+        self._status = status
+        for service in self._services:
+            await self._servicer.set(service, status)
+
+
+class _WithList(health_aio.HealthServicer):  # type: ignore[misc]
+    """grpcio's health service, which lacks `List` in 1.85 (gRFC A90)."""
+
+    def __init__(self, services: Sequence[str]) -> None:
+        super().__init__()
+        self._listed = services
+
+    async def List(self, _request: object, context: grpc.aio.ServicerContext) -> health_pb2.HealthListResponse:  # noqa: N802
+        """The status of every service."""
+        return health_pb2.HealthListResponse(
+            statuses={
+                service: await self.Check(health_pb2.HealthCheckRequest(service=service), context)
+                for service in self._listed
+            }
+        )

@@ -1,0 +1,307 @@
+"""The lookup: a question in, the columns of its answer out. Knows no wire format and no gRPC."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from hindcast.catalog import Catalog, InputColumn, KeyType
+from hindcast.clock import Clock, Deadline
+from hindcast.errors import FieldViolation, InvalidArgument
+from hindcast.online.codec import Column, PackedRow, unpack_row
+from hindcast.online.keys import key_value_bytes
+from hindcast.online.reader import RowReader
+from hindcast.serving.plan import Computation, Plan, Read, Source, Wanted, compile_plan
+from hindcast.serving.question import ROWS_MAX, Question
+from hindcast.v1.value_pb2 import Value
+
+if TYPE_CHECKING:
+    from hindcast.catalog.transforms import Transformer
+
+PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE = 1, 2, 3, 4
+"""Numbers of `feast.serving.FieldStatus` and `hindcast.v1.FeatureStatus` alike."""
+
+_PLANS_MAX = 1024
+"""Distinct feature lists remembered; a caller who makes up a new list each time costs a plan each time, not memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewTimes:
+    """Of one read: its name, its view's version in the registry, and n serialized Timestamps (b"" without a row)."""
+
+    view: str
+    version: int
+    times: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a lookup found.
+
+    Attributes:
+        rows: n.
+        join_keys: the entity columns that were needed.
+        columns: one per feature asked for, n values and statuses each.
+    """
+
+    rows: int
+    join_keys: Collection[str]
+    views: Sequence[ViewTimes]
+    columns: Sequence[Column]
+
+
+@dataclass(frozen=True, slots=True)
+class _ViewRows:
+    """The n rows of one read, None where there is none, and the statuses that they share."""
+
+    times: Sequence[bytes]
+    columns: Sequence[tuple[list[bytes], bytes]]
+
+
+class Lookup:
+    """Answers questions from one catalog and one online store."""
+
+    def __init__(self, *, catalog: Catalog, reader: RowReader, transformer: "Transformer | None", clock: Clock) -> None:
+        self.catalog = catalog
+        self._reader = reader
+        self._transformer = transformer
+        self._clock = clock
+        self._plans: dict[Wanted, Plan] = {}
+
+    async def answer(self, question: Question, *, deadline: Deadline) -> Answer:
+        """Look everything up that is asked for.
+
+        Raises:
+            UnknownName, InvalidArgument: the question is wrong; Redis has not been asked.
+            StoreUnavailable, DeadlineExceeded: Redis did not answer in time.
+            StoredDataError: a stored row cannot be read.
+            TransformError: an on-demand view's own code failed.
+        """
+        plan = self._plan(question.wanted)
+        request_data = _request_data(plan, question)
+        rows = _row_count(plan, question, request_data)
+        keys = _key_bytes(plan, question)
+        row_keys = [_row_keys(read, keys, rows) for read in plan.reads]
+        found = await self._read(row_keys, deadline)
+        now = self._clock()
+        view_rows = [
+            await self._view_rows(read, packed, now, question.dialect.keeps_stale_values, deadline)
+            for read, packed in zip(plan.reads, found, strict=True)
+        ]
+        computed = self._compute(plan, view_rows, question.entities, request_data, rows)
+        columns = []
+        for output in plan.outputs:
+            if isinstance(output.source, Source):
+                values, statuses = view_rows[output.source.read].columns[output.source.feature]
+                columns.append(Column(output.name, values, statuses, output.source.read))
+            else:
+                computation, feature = output.source
+                values = computed[computation][feature]
+                statuses = bytes(PRESENT if value else NULL_VALUE for value in values)
+                columns.append(Column(output.name, values, statuses, None))
+        views = [
+            ViewTimes(read.name, read.view.version, of_view.times)
+            for read, of_view in zip(plan.reads, view_rows, strict=True)
+        ]
+        return Answer(rows, plan.key_columns, views, columns)
+
+    def _plan(self, wanted: Wanted) -> Plan:
+        plan = self._plans.get(wanted)
+        if plan is None:
+            plan = compile_plan(self.catalog, wanted)
+            if len(self._plans) >= _PLANS_MAX:
+                self._plans.clear()
+            self._plans[wanted] = plan
+        return plan
+
+    async def _read(
+        self, row_keys: Sequence[Sequence[bytes | None]], deadline: Deadline
+    ) -> list[list[PackedRow | None]]:
+        """Read the rows of all views in one go; a key that is None has no row."""
+        asked = [key for of_view in row_keys for key in of_view if key is not None]
+        stored = iter(await self._reader.read_rows(asked, deadline=deadline) if asked else ())
+        return [
+            [None if key is None or (packed := next(stored)) is None else unpack_row(packed) for key in of_view]
+            for of_view in row_keys
+        ]
+
+    async def _view_rows(
+        self,
+        read: Read,
+        rows: Sequence[PackedRow | None],
+        now_micros: int,
+        keeps_stale: bool,  # noqa: FBT001
+        deadline: Deadline,
+    ) -> _ViewRows:
+        positions = {
+            schema_id: _positions((await self._reader.schema(schema_id, deadline=deadline)).names, read.features)
+            for schema_id in {row.schema_id for row in rows if row is not None}
+        }
+        oldest = now_micros - read.view.ttl_micros if read.view.ttl_micros else None
+        times: list[bytes] = []
+        columns: list[tuple[list[bytes], bytearray]] = [([], bytearray()) for _ in read.features]
+        for row in rows:
+            if row is None:
+                times.append(b"")
+                for values, statuses in columns:
+                    values.append(b"")
+                    statuses.append(NOT_FOUND)
+                continue
+            times.append(timestamp_bytes(row.event_micros))
+            stale = oldest is not None and row.event_micros < oldest
+            for (values, statuses), position in zip(columns, positions[row.schema_id], strict=True):
+                value = None if position is None else row.values[position]
+                if stale:
+                    values.append(value or b"" if keeps_stale else b"")
+                    statuses.append(OUTSIDE_MAX_AGE)
+                else:
+                    values.append(value or b"")
+                    statuses.append(NULL_VALUE if value is None else PRESENT)
+        return _ViewRows(times, [(values, bytes(statuses)) for values, statuses in columns])
+
+    def _compute(
+        self,
+        plan: Plan,
+        view_rows: Sequence[_ViewRows],
+        entities: Mapping[str, Sequence[bytes]],
+        request_data: Mapping[str, Sequence[bytes]],
+        rows: int,
+    ) -> list[dict[str, list[bytes]]]:
+        if not plan.computations:
+            return []
+        if self._transformer is None:
+            raise AssertionError("a catalog with on-demand views is served with a transformer")
+        return [
+            self._transformer.run(
+                computation.view.name, _inputs(plan, computation, view_rows, entities, request_data), rows
+            )
+            for computation in plan.computations
+        ]
+
+
+def _inputs(
+    plan: Plan,
+    computation: Computation,
+    view_rows: Sequence[_ViewRows],
+    entities: Mapping[str, Sequence[bytes]],
+    request_data: Mapping[str, Sequence[bytes]],
+) -> dict[str, InputColumn]:
+    """What an on-demand view's function sees: join keys, the request data, and the features that it declared."""
+    inputs = {
+        name: InputColumn(entities[name], types[0]) for name, types in plan.key_columns.items() if name in entities
+    }
+    for name, field in plan.request_columns.items():
+        inputs[name] = InputColumn(request_data[name], field.value_type)
+    for name, (source, value_type) in computation.inputs.items():
+        inputs[name] = InputColumn(view_rows[source.read].columns[source.feature][0], value_type)
+    return inputs
+
+
+def _request_data(plan: Plan, question: Question) -> Mapping[str, Sequence[bytes]]:
+    """The request-data columns that are needed; Feast's callers may also send them among the entities."""
+    dialect = question.dialect
+    given = {**question.entities, **question.request_data}
+    violations = [
+        FieldViolation(f'{dialect.request_field}["{name}"]', "is required by an on-demand view; send one value per row")
+        for name in plan.request_columns
+        if name not in given
+    ]
+    if dialect.refuses_unknown_columns:
+        violations += [
+            FieldViolation(f'{dialect.request_field}["{name}"]', "is not needed by these features; leave it out")
+            for name in question.request_data
+            if name not in plan.request_columns
+        ]
+    if violations:
+        raise InvalidArgument(violations)
+    return {name: given[name] for name in plan.request_columns}
+
+
+def _row_count(plan: Plan, question: Question, request_data: Mapping[str, Sequence[bytes]]) -> int:
+    """How many rows are asked for; one if nothing that is needed has rows.
+
+    Raises:
+        InvalidArgument: a join key is missing or not needed, columns differ in length, have no rows or too many.
+    """
+    dialect, entities = question.dialect, question.entities
+    path = dialect.entities_field
+    violations = [
+        FieldViolation(f'{path}["{name}"]', "is missing; these features need this join key")
+        for name in plan.key_columns
+        if name not in entities
+    ]
+    if dialect.refuses_unknown_columns:
+        violations += [
+            FieldViolation(f'{path}["{name}"]', "is not a join key of these features; leave it out")
+            for name in entities
+            if name not in plan.key_columns and name not in request_data
+        ]
+    lengths = {f'{path}["{name}"]': len(column) for name, column in entities.items()}
+    lengths |= {
+        f'{dialect.request_field}["{name}"]': len(column)
+        for name, column in question.request_data.items()
+        if name in request_data
+    }
+    rows = next(iter(lengths.values()), 1)
+    first = next(iter(lengths), "")
+    violations += [
+        FieldViolation(field, f"has {length} values, but {first} has {rows}; send one value per row in every column")
+        for field, length in lengths.items()
+        if length != rows
+    ]
+    if not violations and rows == 0:
+        violations = [FieldViolation(first, "has no values; ask for at least one row")]
+    if not violations and rows > ROWS_MAX:
+        violations = [FieldViolation(first, f"has {rows} values; ask for at most {ROWS_MAX} rows at once")]
+    if violations:
+        raise InvalidArgument(violations)
+    return rows
+
+
+def _key_bytes(plan: Plan, question: Question) -> dict[tuple[str, KeyType], list[bytes | None]]:
+    """Every needed join key column as it stands in entity keys, None for a null.
+
+    Raises:
+        InvalidArgument: a value is damaged or of another type than its join key.
+    """
+    keys: dict[tuple[str, KeyType], list[bytes | None]] = {}
+    for name, types in plan.key_columns.items():
+        column = question.entities[name]
+        for key_type in types:
+            encoded: list[bytes | None] = []
+            for at, value in enumerate(column):
+                try:
+                    encoded.append(key_value_bytes(Value.FromString(value), key_type))
+                except (DecodeError, TypeError) as error:
+                    field = f'{question.dialect.entities_field}["{name}"].val[{at}]'
+                    reason = str(error) if isinstance(error, TypeError) else "is not a serialized Value"
+                    raise InvalidArgument.at(field, reason) from error
+            keys[name, key_type] = encoded
+    return keys
+
+
+def _row_keys(read: Read, keys: Mapping[tuple[str, KeyType], Sequence[bytes | None]], rows: int) -> list[bytes | None]:
+    if not read.keys:
+        return [read.lead] * rows
+    columns = [keys[key.name, key.key_type] for key in read.keys]
+    lead = read.lead
+    return [
+        None if None in parts else b"".join((lead, *parts, b"}"))
+        for parts in zip(*columns, strict=True)
+    ]
+
+
+def _positions(stored: Sequence[str], wanted: Sequence[str]) -> list[int | None]:
+    """Where each wanted feature stands in a row of a schema; None for a feature that is newer than the row."""
+    at = {name: position for position, name in enumerate(stored)}
+    return [at.get(name) for name in wanted]
+
+
+@lru_cache(maxsize=65_536)
+def timestamp_bytes(micros: int) -> bytes:
+    """A serialized google.protobuf.Timestamp; rows of one batch often share their event time."""
+    seconds, rest = divmod(micros, 1_000_000)
+    return Timestamp(seconds=seconds, nanos=rest * 1000).SerializeToString()

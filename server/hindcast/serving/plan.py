@@ -1,0 +1,234 @@
+"""Plans: what one feature service or feature list means under one catalog, worked out once."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from hindcast.catalog import Catalog, Field, KeyType, OnDemandView, Projection, View
+from hindcast.errors import InvalidArgument, UnknownName
+from hindcast.online.keys import ENTITYLESS_KEY, entity_key_head, row_key, sorted_names, view_prefix
+
+
+@dataclass(frozen=True, slots=True)
+class KeyColumn:
+    """A column of the request that holds one join key of a view."""
+
+    name: str
+    key_type: KeyType
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Rows of one view under one projection.
+
+    Attributes:
+        name: the projection's: the view's name or its alias.
+        lead: a row's key before its values; of a view without entities the whole key.
+        keys: in the order that the entity key has them.
+        features: what is taken out of each row, in order.
+    """
+
+    name: str
+    view: View
+    lead: bytes
+    keys: tuple[KeyColumn, ...]
+    features: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a value comes from: the feature at `feature` of the read at `read`."""
+
+    read: int
+    feature: int
+
+
+@dataclass(frozen=True, slots=True)
+class Computation:
+    """One on-demand view to run.
+
+    Attributes:
+        inputs: by the name that its function sees: where from, and the declared type.
+        request_fields: what the caller sends along.
+    """
+
+    view: OnDemandView
+    inputs: Mapping[str, tuple[Source, int]]
+    request_fields: tuple[Field, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One column of the answer: from a read, or the feature of an on-demand view (by position in `computations`)."""
+
+    name: str
+    source: Source | tuple[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A compiled question.
+
+    Attributes:
+        key_columns: request columns that must be there, with the join key types they are read as.
+        request_columns: request-data columns that must be there.
+    """
+
+    reads: tuple[Read, ...]
+    computations: tuple[Computation, ...]
+    outputs: tuple[Output, ...]
+    key_columns: Mapping[str, tuple[KeyType, ...]]
+    request_columns: Mapping[str, Field]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a request asks for: a feature service, or references `view:feature`."""
+
+    service: str | None
+    refs: tuple[str, ...]
+    full_names: bool
+
+
+def compile_plan(catalog: Catalog, wanted: Wanted) -> Plan:
+    """Work out what a request means.
+
+    Raises:
+        UnknownName: a service, view or feature that the catalog does not have.
+        InvalidArgument: nothing is asked for, a reference is not `view:feature`, names collide, or a view is not servable.
+    """
+    draft = _Draft(catalog, full_names=wanted.full_names)
+    for projection, features in _selected(catalog, wanted):
+        draft.add(projection, features)
+    return draft.plan()
+
+
+def _selected(catalog: Catalog, wanted: Wanted) -> list[tuple[Projection, Sequence[str]]]:
+    if wanted.service is not None:
+        service = catalog.services.get(wanted.service)
+        if service is None:
+            raise UnknownName("feature service", wanted.service, _known(catalog.services))
+        return [(projection, projection.features) for projection in service.projections]
+    if not wanted.refs:
+        raise InvalidArgument.at(
+            "features", "nothing is asked for; name a feature service or `view:feature` references"
+        )
+    return [_by_reference(at, ref) for at, ref in enumerate(wanted.refs)]
+
+
+def _by_reference(at: int, ref: str) -> tuple[Projection, Sequence[str]]:
+    view_name, colon, feature = ref.partition(":")
+    if not colon or not view_name or not feature:
+        raise InvalidArgument.at(f"features[{at}]", f"{ref!r} is not a reference; write `view:feature`")
+    return Projection(view_name, view_name, (feature,)), (feature,)
+
+
+def _known(names: Mapping[str, object]) -> str:
+    shown = sorted(names)[:10]
+    return f"there are {', '.join(shown)}{', …' if len(names) > len(shown) else ''}" if shown else "there are none"
+
+
+class _Draft:
+    """A plan while features are added to it."""
+
+    def __init__(self, catalog: Catalog, *, full_names: bool) -> None:
+        self._catalog = catalog
+        self._full_names = full_names
+        self._reads: dict[tuple[str, str, tuple[tuple[str, str], ...]], tuple[int, Projection]] = {}
+        self._features: list[list[str]] = []
+        self._computations: dict[str, int] = {}
+        self._computed: list[Computation] = []
+        self._outputs: list[Output] = []
+
+    def add(self, projection: Projection, features: Sequence[str]) -> None:
+        """Add features of one view or on-demand view to the answer."""
+        on_demand = self._catalog.on_demand_views.get(projection.view)
+        for feature in features:
+            name = f"{projection.name}__{feature}" if self._full_names else feature
+            if on_demand is None:
+                source: Source | tuple[int, str] = self._read(projection, feature)
+            else:
+                if feature not in {field.name for field in on_demand.fields}:
+                    raise UnknownName("feature", f"{projection.view}:{feature}", _fields(on_demand.fields))
+                source = (self._compute(on_demand), feature)
+            self._outputs.append(Output(name, source))
+
+    def plan(self) -> Plan:
+        """The finished plan."""
+        repeated = [name for name, times in Counter(output.name for output in self._outputs).items() if times > 1]
+        if repeated:
+            hint = "ask for each feature once" if self._full_names else "set full_feature_names, or ask for each once"
+            raise InvalidArgument.at("features", f"more than one column would be named {repeated[0]!r}; {hint}")
+        reads = tuple(
+            self._finished(projection, tuple(features))
+            for (_, projection), features in zip(self._reads.values(), self._features, strict=True)
+        )
+        key_columns: dict[str, tuple[KeyType, ...]] = {}
+        for read in reads:
+            for key in read.keys:
+                known = key_columns.get(key.name, ())
+                key_columns[key.name] = known if key.key_type in known else (*known, key.key_type)
+        return Plan(
+            reads=reads,
+            computations=tuple(self._computed),
+            outputs=tuple(self._outputs),
+            key_columns=key_columns,
+            request_columns={
+                field.name: field for computation in self._computed for field in computation.request_fields
+            },
+        )
+
+    def _read(self, projection: Projection, feature: str) -> Source:
+        view = self._view(projection.view)
+        if feature not in {field.name for field in view.fields}:
+            raise UnknownName("feature", f"{projection.view}:{feature}", _fields(view.fields))
+        key = (projection.view, projection.name, tuple(sorted(projection.join_keys.items())))
+        read, _ = self._reads.setdefault(key, (len(self._reads), projection))
+        if read == len(self._features):
+            self._features.append([])
+        features = self._features[read]
+        if feature not in features:
+            features.append(feature)
+        return Source(read, features.index(feature))
+
+    def _view(self, name: str) -> View:
+        view = self._catalog.views.get(name)
+        if view is not None:
+            return view
+        reason = self._catalog.unservable.get(name)
+        if reason is not None:
+            raise InvalidArgument.at("features", f"feature view {name!r} cannot be served: {reason}")
+        raise UnknownName("feature view", name, _known({**self._catalog.views, **self._catalog.on_demand_views}))
+
+    def _compute(self, view: OnDemandView) -> int:
+        known = self._computations.get(view.name)
+        if known is not None:
+            return known
+        short = Counter(feature for source in view.sources for feature in source.features)
+        inputs: dict[str, tuple[Source, int]] = {}
+        for source in view.sources:
+            types = {field.name: field.value_type for field in self._view(source.view).fields}
+            for feature in source.features:
+                # Feast's classes offer a function both names; they can make one from the other only if it is not shared.
+                name = feature if short[feature] == 1 else f"{source.name}__{feature}"
+                inputs[name] = (self._read(source, feature), types[feature])
+        self._computations[view.name] = len(self._computed)
+        self._computed.append(Computation(view, inputs, view.request_fields))
+        return self._computations[view.name]
+
+    def _finished(self, projection: Projection, features: tuple[str, ...]) -> Read:
+        view = self._catalog.views[projection.view]
+        prefix = view_prefix(self._catalog.project, view.stored_name)
+        types = {key.name: KeyType(key.value_type) for key in view.join_keys}
+        names = sorted_names(view.join_keys)
+        return Read(
+            name=projection.name,
+            view=view,
+            lead=prefix + entity_key_head(names) if names else row_key(prefix, ENTITYLESS_KEY),
+            keys=tuple(KeyColumn(projection.join_keys.get(name, name), types[name]) for name in names),
+            features=features,
+        )
+
+
+def _fields(fields: Sequence[Field]) -> str:
+    return _known({field.name: None for field in fields})

@@ -1,0 +1,217 @@
+"""The supervisor: checks everything that can be wrong, then starts the workers, and keeps as many running as were asked for.
+
+It creates no gRPC object and never imports Feast, so that a worker starts from a clean process.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+
+import msgspec
+from redis.exceptions import RedisError
+
+from hindcast.catalog import Repo, load_catalog, read_repo
+from hindcast.errors import RepoError, ServerStartError, StoreUnavailable
+from hindcast.online.connection import RedisTarget, read_target
+from hindcast.serving.worker_settings import READY, WorkerSettings
+from hindcast.settings import ServeSettings
+
+logger = logging.getLogger(__name__)
+
+PACKED_STORE = "hindcast.online.plugin.PackedRedisOnlineStore"
+
+_START_SECONDS = 60.0
+"""A worker that loads on-demand views imports Feast: 5 s on a quiet machine."""
+
+_BACKOFF_SECONDS = (0.05, 0.2, 1.0, 5.0)
+_STEADY_SECONDS = 30.0
+"""A worker that lived this long did not die of its start: the next one starts at once again."""
+
+_KILL_SECONDS = 5.0
+
+
+def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        say: told one line beginning `serving` when the first answer can be given.
+    Raises:
+        RepoError, CatalogError: the repo or its registry cannot be served.
+        StoreUnavailable: Redis is not there.
+        ServerStartError: the address is in use or wrong, or a worker does not come up.
+    """
+    repo = read_repo(settings.repo_root)
+    _check_store(repo)
+    catalog = load_catalog(repo)
+    with _reserved(settings.address) as address:
+        target = read_target(repo.online_store, repo_root=repo.root)
+        _check_redis(target)
+
+        def worker_settings(slot: int) -> WorkerSettings:
+            return WorkerSettings(
+                slot=slot,
+                address=address,
+                catalog=catalog,
+                target=target,
+                call_timeout_ms=settings.call_timeout_ms,
+                drain_seconds=settings.drain_seconds,
+                tls=settings.tls,
+            )
+
+        ready = (
+            f"serving project {catalog.project} on {address} "
+            f"(workers: {settings.workers}, services: {len(catalog.services)}, catalog: {catalog.version[:19]})"
+        )
+        supervisor = _Supervisor([worker_settings(slot) for slot in range(settings.workers)])
+        asyncio.run(supervisor.run(lambda: say(ready)))
+
+
+def _check_store(repo: Repo) -> None:
+    store = str(repo.online_store["type"])
+    if store != PACKED_STORE:
+        raise RepoError(
+            f"{repo.root}/feature_store.yaml has online_store.type {store!r}, and Hindcast serves from Redis. Change the "
+            f"block to these lines, then run `feast apply` and `feast materialize`:\n"
+            f"online_store:\n    type: {PACKED_STORE}\n    connection_string: embedded    # or HOST:PORT"
+        )
+
+
+def _check_redis(target: RedisTarget) -> None:
+    client = target.client()
+    try:
+        client.ping()
+    except RedisError as error:
+        raise StoreUnavailable(
+            f"Redis at {target} does not answer. Start it, or change online_store.connection_string in feature_store.yaml "
+            "(`embedded` starts one for this repo)"
+        ) from error
+    finally:
+        client.close()
+
+
+@contextlib.contextmanager
+def _reserved(address: str) -> Iterator[str]:
+    """Hold HOST:PORT for the workers, who share it by SO_REUSEPORT; port 0 becomes a free one.
+
+    A bound socket that does not listen receives no connection. Another server is looked for without SO_REUSEPORT first,
+    because with it a second Hindcast would silently take half of the calls.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    if not host or not port.isdigit():
+        raise ServerStartError(f"{address!r} is not an address; write HOST:PORT, for example 127.0.0.1:50051")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, int(port)))
+        reservation = socket.socket(family)
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        reservation.bind((host, int(port)))
+    except (OSError, OverflowError) as error:
+        raise ServerStartError(
+            f"{address} cannot be listened on: it is in use, not of this machine, or needs other rights"
+        ) from error
+    with reservation:
+        shown = f"[{host}]" if family == socket.AF_INET6 else host
+        yield f"{shown}:{reservation.getsockname()[1]}"
+
+
+class _Supervisor:
+    def __init__(self, workers: list[WorkerSettings]) -> None:
+        self._workers = workers
+        self._stopping = asyncio.Event()
+        self._up = 0
+
+    async def run(self, when_ready: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        async with asyncio.TaskGroup() as tasks:
+            first_starts = [loop.create_future() for _ in self._workers]
+            for settings, first_start in zip(self._workers, first_starts, strict=True):
+                tasks.create_task(self._keep(settings, first_start))
+            if all(await asyncio.gather(*first_starts)):
+                when_ready()
+
+    async def _keep(self, settings: WorkerSettings, first_start: "asyncio.Future[bool]") -> None:
+        """Keep one slot filled until told to stop."""
+        loop = asyncio.get_running_loop()
+        failures = 0
+        while not self._stopping.is_set():
+            began = loop.time()
+            worker = await _Worker.start(settings)
+            came_up = await worker.comes_up(self._stopping)
+            if not first_start.done():
+                if not came_up and not self._stopping.is_set():
+                    first_start.set_result(False)
+                    await worker.end(0)
+                    raise ServerStartError(f"worker {settings.slot} does not come up; its words are above")
+                first_start.set_result(came_up)
+            code = await worker.lives(self._stopping, drain_seconds=settings.drain_seconds)
+            if self._stopping.is_set():
+                return
+            failures = 0 if loop.time() - began > _STEADY_SECONDS else failures + 1
+            pause = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS)) - 1] if failures else 0.0
+            logger.error("worker %d ended with code %s; another starts in %.2f s", settings.slot, code, pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
+
+
+class _Worker:
+    """One child process."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @classmethod
+    async def start(cls, settings: WorkerSettings) -> "_Worker":
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "hindcast.serving.worker"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            # A terminal's Ctrl-C goes to the supervisor alone, which then ends the workers in order.
+            start_new_session=True,
+        )
+        assert process.stdin is not None  # noqa: S101 - asked for above
+        process.stdin.write(msgspec.json.encode(settings) + b"\n")
+        with contextlib.suppress(ConnectionError):
+            await process.stdin.drain()
+        return cls(process)
+
+    async def comes_up(self, stopping: asyncio.Event) -> bool:
+        """Whether the worker says that it serves, in time and before it is told to stop."""
+        assert self._process.stdout is not None  # noqa: S101
+        said = asyncio.ensure_future(self._process.stdout.readline())
+        told = asyncio.ensure_future(stopping.wait())
+        await asyncio.wait({said, told}, timeout=_START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        if said.done():
+            return said.result() == READY
+        said.cancel()
+        return False
+
+    async def lives(self, stopping: asyncio.Event, *, drain_seconds: float) -> int | None:
+        """Wait until the worker ends, or end it when told to; return its exit code."""
+        ended = asyncio.ensure_future(self._process.wait())
+        told = asyncio.ensure_future(stopping.wait())
+        await asyncio.wait({ended, told}, return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        if not ended.done():
+            await self.end(drain_seconds)
+        return await ended
+
+    async def end(self, drain_seconds: float) -> None:
+        """SIGTERM, then SIGKILL once the drain is overdue."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self._process.wait(), drain_seconds + _KILL_SECONDS)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()

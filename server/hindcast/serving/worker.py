@@ -1,0 +1,101 @@
+"""One serving process: `python -m hindcast.serving.worker`, started by the supervisor, which hands it a `WorkerSettings`
+on standard input and ends it by SIGTERM, or by dying, which closes that input.
+"""
+
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+import msgspec
+import uvloop
+
+from hindcast.catalog import Catalog
+from hindcast.clock import system_clock
+from hindcast.online.reader import RowReader
+from hindcast.serving.handlers import SERVICES, Handlers
+from hindcast.serving.health import Health
+from hindcast.serving.lookup import Lookup
+from hindcast.serving.reflection import add_reflection
+from hindcast.serving.worker_settings import READY, WorkerSettings
+from hindcast.settings import TlsFiles
+
+if TYPE_CHECKING:
+    from hindcast.catalog.transforms import Transformer
+
+logger = logging.getLogger(__name__)
+
+_OPTIONS = (
+    ("grpc.so_reuseport", 1),
+    # 10,000 rows of 100 bytes and their names; answers are as large as their question makes them.
+    ("grpc.max_receive_message_length", 16 * 2**20),
+    ("grpc.max_send_message_length", -1),
+)
+
+
+async def serve(settings: WorkerSettings) -> None:
+    """Serve until told to stop, then let running calls finish."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_reader(sys.stdin.fileno(), stop.set)
+    reader = RowReader(settings.target, project=settings.catalog.project)
+    lookup = Lookup(
+        catalog=settings.catalog, reader=reader, transformer=_transformer(settings.catalog), clock=system_clock
+    )
+    health = Health(reader, SERVICES)
+    handlers = Handlers(
+        lookup=lookup,
+        clock=system_clock,
+        call_timeout_ms=settings.call_timeout_ms,
+        started_micros=system_clock(),
+    )
+    server = grpc.aio.server(options=_OPTIONS)
+    server.add_generic_rpc_handlers(handlers.generic())
+    health.add_to(server)
+    add_reflection(server, SERVICES)
+    if settings.tls is None:
+        server.add_insecure_port(settings.address)
+    else:
+        server.add_secure_port(settings.address, _credentials(settings.tls))
+    async with health.watched():
+        await server.start()
+        sys.stdout.buffer.write(READY)
+        sys.stdout.buffer.flush()
+        await stop.wait()
+        await health.shut_down()
+        await server.stop(settings.drain_seconds)
+    await reader.close()
+
+
+def _transformer(catalog: Catalog) -> "Transformer | None":
+    """On-demand views need Feast; a worker without any never imports it (5 s, 190 MB)."""
+    if not catalog.on_demand_views:
+        return None
+    from hindcast.catalog.transforms import Transformer  # noqa: PLC0415
+
+    return Transformer(catalog.on_demand_views.values())
+
+
+def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:
+    return grpc.ssl_server_credentials(
+        [(Path(tls.key).read_bytes(), Path(tls.certificate).read_bytes())],
+        root_certificates=Path(tls.client_ca).read_bytes() if tls.client_ca else None,
+        require_client_auth=tls.client_ca is not None,
+    )
+
+
+def main() -> int:
+    """Run one worker."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = msgspec.json.decode(sys.stdin.buffer.readline(), type=WorkerSettings)
+    uvloop.run(serve(settings))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""Settings that more than one room reads. Feast's own `feature_store.yaml` stays the source for stores and registry."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+STATE_DIR_VARIABLE = "HINDCAST_STATE_DIR"
+
+
+def state_dir(repo_root: Path) -> Path:
+    """Where Hindcast keeps what belongs to one repo (embedded Redis, compiled catalogs): `.hindcast` beside it.
+
+    The environment variable HINDCAST_STATE_DIR names another place, for a repo on a read-only disk.
+    """
+    override = os.environ.get(STATE_DIR_VARIABLE)
+    return Path(override).expanduser() if override else repo_root / ".hindcast"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """PEM files of a server that speaks TLS; with a client CA, callers must show a certificate that it signed."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeSettings:
+    """What `hindcast serve` was told.
+
+    Attributes:
+        address: HOST:PORT; port 0 takes a free one.
+        workers: serving processes that share the port.
+        call_timeout_ms: the deadline of a call that brings none.
+        drain_seconds: how long a stopping worker lets running calls finish.
+    """
+
+    repo_root: Path
+    address: str = "127.0.0.1:50051"
+    workers: int = 1
+    tls: TlsFiles | None = None
+    call_timeout_ms: int = 5_000
+    drain_seconds: float = 10.0
