@@ -1,5 +1,5 @@
 """The demo's Feast repo on Feast's own stores: what Hindcast answers for it can be held against Feast."""
-# ruff: noqa: SIM300  # what is expected comes first
+# what is expected comes first
 
 import ast
 import importlib.util

@@ -1,5 +1,5 @@
 """The demo's data: the same bytes every time, and every oddity it promises really in it."""
-# ruff: noqa: SIM300  # what is expected comes first
+# what is expected comes first
 
 import hashlib
 import importlib.util

@@ -1,0 +1,68 @@
+"""Fixtures that more than one folder of tests uses."""
+
+import importlib.util
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from hindcast.online.embedded import EmbeddedRedis
+from services import HindcastServer, RedisServer, run_feast, run_hindcast, run_redis
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class DemoRepo:
+    """The demo repo in a folder of its own: generated, applied, materialized into its embedded Redis.
+
+    Attributes:
+        live: keys with a fresh row in every view (see demo/generate.py).
+    """
+
+    root: Path
+    live: object
+
+
+def load_generator() -> ModuleType:
+    """The module demo/generate.py, which is a script and in no package."""
+    spec = importlib.util.spec_from_file_location("demo_generate", ROOT / "demo" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def demo_repo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoRepo]:
+    """The demo repo, applied and materialized once for all tests; tests must not change it."""
+    root = tmp_path_factory.mktemp("demo") / "feature_repo"
+    shutil.copytree(ROOT / "feature_repo", root, ignore=shutil.ignore_patterns("data", ".hindcast", "__pycache__"))
+    now = datetime.now(UTC)
+    report = load_generator().generate(root, end=now.replace(second=0, microsecond=0))
+    embedded = EmbeddedRedis.of_repo(root)
+    try:
+        run_feast(root, "apply")
+        run_feast(root, "materialize-incremental", now.strftime("%Y-%m-%dT%H:%M:%S"))
+        yield DemoRepo(root, report.live)
+    finally:
+        embedded.stop()
+
+
+@pytest.fixture(scope="session")
+def demo_server(demo_repo: DemoRepo) -> Iterator[HindcastServer]:
+    """`hindcast serve` with two workers on the demo repo."""
+    with run_hindcast(demo_repo.root, "--workers", "2") as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """An empty Redis of the test's own."""
+    with run_redis() as server:
+        yield server

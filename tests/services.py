@@ -1,0 +1,165 @@
+"""Real services for tests: Redis servers and Hindcast servers, on loopback or sockets, ended by process id."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from redis import Redis
+
+from hindcast.online.embedded import server_program
+
+HINDCAST = Path(sys.executable).with_name("hindcast")
+FEAST = Path(sys.executable).with_name("feast")
+START_SECONDS = 60.0
+
+
+def wait_for(condition: Callable[[], object], *, seconds: float = 10.0, what: str = "the condition") -> None:
+    """Wait until a condition holds; fail the test when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not hold within {seconds} s"
+        time.sleep(0.01)
+
+
+def free_port() -> int:
+    """A TCP port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class RedisServer:
+    """A Redis of a test's own, on a free loopback port."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def connection_string(self) -> str:
+        """As `feature_store.yaml` wants it."""
+        return f"127.0.0.1:{self.port}"
+
+    def client(self, **options: object) -> Redis:
+        """A blocking client."""
+        return Redis(port=self.port, socket_timeout=5, **options)
+
+    def pause(self) -> None:
+        """Stop it from answering; `resume` lets it go on."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it answer again."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self.process.kill()
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def run_redis(*options: str, port: int | None = None) -> Iterator[RedisServer]:
+    """Run a Redis server without persistence until the block ends."""
+    port = port or free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            *(str(server_program()), "--port", str(port), "--bind", "127.0.0.1", "--dir", folder),
+            *("--save", "", "--appendonly", "no", "--loglevel", "warning", *options),
+        ]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=folder)
+        server = RedisServer(port, process)
+        try:
+            wait_for(lambda: _listens(port), what="Redis")
+            yield server
+        finally:
+            server.resume()
+            process.kill()
+            process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@dataclass
+class HindcastServer:
+    """A running `hindcast serve`.
+
+    Attributes:
+        address: HOST:PORT.
+        output: the lines it has printed, standard error included.
+    """
+
+    address: str
+    process: subprocess.Popen[str]
+    output: list[str] = field(default_factory=list)
+
+    def worker_ids(self) -> list[int]:
+        """Process ids of its workers."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(child) for child in children.split()]
+
+    def stop(self, seconds: float = 20.0) -> int:
+        """SIGTERM; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(seconds)
+
+
+@contextlib.contextmanager
+def run_hindcast(repo: Path, *options: str, env: dict[str, str] | None = None) -> Iterator[HindcastServer]:
+    """Run `hindcast serve` on a free port until the block ends; the block begins when it serves."""
+    command = [str(HINDCAST), "serve", "--repo", str(repo), "--address", "127.0.0.1:0", *options]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **(env or {})},
+    )
+    server = HindcastServer("", process)
+    serving = threading.Event()
+
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            server.output.append(line.rstrip())
+            if line.startswith("serving"):
+                server.address = line.split(" on ")[1].split(" ")[0]
+                serving.set()
+        serving.set()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        assert serving.wait(START_SECONDS), "hindcast serve printed no line in time:\n" + "\n".join(server.output)
+        assert server.address, "hindcast serve ended:\n" + "\n".join(server.output)
+        yield server
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        reader.join()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def run_feast(repo: Path, *arguments: str) -> str:
+    """Run the real `feast` command in a repo; its output."""
+    done = subprocess.run([FEAST, *arguments], cwd=repo, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"feast {' '.join(arguments)} failed:\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
