@@ -185,7 +185,7 @@ def test_a_lookup_is_answered_row_by_row(call):
         list(request.feature_list.refs),
         request.request_id,
         dict(request.tags),
-        [value.int64_val for value in request.entities["driver_id"].val],
+        [value.int32_val for value in request.entities["driver_id"].val],
         [value.double_val for value in request.request_data["x"].val],
     )
     assert expected == actual

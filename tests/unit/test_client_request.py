@@ -60,7 +60,7 @@ def test_rows_and_columns_ask_the_same(data, names, rows):
 )
 def test_every_form_of_a_table_asks_the_same(entities):
     """Lists, tuples, NumPy, pandas, Arrow and Values of equal content make one and the same request."""
-    expected = {"id": [("int64_val", 1), (None, None)], "name": [("string_val", "a"), ("string_val", "b")]}
+    expected = {"id": [("int32_val", 1), (None, None)], "name": [("string_val", "a"), ("string_val", "b")]}
     assert expected == sent(entities)
 
 
@@ -82,7 +82,8 @@ def test_every_form_of_a_table_asks_the_same(entities):
             pa.array([datetime(2024, 5, 1, tzinfo=UTC)], type=pa.timestamp("us", "Europe/Berlin")),
             [("unix_timestamp_val", datetime(2024, 5, 1, tzinfo=UTC))],
         ),
-        (range(2), [("int64_val", 0), ("int64_val", 1)]),
+        (range(2), [("int32_val", 0), ("int32_val", 1)]),
+        ([1, 2**31], [("int64_val", 1), ("int64_val", 2**31)]),
     ],
 )
 def test_a_typed_column_keeps_its_type(column, expected):
@@ -128,6 +129,13 @@ def test_a_request_that_cannot_be_right_is_refused(arguments, error, told):
     """Bad arguments fail before any network, with what was wrong, where, and what to give instead."""
     with pytest.raises(error, match=told):
         question(**arguments)
+
+
+def test_whole_numbers_fit_a_join_key_of_either_width():
+    """A join key's numbers go out as int32 where all of them fit, because a server widens a key and never narrows one."""
+    expected = [("int32_val", -(2**31)), ("int32_val", 2**31 - 1)]
+    assert expected == sent({"id": [-(2**31), 2**31 - 1]})["id"]
+    assert [("int64_val", 2**31)] == sent({"id": [2**31]})["id"]
 
 
 def test_full_names_tell_equal_features_of_two_views_apart():

@@ -16,6 +16,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # How Feast writes a missing time: the bits of NumPy's NaT.
 NO_TIME = -(2**63)
 
+_INT32_MIN, _INT32_MAX = -(2**31), 2**31 - 1
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 # Every whole number up to here is a double exactly.
 _EXACT_DOUBLE_MAX = 2**53
@@ -47,6 +48,19 @@ def encode_column(values: Iterable[object], *, name: str) -> list[Value]:
         return _agree(encoded, entry="row")
     except (TypeError, ValueError) as error:
         raise _like(error)(f"{name}: {error}") from None
+
+
+def narrow(column: list[Value]) -> list[Value]:
+    """A join key's column with int64 made int32 where every value fits.
+
+    A Python int does not say which of the two it is, and a server widens a join key but never narrows one: an int32 fits
+    both kinds of key.
+    """
+    whole = [value.int64_val for value in column if _kind(value) == "int64_val"]
+    fits = len(whole) == sum(_kind(value) is not None for value in column)
+    if not fits or not all(_INT32_MIN <= number <= _INT32_MAX for number in whole):
+        return column
+    return [Value(int32_val=value.int64_val) if _kind(value) else value for value in column]
 
 
 def encode(value: Any) -> Value:

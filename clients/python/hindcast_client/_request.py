@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hindcast.v1.feature_service_pb2 import GetOnlineFeaturesRequest
 from hindcast.v1.value_pb2 import Value
 from hindcast_client._columns import Table, columns_of
-from hindcast_client._encoding import encode_column
+from hindcast_client._encoding import encode_column, narrow
 
 # Both are the API's (protos/hindcast/v1/feature_service.proto).
 REQUEST_ID_BYTES_MAX = 256
@@ -47,7 +47,7 @@ def ask(
         message.feature_service = _service(features)
     else:
         message.feature_list.refs.extend(_refs(features, full_feature_names=full_feature_names))
-    keys = _encoded(entities, name="entities")
+    keys = {column: narrow(values) for column, values in _encoded(entities, name="entities").items()}
     data = {} if request_data is None else _encoded(request_data, name="request_data")
     for column in data:
         if column in keys:
