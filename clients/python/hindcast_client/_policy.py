@@ -1,8 +1,9 @@
 """When to try again: pure decisions, no network and no sleeping.
 
 gRPC could retry by itself, by its service config. It is not asked to: since 1.72 a back-off of a few milliseconds can
-leave a call hanging (https://github.com/grpc/grpc/issues/41036; seen here on 1.85.1, half of the calls at 1 ms), and it
-sleeps into a deadline that it cannot meet (https://github.com/grpc/grpc/issues/39622).
+leave a call hanging (https://github.com/grpc/grpc/issues/41036; seen here with grpcio 1.85.1 and a 1 ms back-off: 3 of 8
+calls hung until the deadline), and it sleeps into a deadline that it cannot meet
+(https://github.com/grpc/grpc/issues/39622).
 """
 
 import random
