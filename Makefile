@@ -25,8 +25,14 @@ $(PROTO_STAMP): Makefile
 demo: $(STAMP)
 	@$(BIN)/python demo/run.py
 
-serve: $(STAMP)
-	@$(BIN)/hindcast serve --repo feature_repo
+serve: $(STAMP) feature_repo/data/registry.db
+	@$(BIN)/hindcast serve --repo feature_repo --workers 2
+
+# The demo's repo, ready to serve. Its files are made once; `feast apply` and `feast materialize-incremental` are yours then.
+feature_repo/data/registry.db: | $(STAMP)
+	@$(BIN)/python demo/generate.py --repo feature_repo
+	@cd feature_repo && ../$(BIN)/feast apply
+	@cd feature_repo && ../$(BIN)/feast materialize-incremental "$$(date -u +%Y-%m-%dT%H:%M:%S)"
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest

@@ -1,0 +1,210 @@
+"""The main job, end to end: what `make demo` runs. Every step is a command or a call that a user would make.
+
+It works in demo/out, anew each time, on an embedded Redis that it ends again; it changes nothing else.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from generate import LiveEntity, generate
+from hindcast_client import Client, FeatureResult
+
+DEMO = Path(__file__).resolve().parent
+OUT = DEMO / "out"
+REPO = OUT / "feature_repo"
+BIN = Path(sys.executable).parent
+SERVICE = "payment_risk"
+STEPS = 7
+
+
+def main() -> int:
+    """Run every step; the exit code is 0 only if all of them did what they say."""
+    began = time.monotonic()
+    print("Hindcast: Feast, with receipts. A payments company asks, while a card waits: is this fraud?")
+    live = step_data()
+    try:
+        step_apply()
+        step_materialize()
+        with step_serve() as address:
+            asked, answer = step_lookup(address, live)
+        training_set = step_training_set()
+        step_compare(asked, answer)
+    finally:
+        run("hindcast", "redis", "stop", "--repo", str(REPO))
+    print(f"\nDone in {time.monotonic() - began:.0f} s. The training set is {shown(training_set)}.")
+    print("To do the same by hand: README.md, 'Five minutes'. To keep a server running: make serve.")
+    return 0
+
+
+def step_data() -> tuple[LiveEntity, ...]:
+    """Write the sources."""
+    begin(1, "Thirty days of payments, as Parquet files")
+    shutil.rmtree(OUT, ignore_errors=True)
+    shutil.copytree(
+        DEMO.parent / "feature_repo", REPO, ignore=shutil.ignore_patterns("data", ".hindcast", "__pycache__")
+    )
+    report = generate(REPO, end=datetime.now(UTC).replace(second=0, microsecond=0))
+    for table in report.tables:
+        say(
+            f"{table.name:<17}{table.rows:>7,} rows, {table.late:>5,} arrived late, {table.corrections:>5,} corrections"
+        )
+    say("Keys that run together, such as ('1', '23') and ('12', '3'), nulls and exact duplicates included.")
+    return report.live
+
+
+def step_apply() -> None:
+    """Register the definitions."""
+    begin(2, "feast apply: the definitions go into Feast's registry")
+    run("feast", "apply", cwd=REPO)
+    listed = run("feast", "feature-services", "list", cwd=REPO)
+    services = [line.split()[0] for line in listed.splitlines() if line.strip() and not line.startswith("NAME")]
+    say(f"feature services: {', '.join(sorted(services))}")
+
+
+def step_materialize() -> None:
+    """Load the online store."""
+    begin(3, "feast materialize-incremental: from DuckDB into Redis, newest row of each key wins")
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    run("feast", "materialize-incremental", now, cwd=REPO)
+    say("Redis is this repo's own, started beside it (connection_string: embedded).")
+
+
+@contextlib.contextmanager
+def step_serve() -> Iterator[str]:
+    """Serve until the block ends; gives the address."""
+    begin(4, "hindcast serve: two workers share a port")
+    command = [BIN / "hindcast", "serve", "--repo", REPO, "--address", "127.0.0.1:0", "--workers", "2"]
+    with (OUT / "serve.log").open("w") as log:
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        try:
+            line = server.stdout.readline().strip() if server.stdout else ""
+            if not line.startswith("serving"):
+                raise SystemExit(f"the server did not start; see {shown(OUT / 'serve.log')}")
+            say(line)
+            yield line.split(" on ")[1].split(" ")[0]
+        finally:
+            server.terminate()
+            server.communicate(timeout=30)
+
+
+def step_lookup(address: str, live: tuple[LiveEntity, ...]) -> tuple[pd.DataFrame, FeatureResult]:
+    """Ask for features of two payments."""
+    begin(5, "Two payments wait. What is known about them?")
+    asked = pd.DataFrame(
+        {
+            "account_id": [entity.account_id for entity in live[:2]],
+            "merchant_id": [entity.merchant_id for entity in live[:2]],
+            "device_id": [entity.device_id for entity in live[:2]],
+            "amount": [25.0, 2_500.0],
+            "card_country": ["DE", "BR"],
+        }
+    )
+    keys = ["account_id", "merchant_id", "device_id"]
+    with Client(address) as client:
+        client.get_server_info()
+        began = time.perf_counter()
+        answer = client.get_online_features(
+            features=SERVICE, entities=asked[keys], request_data=asked.drop(columns=keys), tags={"model": "demo"}
+        )
+        took_ms = (time.perf_counter() - began) * 1000
+    columns = answer.to_dict()
+    for name in ["account_id", "merchant_id", *answer.names[:8], "amount_to_mean", "card_is_foreign"]:
+        say(f"{name:<20} {columns[name][0]!s:>22} {columns[name][1]!s:>22}")
+    say(f"{len(answer.names)} features x {len(answer)} rows in {took_ms:.1f} ms; lookup {answer.lookup_id}")
+    return asked, answer
+
+
+def step_training_set() -> Path:
+    """Build a training set, each row as of its own time."""
+    begin(6, "A training set: what was known at the time of 2,000 past payments")
+    labels = pd.read_parquet(REPO / "data" / "labels.parquet")
+    frame = historical(labels)
+    if len(labels) != len(frame):
+        raise SystemExit(f"{len(labels)} payments gave {len(frame)} rows; every payment must stand there once")
+    path = OUT / "training_set.parquet"
+    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), path)
+    fraud = frame["is_fraud"]
+    say(f"{len(frame):,} rows x {len(frame.columns)} columns, {int(fraud.sum())} of them fraud")
+    means = frame.groupby("is_fraud")["amount_to_mean"].mean()
+    say(f"amount against the account's own mean: {means[True]:.2f}x where fraud, {means[False]:.2f}x elsewhere")
+    return path
+
+
+def step_compare(asked: pd.DataFrame, answer: FeatureResult) -> None:
+    """Read the two payments again, offline, as of the moment they were served."""
+    begin(7, "Was what we served the truth? The same two payments, read offline as of the moment of the answer")
+    offline = historical(asked.assign(event_timestamp=pd.Timestamp(answer.served_at)))
+    online = answer.to_dict()
+    wrong = [
+        f"{name} row {row}: served {served!r}, offline {offline[name].iloc[row]!r}"
+        for name in answer.names
+        for row, served in enumerate(online[name])
+        if not same(served, offline[name].iloc[row])
+    ]
+    if wrong:
+        raise SystemExit("what was served differs from the offline truth:\n  " + "\n  ".join(wrong))
+    say(f"{len(answer.names) * len(answer)} of {len(answer.names) * len(answer)} values are equal.")
+
+
+def historical(entities: pd.DataFrame) -> pd.DataFrame:
+    """Features of an entity frame by Feast's own API, rows in the frame's order."""
+    warnings.simplefilter("ignore")  # Feast calls on-demand views experimental, at every use
+    import feast  # noqa: PLC0415 - 5 s, and only the steps that train need it
+
+    store = feast.FeatureStore(repo_path=REPO)
+    job = store.get_historical_features(
+        entity_df=entities.assign(row=range(len(entities))), features=store.get_feature_service(SERVICE)
+    )
+    return job.to_df().sort_values("row").drop(columns="row").reset_index(drop=True)
+
+
+def same(served: Any, offline: Any) -> bool:
+    """Equal, or both nothing: pandas says NaN where an answer says None."""
+    return bool(served == offline) or (served is None and bool(pd.isna(offline)))
+
+
+def run(program: str, *arguments: str, cwd: Path = OUT) -> str:
+    """Run one of the environment's commands; its words are shown only if it fails."""
+    done = subprocess.run(
+        [BIN / program, *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONWARNINGS": "ignore", "NO_COLOR": "1"},
+    )
+    if done.returncode != 0:
+        raise SystemExit(f"{program} {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def begin(number: int, title: str) -> None:
+    """Announce a step."""
+    print(f"\n[{number}/{STEPS}] {title}", flush=True)
+
+
+def say(line: str) -> None:
+    """One line of a step."""
+    print(f"      {line}", flush=True)
+
+
+def shown(path: Path) -> str:
+    """A path as the reader, who stands in the checkout, would type it."""
+    return str(path.relative_to(DEMO.parent))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
