@@ -93,20 +93,23 @@ class Column(NamedTuple):
     view_index: int | None
 
 
-def splice_feast(metadata: bytes, columns: Iterable[Column], view_times: Sequence[Sequence[bytes]]) -> bytes:
+def splice_feast(
+    metadata: bytes, columns: Iterable[Column], view_times: Sequence[Sequence[bytes]], *, statuses: bytes
+) -> bytes:
     """A serialized `feast.serving.GetOnlineFeaturesResponse`; no value is parsed.
 
     Args:
         metadata: the serialized response metadata that names the columns.
         columns: one per name.
         view_times: per view, n serialized Timestamps.
+        statuses: 256 bytes, what each status becomes in Feast's words.
     """
     answer = shadow_pb2.FeastResponse(metadata=metadata)
     add = answer.results.add
-    for _, values, statuses, view_index in columns:
+    for _, values, column_statuses, view_index in columns:
         add(
             values=values,
-            statuses=statuses,
+            statuses=column_statuses.translate(statuses),
             event_timestamps=[b""] * len(values) if view_index is None else view_times[view_index],
         )
     return answer.SerializeToString()

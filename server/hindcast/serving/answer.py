@@ -1,5 +1,7 @@
 """Answers: a lookup's columns as the bytes of either dialect."""
 
+from functools import lru_cache
+
 from hindcast.online.codec import Column, splice_feast, splice_hindcast
 from hindcast.serving.lookup import NULL_VALUE, PRESENT, Answer, timestamp_bytes
 from hindcast.serving.question import Question
@@ -20,13 +22,22 @@ def feast_bytes(question: Question, answer: Answer, *, join_keys: frozenset[str]
         for name, values in sorted(question.entities.items())
         if name in join_keys or name in answer.join_keys
     ]
-    features = [column._replace(statuses=column.statuses.translate(_FEAST_STATUSES)) for column in answer.columns]
-    columns = [*entities, *features]
-    metadata = shadow_pb2.FeastMetadata(feature_names=shadow_pb2.FeatureRefs(val=[column.name for column in columns]))
-    if question.with_view_versions:
-        for name, version in dict.fromkeys((view.view, view.version) for view in answer.views):
-            metadata.feature_view_metadata.add(name=name, version=version)
-    return splice_feast(metadata.SerializeToString(), columns, [view.times for view in answer.views])
+    names = tuple(column.name for column in (*entities, *answer.columns))
+    versions = tuple((view.view, view.version) for view in answer.views) if question.with_view_versions else ()
+    return splice_feast(
+        _metadata(names, versions),
+        [*entities, *answer.columns],
+        [view.times for view in answer.views],
+        statuses=_FEAST_STATUSES,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _metadata(names: tuple[str, ...], versions: tuple[tuple[str, int], ...]) -> bytes:
+    metadata = shadow_pb2.FeastMetadata(feature_names=shadow_pb2.FeatureRefs(val=names))
+    for name, version in dict.fromkeys(versions):
+        metadata.feature_view_metadata.add(name=name, version=version)
+    return metadata.SerializeToString()
 
 
 def hindcast_bytes(answer: Answer, *, lookup_id: str, catalog_version: str, served_at_micros: int) -> bytes:

@@ -1,8 +1,9 @@
 """The lookup: a question in, the columns of its answer out. Knows no wire format and no gRPC."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
@@ -55,10 +56,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class _ViewRows:
-    """The n rows of one read, None where there is none, and the statuses that they share."""
+    """What the n rows of one read give: their times, and values and statuses per feature."""
 
     times: Sequence[bytes]
-    columns: Sequence[tuple[list[bytes], bytes]]
+    columns: Sequence[tuple[Sequence[bytes], bytes]]
 
 
 class Lookup:
@@ -136,31 +137,26 @@ class Lookup:
         keeps_stale: bool,  # noqa: FBT001
         deadline: Deadline,
     ) -> _ViewRows:
-        positions = {
-            schema_id: _positions((await self._reader.schema(schema_id, deadline=deadline)).names, read.features)
+        aligners = {
+            schema_id: _aligner((await self._reader.schema(schema_id, deadline=deadline)).names, read.features)
             for schema_id in {row.schema_id for row in rows if row is not None}
         }
         oldest = now_micros - read.view.ttl_micros if read.view.ttl_micros else None
+        nothing = (None,) * len(read.features)
         times: list[bytes] = []
-        columns: list[tuple[list[bytes], bytearray]] = [([], bytearray()) for _ in read.features]
+        aligned: list[Sequence[bytes | None]] = []
+        found = bytearray()
         for row in rows:
             if row is None:
                 times.append(b"")
-                for values, statuses in columns:
-                    values.append(b"")
-                    statuses.append(NOT_FOUND)
+                aligned.append(nothing)
+                found.append(NOT_FOUND)
                 continue
             times.append(timestamp_bytes(row.event_micros))
             stale = oldest is not None and row.event_micros < oldest
-            for (values, statuses), position in zip(columns, positions[row.schema_id], strict=True):
-                value = None if position is None else row.values[position]
-                if stale:
-                    values.append(value or b"" if keeps_stale else b"")
-                    statuses.append(OUTSIDE_MAX_AGE)
-                else:
-                    values.append(value or b"")
-                    statuses.append(NULL_VALUE if value is None else PRESENT)
-        return _ViewRows(times, [(values, bytes(statuses)) for values, statuses in columns])
+            aligned.append(nothing if stale and not keeps_stale else aligners[row.schema_id](row.values))
+            found.append(OUTSIDE_MAX_AGE if stale else PRESENT)
+        return _ViewRows(times, [_column(values, bytes(found)) for values in zip(*aligned, strict=True)])
 
     def _compute(
         self,
@@ -288,16 +284,29 @@ def _row_keys(read: Read, keys: Mapping[tuple[str, KeyType], Sequence[bytes | No
         return [read.lead] * rows
     columns = [keys[key.name, key.key_type] for key in read.keys]
     lead = read.lead
-    return [
-        None if None in parts else b"".join((lead, *parts, b"}"))
-        for parts in zip(*columns, strict=True)
-    ]
+    return [None if None in parts else b"".join((lead, *parts, b"}")) for parts in zip(*columns, strict=True)]
 
 
-def _positions(stored: Sequence[str], wanted: Sequence[str]) -> list[int | None]:
-    """Where each wanted feature stands in a row of a schema; None for a feature that is newer than the row."""
+def _aligner(
+    stored: Sequence[str], wanted: Sequence[str]
+) -> Callable[[Sequence[bytes | None]], Sequence[bytes | None]]:
+    """Puts a stored row's values into the order wanted; None for a feature that is newer than the row."""
     at = {name: position for position, name in enumerate(stored)}
-    return [at.get(name) for name in wanted]
+    positions = [at.get(name) for name in wanted]
+    if None in positions or len(positions) == 1:
+        return lambda values: [None if position is None else values[position] for position in positions]
+    return itemgetter(*positions)
+
+
+def _column(values: Sequence[bytes | None], found: bytes) -> tuple[Sequence[bytes], bytes]:
+    """One feature's column: its values as they go out, and its statuses, given those of its rows."""
+    if None not in values:
+        return values, found  # type: ignore[return-value]
+    statuses = bytes(
+        NULL_VALUE if value is None and status == PRESENT else status
+        for value, status in zip(values, found, strict=True)
+    )
+    return [value or b"" for value in values], statuses
 
 
 @lru_cache(maxsize=65_536)
