@@ -4,6 +4,7 @@ redis-py owns what is easy to get wrong: TLS, auth, Sentinel and Cluster topolog
 redis-py waits for ever by default: a paused Redis hung a read for more than 12 s.
 """
 
+import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any
 from redis import Redis
 from redis import asyncio as redis_asyncio
 from redis.cluster import ClusterNode, RedisCluster
+from redis.exceptions import RedisClusterException, RedisError
 from redis.sentinel import Sentinel
 
 from hindcast.errors import RepoError
@@ -26,7 +28,16 @@ DEFAULT_TTL_GRACE_SECONDS = 7 * 86_400
 DEFAULT_FUTURE_SECONDS = 300
 """A row dated further ahead would block every correction until then; clocks of one fleet agree far better."""
 
+REDIS_ERRORS = (RedisError, RedisClusterException)
+"""Everything that redis-py raises: its Cluster client has errors outside the tree of the others."""
+
 _TIMEOUTS = {"socket_timeout": 5.0, "socket_connect_timeout": 2.0}
+_TEXTS = frozenset({"username", "password"})
+_NUMBERS = frozenset({"db", "socket_timeout", "socket_connect_timeout", "health_check_interval", "max_connections"})
+_OURS = frozenset({"self", "host", "port", "unix_socket_path", "startup_nodes", "connection_pool", "decode_responses"})
+"""Arguments of redis-py that a connection string cannot set: they are its endpoints, or rows would no longer be bytes."""
+
+_PORT_MAX = 65_535
 
 
 class Topology(StrEnum):
@@ -120,35 +131,56 @@ def parse_target(
     """Parse Feast's format, `host:port[,host:port…][,option=value…]` (feast/infra/online_stores/redis.py).
 
     Raises:
-        RepoError: an endpoint is not HOST:PORT, or there is none, or redis_type is unknown. Options are not repeated
-            in the message: one of them may be the password.
+        RepoError: an endpoint is not HOST:PORT, or there is none, or an option or redis_type is unknown. The message counts
+            the parts and repeats none: any may be, or hold, a piece of the password.
     """
     try:
         topology = Topology(redis_type)
     except ValueError:
         known = ", ".join(Topology)
         raise RepoError(f"online_store.redis_type is {redis_type!r}; it must be one of {known}") from None
+    takes = redis_asyncio.RedisCluster if topology is Topology.CLUSTER else redis_asyncio.Redis
+    known_options = inspect.signature(takes.__init__).parameters.keys() - _OURS
     endpoints: list[Endpoint] = []
     options: dict[str, Any] = {}
-    for part in connection_string.split(","):
+    for at, part in enumerate(connection_string.split(","), start=1):
         name, is_option, value = part.partition("=")
         if is_option:
-            options[name.strip()] = _option(value)
+            if name.strip() not in known_options:
+                raise RepoError(
+                    f"part {at} of online_store.connection_string sets an option that redis-py does not take; write for "
+                    "example `localhost:6379,db=0,password=…` (no comma in a value)"
+                )
+            options[name.strip()] = _option(name.strip(), value)
             continue
         host, _, port = part.strip().rpartition(":")
-        if not host or not port.isdigit():
+        if not host or "@" in host or "/" in host or not _is_port(port):
             raise RepoError(
-                f"online_store.connection_string has an endpoint {part.strip()!r} that is not HOST:PORT; "
-                f"write for example `localhost:6379,db=0`, or `{EMBEDDED}`"
+                f"part {at} of online_store.connection_string is neither HOST:PORT nor OPTION=VALUE; write for example "
+                f"`localhost:6379,db=0,password=…` (no comma in a value, no URL), or `{EMBEDDED}`"
             )
         endpoints.append(Endpoint(host.strip("[]"), int(port)))
     if not endpoints:
         raise RepoError(f"online_store.connection_string names no HOST:PORT; write `localhost:6379`, or `{EMBEDDED}`")
+    if topology is Topology.CLUSTER and options.get("db"):
+        raise RepoError("online_store.connection_string sets db, but a Redis Cluster has database 0 only; leave it out")
     return RedisTarget(topology, tuple(endpoints), sentinel_master, options)
 
 
-def _option(value: str) -> Any:
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and 0 < int(text) <= _PORT_MAX
+
+
+def _option(name: str, written: str) -> Any:
+    """An option's value, JSON where it is JSON, as Feast reads it; a password of digits stays text."""
     try:
-        return json.loads(value)
+        value = json.loads(written)
     except json.JSONDecodeError:
-        return value
+        value = written
+    if name in _TEXTS and not isinstance(value, str):
+        return written
+    if name in _NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise RepoError(
+            f"option {name!r} of online_store.connection_string is not a number; write for example `{name}=1`"
+        )
+    return value

@@ -25,7 +25,6 @@ from pydantic import NonNegativeInt, PositiveInt, StrictStr
 from redis import Redis
 from redis import asyncio as redis_asyncio
 from redis.cluster import RedisCluster
-from redis.exceptions import RedisError
 
 from hindcast.catalog import Field
 from hindcast.clock import from_micros, system_clock, to_micros, uuid7
@@ -35,6 +34,7 @@ from hindcast.online.connection import (
     DEFAULT_FUTURE_SECONDS,
     DEFAULT_TTL_GRACE_SECONDS,
     EMBEDDED,
+    REDIS_ERRORS,
     RedisTarget,
     Topology,
     read_target,
@@ -221,7 +221,8 @@ class PackedRedisOnlineStore(OnlineStore):
 
     def _get_client(self, config: RepoConfig) -> "Redis | RedisCluster":
         if self._client is None:
-            self._client = _target(config).client()
+            with _redis_errors():
+                self._client = _target(config).client()
         return self._client
 
     async def _get_async_client(self, config: RepoConfig) -> "redis_asyncio.Redis | redis_asyncio.RedisCluster":
@@ -258,7 +259,7 @@ def _redis_errors() -> Iterator[None]:
     """Turns a failure of Redis into StoreUnavailable, without the vendor's words."""
     try:
         yield
-    except RedisError as error:
+    except REDIS_ERRORS as error:
         raise StoreUnavailable(
             "Redis does not answer; check that it runs, and online_store.connection_string"
         ) from error

@@ -12,11 +12,11 @@ import sys
 from collections.abc import Callable, Iterator
 
 import msgspec
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError
 
 from hindcast.catalog import Repo, load_catalog, read_repo
 from hindcast.errors import RepoError, ServerStartError, StoreUnavailable
-from hindcast.online.connection import RedisTarget, read_target
+from hindcast.online.connection import REDIS_ERRORS, RedisTarget, read_target
 from hindcast.serving.worker_settings import READY, WorkerSettings
 from hindcast.settings import ServeSettings
 
@@ -81,16 +81,19 @@ def _check_store(repo: Repo) -> None:
 
 
 def _check_redis(target: RedisTarget) -> None:
-    client = target.client()
     try:
-        client.ping()
-    except RedisError as error:
+        with contextlib.closing(target.client()) as client:
+            client.ping()
+    except (AuthenticationError, NoPermissionError) as error:
+        raise StoreUnavailable(
+            f"Redis at {target} refuses the login; check username and password in online_store.connection_string, and "
+            "that this user may PING and MGET"
+        ) from error
+    except REDIS_ERRORS as error:
         raise StoreUnavailable(
             f"Redis at {target} does not answer. Start it, or change online_store.connection_string in feature_store.yaml "
             "(`embedded` starts one for this repo)"
         ) from error
-    finally:
-        client.close()
 
 
 @contextlib.contextmanager
