@@ -14,9 +14,10 @@ from redis import Redis
 from redis import asyncio as redis_asyncio
 from redis.cluster import RedisCluster
 from redis.crc import key_slot
-from redis.exceptions import AskError, MovedError, NoScriptError, RedisError
+from redis.exceptions import AskError, MovedError, NoScriptError, TryAgainError
 
 from hindcast.errors import StoreUnavailable
+from hindcast.online.connection import REDIS_ERRORS
 
 SCRIPT = files("hindcast.online").joinpath("newest_wins.lua").read_text()
 
@@ -58,7 +59,7 @@ def write_rows(client: "Redis | RedisCluster", rows: Iterable[RowWrite]) -> Writ
                 written += _write_cluster(client, chunk)
             else:
                 written += _write_node(client, [_arguments(part) for part in _chunks(chunk, _ROWS_PER_CALL)])
-    except RedisError as error:
+    except REDIS_ERRORS as error:
         raise StoreUnavailable("Redis did not take a write; check that it runs and has memory left") from error
     return WriteReport(written, total - written)
 
@@ -82,7 +83,7 @@ async def write_rows_async(
                 written += await _write_node_async(
                     client, [_arguments(part) for part in _chunks(chunk, _ROWS_PER_CALL)]
                 )
-    except RedisError as error:
+    except REDIS_ERRORS as error:
         raise StoreUnavailable("Redis did not take a write; check that it runs and has memory left") from error
     return WriteReport(written, total - written)
 
@@ -154,13 +155,20 @@ def _write_cluster(cluster: RedisCluster, rows: Sequence[RowWrite]) -> int:
                 for call in calls:
                     pipe.eval(SCRIPT, *_arguments(call))
                 for call, reply in zip(calls, pipe.execute(raise_on_error=False), strict=True):
-                    if isinstance(reply, MovedError | AskError):
+                    if isinstance(reply, MovedError):
                         pending += call
-                    elif isinstance(reply, Exception):
-                        raise reply
                     else:
-                        written += reply
+                        written += _written(cluster, call, reply)
         if not pending:
             return written
         cluster.nodes_manager.initialize()
     raise StoreUnavailable("the Redis Cluster keeps moving slots; try again when it has settled")
+
+
+def _written(cluster: RedisCluster, rows: Sequence[RowWrite], reply: Any) -> int:
+    """How many rows of one script call were written; those of a slot that is moving go one by one, which redis-py routes."""
+    if isinstance(reply, AskError | TryAgainError):
+        return sum(int(cluster.eval(SCRIPT, *_arguments([row]))) for row in rows)
+    if isinstance(reply, Exception):
+        raise reply
+    return int(reply)
