@@ -12,12 +12,14 @@ from typing import Any
 
 import hiredis
 from redis import asyncio as redis_asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.crc import key_slot
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from hindcast.clock import Deadline
 from hindcast.errors import DeadlineExceeded, StoreUnavailable
-from hindcast.online.connection import RedisTarget
+from hindcast.online.connection import REDIS_ERRORS, RedisTarget
 from hindcast.online.keys import schema_key
 from hindcast.online.schemas import Schema, read_schema
 
@@ -31,7 +33,8 @@ _REPLY_SECONDS = 2.0
 """A Redis that takes longer is not serving; callers with more time left do better to try again."""
 
 _MOVES_MAX = 5
-_REDIRECTS = ("MOVED ", "ASK ", "CLUSTERDOWN", "TRYAGAIN")
+_MOVED = ("MOVED ", "CLUSTERDOWN")
+_MOVING = ("ASK ", "TRYAGAIN")
 _PING = b"*1\r\n$4\r\nPING\r\n"
 _GONE = "Redis does not answer; try again"
 _LATE = "the deadline passed while Redis was asked"
@@ -46,6 +49,7 @@ class RowReader:
         self._client = target.async_client()
         self._links: dict[str, _Link] = {}
         self._is_cluster = isinstance(self._client, redis_asyncio.RedisCluster)
+        self._doubts_cluster = False
 
     async def read_rows(self, keys: Sequence[bytes], *, deadline: Deadline) -> list[bytes | None]:
         """Read one packed row per key, in the order asked.
@@ -61,8 +65,13 @@ class RowReader:
             DeadlineExceeded: the deadline came first.
         """
         if self._is_cluster:
-            return await self._read_cluster(keys, deadline)
-        replies = await self._link("").ask([_mget(part) for part in _parts(keys)], deadline)
+            try:
+                return await self._read_cluster(keys, deadline)
+            except StoreUnavailable:
+                # A node that is gone may have been replaced, which no node that still answers says unasked.
+                self._doubts_cluster = True
+                raise
+        replies = await self._link("").mget(_parts(keys), deadline)
         return [row for reply in replies for row in _rows(reply)]
 
     async def schema(self, schema_id: bytes, *, deadline: Deadline) -> Schema:
@@ -84,11 +93,16 @@ class RowReader:
         Raises:
             StoreUnavailable: one does not give it by the deadline.
         """
-        if self._is_cluster and not self._links:
-            await self._read_cluster([b"{hindcast}ping"], deadline)
-        links = list(self._links.values()) or [self._link("")]
-        for link in links:
-            await link.ask([_PING], deadline)
+        try:
+            if self._is_cluster:
+                await self._know_cluster(deadline, again=self._doubts_cluster)
+            if self._is_cluster and not self._links:
+                await self._read_cluster([b"{hindcast}ping"], deadline)
+            for link in list(self._links.values()) or [self._link("")]:
+                await link.ping(deadline)
+        except (StoreUnavailable, DeadlineExceeded):
+            self._doubts_cluster = True
+            raise
 
     async def close(self) -> None:
         """Close every connection; calls that still wait get StoreUnavailable."""
@@ -106,7 +120,7 @@ class RowReader:
         found: dict[bytes, bytes | None] = {}
         pending = list(dict.fromkeys(keys))
         for attempt in range(_MOVES_MAX):
-            await self._know_cluster(deadline, again=attempt > 0)
+            await self._know_cluster(deadline, again=attempt > 0 or self._doubts_cluster)
             by_slot: dict[int, list[bytes]] = defaultdict(list)
             for key in pending:
                 by_slot[key_slot(key)].append(key)
@@ -114,36 +128,48 @@ class RowReader:
             for slot, of_slot in by_slot.items():
                 by_node[self._node_of(slot)].extend(_parts(of_slot))
             asked = list(by_node.items())
-            answers = await asyncio.gather(
-                *(self._link(node).ask([_mget(part) for part in parts], deadline) for node, parts in asked)
-            )
+            answers = await asyncio.gather(*(self._link(node).mget(parts, deadline) for node, parts in asked))
             pending = []
+            moving: list[bytes] = []
             for (_, parts), replies in zip(asked, answers, strict=True):
                 for part, reply in zip(parts, replies, strict=True):
-                    if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(_REDIRECTS):
+                    if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(_MOVED):
                         pending += part
+                    elif isinstance(reply, hiredis.ReplyError) and str(reply).startswith(_MOVING):
+                        moving += part
                     else:
                         found.update(zip(part, _rows(reply), strict=True))
+            found.update(zip(moving, await self._read_moving(moving, deadline), strict=True))
             if not pending:
                 return [found[key] for key in keys]
         raise StoreUnavailable("the Redis Cluster keeps moving slots; try again")
 
-    async def _know_cluster(self, deadline: Deadline, *, again: bool) -> None:
+    async def _read_moving(self, keys: Sequence[bytes], deadline: Deadline) -> list[bytes | None]:
+        """Rows of a slot that is moving at this moment, one by one by redis-py's own command, which follows ASK."""
         try:
             async with asyncio.timeout(deadline.remaining_seconds()):
-                if again:
-                    await self._client.nodes_manager.initialize()
-                else:
+                return [await self._client.get(key) for key in keys]
+        except (*REDIS_ERRORS, OSError, TimeoutError) as error:
+            raise _failed(deadline) from error
+
+    async def _know_cluster(self, deadline: Deadline, *, again: bool) -> None:
+        """Know which node serves which slot, and forget the links to nodes that have left."""
+        try:
+            async with asyncio.timeout(deadline.remaining_seconds()):
+                if not again:
                     await self._client.initialize()
-        except (RedisError, OSError, TimeoutError) as error:
-            if deadline.remaining_seconds() <= 0:
-                raise DeadlineExceeded(_LATE) from error
-            raise StoreUnavailable(_GONE) from error
+                    return
+                await self._client.nodes_manager.initialize()
+        except (*REDIS_ERRORS, OSError, TimeoutError) as error:
+            raise _failed(deadline) from error
+        self._doubts_cluster = False
+        for node in self._links.keys() - self._client.nodes_manager.nodes_cache.keys():
+            self._links.pop(node).close()
 
     def _node_of(self, slot: int) -> str:
         try:
             return str(self._client.nodes_manager.get_node_from_slot(slot).name)
-        except RedisError as error:
+        except REDIS_ERRORS as error:
             raise StoreUnavailable("no node of the Redis Cluster serves a slot; try again") from error
 
 
@@ -169,12 +195,34 @@ class _Link:
                 if stream is None or stream.closed:
                     stream = await self._connect()
                 return await stream.ask(commands)
-        except (RedisError, OSError, TimeoutError) as error:
+        except (*REDIS_ERRORS, OSError, TimeoutError) as error:
             if self._stream is not None:
                 self._stream.give_up_if_stalled()
-            if deadline.remaining_seconds() <= 0:
-                raise DeadlineExceeded(_LATE) from error
-            raise StoreUnavailable(_GONE) from error
+            raise _failed(deadline) from error
+
+    async def mget(self, parts: Sequence[Sequence[bytes]], deadline: Deadline) -> list[Any]:
+        """One reply per part: a row or None per key, or an error reply.
+
+        Raises:
+            StoreUnavailable, DeadlineExceeded: as `ask`; or a reply does not fit its part, and the connection is given up.
+        """
+        replies = await self.ask([_mget(part) for part in parts], deadline)
+        for part, reply in zip(parts, replies, strict=True):
+            is_rows = isinstance(reply, list) and len(reply) == len(part)
+            if not is_rows and not isinstance(reply, hiredis.ReplyError):
+                self.close()
+                raise StoreUnavailable(_GONE)
+        return replies
+
+    async def ping(self, deadline: Deadline) -> None:
+        """Ask for a sign of life.
+
+        Raises:
+            StoreUnavailable, DeadlineExceeded: as `ask`; or the answer is an error.
+        """
+        (reply,) = await self.ask([_PING], deadline)
+        if isinstance(reply, hiredis.ReplyError):
+            raise StoreUnavailable("Redis answers, but not to a PING; check its state and the user's rights")
 
     def close(self) -> None:
         """Break the connection."""
@@ -195,13 +243,26 @@ class _Link:
 
     async def _open(self) -> "_Stream":
         if isinstance(self._client, redis_asyncio.RedisCluster):
-            connection = self._client.get_node(node_name=self._node).acquire_connection()
+            node = self._client.get_node(node_name=self._node)
+            if node is None:
+                raise RedisConnectionError
+            # Not one of its pool: that can be a connection that broke while it lay there.
+            connection = node.connection_class(**node.connection_kwargs)
         else:
             connection = self._client.connection_pool.make_connection()
-        await connection.connect()
+        # redis-py would try for seconds; a caller who may wait that long had better hear of it and ask again.
+        connection.retry = Retry(NoBackoff(), 0)
+        try:
+            async with asyncio.timeout(_REPLY_SECONDS):
+                await connection.connect()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
         # The one place that looks inside redis-py: its handshake is done, its stream is idle, the transport is ours now.
-        transport = connection._writer.transport  # noqa: SLF001
-        stream = _Stream(connection, transport)
+        owner = connection._reader, connection._writer  # noqa: SLF001
+        connection._reader = connection._writer = None  # noqa: SLF001
+        transport = owner[1].transport
+        stream = _Stream(owner, transport)
         transport.set_protocol(stream)
         return stream
 
@@ -221,7 +282,7 @@ class _Stream(asyncio.Protocol):
     """An open connection: commands go out in order, replies come back in order."""
 
     def __init__(self, owner: object, transport: asyncio.WriteTransport) -> None:
-        self._owner = owner  # redis-py's connection closes its socket when it is collected
+        self._owner = owner  # asyncio's streams close their socket when they are collected
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._parser = hiredis.Reader()
@@ -281,6 +342,10 @@ class _Stream(asyncio.Protocol):
         outgoing, self._outgoing = self._outgoing, []
         if not self.closed:
             self._transport.write(b"".join(outgoing))
+
+
+def _failed(deadline: Deadline) -> StoreUnavailable | DeadlineExceeded:
+    return DeadlineExceeded(_LATE) if deadline.remaining_seconds() <= 0 else StoreUnavailable(_GONE)
 
 
 def _parts(keys: Sequence[bytes]) -> list[Sequence[bytes]]:
