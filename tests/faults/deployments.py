@@ -25,7 +25,7 @@ _BUS_OFFSET = 10_000
 
 @dataclass
 class Cluster:
-    """A Redis Cluster; its replicas stand in no list but `replicas`."""
+    """A Redis Cluster of primaries; each has its client and its id at the same position."""
 
     nodes: list[RedisServer]
     clients: list[Redis]
@@ -35,6 +35,23 @@ class Cluster:
     def connection_string(self) -> str:
         """All nodes as seeds."""
         return ",".join(node.connection_string for node in self.nodes)
+
+    node_options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+
+    @staticmethod
+    def free_port() -> int:
+        """A port that a further node can listen on."""
+        return _cluster_port()
+
+    def add_replica(self, server: RedisServer, *, of: int) -> None:
+        """Make a further node, in step with the primary at that position."""
+        with contextlib.closing(_client(server)) as client:
+            client.execute_command("CLUSTER MEET", "127.0.0.1", self.nodes[0].port)
+            wait_for(lambda: _is_whole(client, len(self.nodes) + 1), seconds=30, what="the Cluster and its new node")
+            client.execute_command("CLUSTER REPLICATE", self.ids[of])
+            wait_for(
+                lambda: client.info("replication").get("master_link_status") == "up", seconds=30, what="the replica"
+            )
 
     def owner_of(self, slot: int) -> int:
         """Position of the node that serves a slot."""
@@ -69,12 +86,7 @@ class Cluster:
 def run_cluster(nodes: int = 3) -> Iterator[Cluster]:
     """Run a Redis Cluster until the block ends."""
     with contextlib.ExitStack() as stack:
-        servers = [
-            stack.enter_context(
-                run_redis("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", port=_cluster_port())
-            )
-            for _ in range(nodes)
-        ]
+        servers = [stack.enter_context(run_redis(*Cluster.node_options, port=_cluster_port())) for _ in range(nodes)]
         clients = [stack.enter_context(contextlib.closing(_client(server))) for server in servers]
         bounds = [SLOTS * at // nodes for at in range(nodes + 1)]
         for client, first, end in zip(clients, bounds, bounds[1:], strict=False):

@@ -14,6 +14,7 @@ from typing import Any
 
 from redis import Redis
 from redis import asyncio as redis_asyncio
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import RedisClusterException, RedisError
 from redis.sentinel import Sentinel
@@ -105,6 +106,15 @@ class RedisTarget:
         if endpoint.unix_socket:
             return {"unix_socket_path": endpoint.unix_socket}
         return {"host": endpoint.host, "port": endpoint.port}
+
+
+async def close_client(client: "redis_asyncio.Redis | redis_asyncio.RedisCluster") -> None:
+    """Close an asyncio client, and what redis-py leaves open: its connections to the Sentinels."""
+    await client.aclose()
+    pool = getattr(client, "connection_pool", None)
+    if isinstance(pool, SentinelConnectionPool):
+        for sentinel in pool.sentinel_manager.sentinels:
+            await sentinel.aclose()
 
 
 def read_target(online_store: Mapping[str, Any], *, repo_root: Path) -> RedisTarget:

@@ -37,6 +37,7 @@ from hindcast.online.connection import (
     REDIS_ERRORS,
     RedisTarget,
     Topology,
+    close_client,
     read_target,
 )
 from hindcast.online.keys import project_prefix, row_key, schema_key, view_prefix
@@ -237,7 +238,7 @@ class PackedRedisOnlineStore(OnlineStore):
         """Close the connections of the running loop; the store can be used again after."""
         client = self._async_clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
-            await client.aclose()
+            await close_client(client)
         if self._client is not None:
             self._client.close()
             self._client = None

@@ -19,7 +19,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from hindcast.clock import Deadline
 from hindcast.errors import DeadlineExceeded, StoreUnavailable
-from hindcast.online.connection import REDIS_ERRORS, RedisTarget
+from hindcast.online.connection import REDIS_ERRORS, RedisTarget, close_client
 from hindcast.online.keys import schema_key
 from hindcast.online.schemas import Schema, read_schema
 
@@ -108,7 +108,7 @@ class RowReader:
         """Close every connection; calls that still wait get StoreUnavailable."""
         for link in self._links.values():
             link.close()
-        await self._client.aclose()
+        await close_client(self._client)
 
     def _link(self, node: str) -> "_Link":
         link = self._links.get(node)
