@@ -21,6 +21,7 @@ from feast.infra.supported_async_methods import SupportedAsyncMethods
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import FeastConfigBaseModel
+from google.protobuf.message import DecodeError
 from pydantic import NonNegativeInt, PositiveInt, StrictStr
 from redis import Redis
 from redis import asyncio as redis_asyncio
@@ -28,7 +29,7 @@ from redis.cluster import RedisCluster
 
 from hindcast.catalog import Field
 from hindcast.clock import from_micros, system_clock, to_micros, uuid7
-from hindcast.errors import StoreUnavailable
+from hindcast.errors import StoredDataError, StoreUnavailable
 from hindcast.online.codec import PackedRow, unpack_row
 from hindcast.online.connection import (
     DEFAULT_FUTURE_SECONDS,
@@ -42,7 +43,7 @@ from hindcast.online.connection import (
 )
 from hindcast.online.keys import project_prefix, row_key, schema_key, view_prefix
 from hindcast.online.rows import Row, RowPolicy, ViewWriter
-from hindcast.online.schemas import Schema, read_schema
+from hindcast.online.schemas import WRONG_LENGTH, Schema, read_schema
 from hindcast.online.writer import RowWrite, WriteReport, write_rows, write_rows_async
 
 logger = logging.getLogger(__name__)
@@ -250,9 +251,15 @@ class PackedRedisOnlineStore(OnlineStore):
         return [(None, None) if row is None else self._feast_row(row, features) for row in rows]
 
     def _feast_row(self, row: PackedRow, features: Sequence[str]) -> ReadRow:
-        stored = dict(zip(self._schemas[row.schema_id].names, row.values, strict=True))
-        values = {name: Value.FromString(stored.get(name) or b"") for name in features}
-        return from_micros(row.event_micros), values
+        names = self._schemas[row.schema_id].names
+        if len(names) != len(row.values):
+            raise StoredDataError(WRONG_LENGTH)
+        stored = dict(zip(names, row.values, strict=True))
+        try:
+            values = {name: Value.FromString(stored.get(name) or b"") for name in features}
+            return from_micros(row.event_micros), values
+        except (DecodeError, OverflowError) as error:
+            raise StoredDataError("a stored row is damaged; materialize its view again") from error
 
 
 @contextmanager

@@ -11,10 +11,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from hindcast.catalog import Catalog, InputColumn, KeyType
 from hindcast.clock import Clock, Deadline
-from hindcast.errors import FieldViolation, InvalidArgument
+from hindcast.errors import FieldViolation, InvalidArgument, StoredDataError
 from hindcast.online.codec import Column, PackedRow, unpack_row
 from hindcast.online.keys import key_value_bytes
 from hindcast.online.reader import RowReader
+from hindcast.online.schemas import WRONG_LENGTH
 from hindcast.serving.plan import Computation, Plan, Read, Source, Wanted, compile_plan
 from hindcast.serving.question import ROWS_MAX, Question
 from hindcast.v1.value_pb2 import Value
@@ -27,6 +28,9 @@ PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE = 1, 2, 3, 4
 
 _PLANS_MAX = 1024
 """Distinct feature lists remembered; a caller who makes up a new list each time costs a plan each time, not memory."""
+
+
+_Aligner = Callable[[Sequence[bytes | None]], Sequence[bytes | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +141,10 @@ class Lookup:
         keeps_stale: bool,  # noqa: FBT001
         deadline: Deadline,
     ) -> _ViewRows:
-        aligners = {
-            schema_id: _aligner((await self._reader.schema(schema_id, deadline=deadline)).names, read.features)
-            for schema_id in {row.schema_id for row in rows if row is not None}
-        }
+        stored: dict[bytes, tuple[int, _Aligner]] = {}
+        for schema_id in {row.schema_id for row in rows if row is not None}:
+            names = (await self._reader.schema(schema_id, deadline=deadline)).names
+            stored[schema_id] = len(names), _aligner(names, read.features)
         oldest = now_micros - read.view.ttl_micros if read.view.ttl_micros else None
         nothing = (None,) * len(read.features)
         times: list[bytes] = []
@@ -153,8 +157,11 @@ class Lookup:
                 found.append(NOT_FOUND)
                 continue
             times.append(timestamp_bytes(row.event_micros))
+            fields, align = stored[row.schema_id]
+            if len(row.values) != fields:
+                raise StoredDataError(WRONG_LENGTH)
             stale = oldest is not None and row.event_micros < oldest
-            aligned.append(nothing if stale and not keeps_stale else aligners[row.schema_id](row.values))
+            aligned.append(nothing if stale and not keeps_stale else align(row.values))
             found.append(OUTSIDE_MAX_AGE if stale else PRESENT)
         return _ViewRows(times, [_column(values, bytes(found)) for values in zip(*aligned, strict=True)])
 
@@ -287,9 +294,7 @@ def _row_keys(read: Read, keys: Mapping[tuple[str, KeyType], Sequence[bytes | No
     return [None if None in parts else b"".join((lead, *parts, b"}")) for parts in zip(*columns, strict=True)]
 
 
-def _aligner(
-    stored: Sequence[str], wanted: Sequence[str]
-) -> Callable[[Sequence[bytes | None]], Sequence[bytes | None]]:
+def _aligner(stored: Sequence[str], wanted: Sequence[str]) -> _Aligner:
     """Puts a stored row's values into the order wanted; None for a feature that is newer than the row."""
     at = {name: position for position, name in enumerate(stored)}
     positions = [at.get(name) for name in wanted]

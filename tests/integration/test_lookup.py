@@ -1,0 +1,158 @@
+"""Lookups against rows put into a real Redis by hand: TTL edges, damaged rows, schemas that have changed since."""
+
+import asyncio
+
+import pytest
+
+from hindcast.catalog import Catalog, Field, View
+from hindcast.clock import Deadline
+from hindcast.errors import StoredDataError
+from hindcast.online.codec import pack_row
+from hindcast.online.connection import parse_target
+from hindcast.online.keys import entity_key_bytes, key_value_bytes, row_key, schema_key, view_prefix
+from hindcast.online.reader import RowReader
+from hindcast.online.schemas import Schema
+from hindcast.serving.lookup import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT, Lookup
+from hindcast.serving.plan import Wanted
+from hindcast.serving.question import FEAST, HINDCAST, Question
+from hindcast.v1.value_pb2 import Value
+
+STRING, INT64 = 2, 4
+NOW = 1_800_000_000_000_000
+TTL = 600_000_000
+VIEW = View(
+    name="stats",
+    join_keys=(Field("id", STRING),),
+    fields=(Field("a", INT64), Field("b", INT64)),
+    ttl_micros=TTL,
+    version=0,
+    stored_name="stats",
+)
+CATALOG = Catalog(
+    project="p",
+    version="sha256:0",
+    feast_version="0",
+    views={"stats": VIEW},
+    on_demand_views={},
+    services={},
+    entities={"thing": "id"},
+    unservable={},
+)
+SCHEMA = Schema(VIEW.fields)
+
+
+def number(value):
+    """A serialized int64 Value."""
+    return Value(int64_val=value).SerializeToString()
+
+
+def text(value):
+    """A serialized string Value."""
+    return Value(string_val=value).SerializeToString()
+
+
+def packed(values, *, event=NOW, schema=SCHEMA):
+    """A packed row."""
+    return pack_row(event_micros=event, created_micros=None, schema_id=schema.id, run_id=bytes(16), values=values)
+
+
+def key(entity):
+    """The key of an entity's row."""
+    encoded = key_value_bytes(Value(string_val=entity), STRING)
+    return row_key(view_prefix("p", "stats"), entity_key_bytes(("id",), (encoded,)))
+
+
+@pytest.fixture
+def store(redis_server):
+    """A client of a Redis that holds the schema."""
+    with redis_server.client() as client:
+        client.set(schema_key("p", SCHEMA.id), SCHEMA.to_bytes())
+        yield client
+
+
+def look_up(redis_server, entities, *, dialect=HINDCAST, features=("stats:a", "stats:b")):
+    """Values and statuses by feature."""
+
+    async def run():
+        reader = RowReader(parse_target(redis_server.connection_string), project="p")
+        lookup = Lookup(catalog=CATALOG, reader=reader, transformer=None, clock=lambda: NOW)
+        question = Question(dialect, Wanted(None, features, full_names=False), {"id": entities}, {})
+        try:
+            answer = await lookup.answer(question, deadline=Deadline(5))
+        finally:
+            await reader.close()
+        return {column.name: (list(column.values), list(column.statuses)) for column in answer.columns}
+
+    return asyncio.run(run())
+
+
+def test_the_edge_of_the_ttl_belongs_to_it(store, redis_server):
+    """A row exactly as old as its view's TTL is served; one microsecond older it is not."""
+    store.set(key("edge"), packed([number(1), number(2)], event=NOW - TTL))
+    store.set(key("past"), packed([number(3), number(4)], event=NOW - TTL - 1))
+
+    answer = look_up(redis_server, [text("edge"), text("past")])
+
+    assert ([number(1), b""], [PRESENT, OUTSIDE_MAX_AGE]) == answer["a"]
+
+
+def test_feast_services_keep_a_stale_value_and_flag_it(store, redis_server):
+    """In Feast's dialect a value past its TTL is answered, with the status that says so."""
+    store.set(key("past"), packed([number(3), None], event=NOW - TTL - 1))
+
+    answer = look_up(redis_server, [text("past")], dialect=FEAST)
+
+    assert ([number(3)], [OUTSIDE_MAX_AGE]) == answer["a"]
+    assert ([b""], [OUTSIDE_MAX_AGE]) == answer["b"]
+
+
+def test_null_missing_and_present_are_told_apart(store, redis_server):
+    """A stored null, an entity without a row and a null join key each have their own status."""
+    store.set(key("x"), packed([None, number(2)]))
+
+    answer = look_up(redis_server, [text("x"), text("nobody"), b""])
+
+    assert ([b"", b"", b""], [NULL_VALUE, NOT_FOUND, NOT_FOUND]) == answer["a"]
+    assert ([number(2), b"", b""], [PRESENT, NOT_FOUND, NOT_FOUND]) == answer["b"]
+
+
+def test_rows_of_different_schemas_are_read_each_by_its_own(store, redis_server):
+    """Rows written before fields were added, dropped or put in another order give the right values in one answer."""
+    older = Schema((Field("b", INT64), Field("gone", INT64)))
+    store.set(schema_key("p", older.id), older.to_bytes())
+    store.set(key("new"), packed([number(1), number(2)]))
+    store.set(key("old"), packed([number(20), number(99)], schema=older))
+
+    answer = look_up(redis_server, [text("old"), text("new")])
+
+    assert ([b"", number(1)], [NULL_VALUE, PRESENT]) == answer["a"]
+    assert ([number(20), number(2)], [PRESENT, PRESENT]) == answer["b"]
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        (packed([number(1)]), "another number of values"),
+        (packed([number(1), number(2), number(3)]), "another number of values"),
+        (packed([number(1), number(2)])[:40], "damaged"),
+        (packed([number(1), number(2)])[:16] + b"\x02" + packed([number(1), number(2)])[17:], "format 2"),
+        (packed([number(1), number(2)], schema=Schema((Field("a", STRING),))), "is missing from the online store"),
+        (b"not a row", "damaged"),
+    ],
+    ids=["short", "long", "cut", "newer", "unknown schema", "foreign"],
+)
+def test_a_row_that_cannot_be_read_is_an_error_and_never_a_null(store, redis_server, row, told):
+    """Damage is said aloud: served as a null it would be believed."""
+    store.set(key("x"), row)
+
+    with pytest.raises(StoredDataError, match=told):
+        look_up(redis_server, [text("x")])
+
+
+def test_a_single_feature_is_a_column_like_any_other(store, redis_server):
+    """Asking for one feature gives one column of whole values."""
+    store.set(key("x"), packed([number(1), number(2)]))
+
+    answer = look_up(redis_server, [text("x"), text("x")], features=("stats:b",))
+
+    assert {"b": ([number(2), number(2)], [PRESENT, PRESENT])} == answer
