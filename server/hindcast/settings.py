@@ -1,5 +1,6 @@
 """Settings that more than one room reads. Feast's own `feature_store.yaml` stays the source for stores and registry."""
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,14 @@ STATE_DIR_VARIABLE = "HINDCAST_STATE_DIR"
 def state_dir(repo_root: Path) -> Path:
     """Where Hindcast keeps what belongs to one repo (embedded Redis, compiled catalogs): `.hindcast` beside it.
 
-    The environment variable HINDCAST_STATE_DIR names another place, for a repo on a read-only disk.
+    The environment variable HINDCAST_STATE_DIR names another place, for repos on a read-only disk; each repo has a
+    folder of its own there, named by a digest of its path.
     """
+    root = repo_root.expanduser().resolve()
     override = os.environ.get(STATE_DIR_VARIABLE)
-    return Path(override).expanduser() if override else repo_root / ".hindcast"
+    if not override:
+        return root / ".hindcast"
+    return Path(override).expanduser().resolve() / hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

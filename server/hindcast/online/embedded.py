@@ -13,14 +13,16 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError
+from redis.retry import Retry
 
 from hindcast.errors import StoreUnavailable
 from hindcast.settings import state_dir
@@ -28,6 +30,7 @@ from hindcast.settings import state_dir
 _SOCKET_PATH_MAX = 100
 """The kernel takes 107 bytes; a repo deeper than that gets its socket in the temporary directory."""
 
+_ANSWER_SECONDS = 5.0
 _START_SECONDS = 15.0
 _LOAD_SECONDS = 300.0
 """Reading back a large append-only file is slow but is progress; not answering at all is not."""
@@ -48,7 +51,7 @@ class EmbeddedRedis:
     @classmethod
     def of_repo(cls, repo_root: Path) -> "EmbeddedRedis":
         """The server of the repo at `repo_root`; nothing is started."""
-        home = state_dir(repo_root.expanduser().resolve()) / "redis"
+        home = state_dir(repo_root) / "redis"
         socket = home / "redis.sock"
         if len(os.fsencode(socket)) > _SOCKET_PATH_MAX:
             digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
@@ -59,7 +62,8 @@ class EmbeddedRedis:
         """Start the server unless it runs; return its socket once it answers.
 
         Raises:
-            StoreUnavailable: no server program, or it does not come up; the message ends with its own last words.
+            StoreUnavailable: no server program, no place for its data, or it does not come up; the message ends with its
+                own last words.
         """
         if self._answers():
             return self.socket
@@ -73,10 +77,19 @@ class EmbeddedRedis:
         try:
             with self._client() as client:
                 return int(client.info("server")["process_id"])
-        except BusyLoadingError:
-            return int((self.home / "redis.pid").read_text())
         except RedisError:
-            return None
+            return self._silent_process_id()
+
+    def _silent_process_id(self) -> int | None:
+        """Process id of a server that runs but does not answer: it reads its data back, is paused, or is about to end."""
+        try:
+            process = psutil.Process(int(self._process_id_file.read_text()))
+            # A process id can be another program's by now; only ours works in this folder.
+            if process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()) == self.home:
+                return int(process.pid)
+        except (OSError, ValueError, psutil.Error):
+            pass
+        return None
 
     def stop(self) -> bool:
         """End the server after it has written its data; False if none ran.
@@ -88,17 +101,33 @@ class EmbeddedRedis:
         if process_id is None:
             return False
         # SIGTERM is Redis's own orderly shutdown: it syncs the append-only file first.
-        os.kill(process_id, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.kill(process_id, signal.SIGTERM)
         if not _wait(lambda: not _runs(process_id), seconds=_START_SECONDS):
             raise StoreUnavailable(f"the embedded Redis (process {process_id}) does not end; see {self._log}")
         return True
+
+    def _has_started(self) -> bool:
+        """Whether the server just started still runs, or has not come so far as to write its process id."""
+        written = self._process_id_file.read_text() if self._process_id_file.exists() else ""
+        return not written or self._silent_process_id() is not None
+
+    @property
+    def _process_id_file(self) -> Path:
+        return self.home / "redis.pid"
 
     @property
     def _log(self) -> Path:
         return self.home / "redis.log"
 
     def _client(self) -> Redis:
-        return Redis(unix_socket_path=str(self.socket), socket_timeout=5.0, socket_connect_timeout=2.0)
+        # redis-py would try again for five seconds where nothing listens, and nothing listening is an answer here.
+        return Redis(
+            unix_socket_path=str(self.socket),
+            socket_timeout=_ANSWER_SECONDS,
+            socket_connect_timeout=_ANSWER_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+        )
 
     def _answers(self) -> bool:
         try:
@@ -109,29 +138,48 @@ class EmbeddedRedis:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        self.home.mkdir(parents=True, exist_ok=True)
-        self.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self.socket.parent.stat().st_uid != os.getuid():
-            raise StoreUnavailable(f"{self.socket.parent} belongs to another user; remove it or set HINDCAST_STATE_DIR")
-        with (self.home / "lock").open("w") as lock:
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            self.socket.parent.mkdir(parents=True, exist_ok=True)
+            if self.socket.parent.stat().st_uid != os.getuid():
+                raise StoreUnavailable(
+                    f"{self.socket.parent} belongs to another user; remove it or set HINDCAST_STATE_DIR"
+                )
+            for private in (self.home, self.socket.parent):
+                private.chmod(0o700)
+            lock = (self.home / "lock").open("w")
+        except OSError as error:
+            raise StoreUnavailable(
+                f"the embedded Redis cannot keep its data in {self.home}; make it a directory that you may write, or set "
+                "HINDCAST_STATE_DIR to another place"
+            ) from error
+        with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def _start(self) -> None:
+        # A second server would take over the first one's socket and write into its append-only file.
+        if self._silent_process_id() is not None and self._comes_up(lambda: self._silent_process_id() is not None):
+            return
+        if (process_id := self._silent_process_id()) is not None:
+            raise StoreUnavailable(
+                f"the embedded Redis of {self.home} runs but does not answer; let process {process_id} go on, or end it"
+            )
         command = [
             *(str(server_program()), "--port", "0", "--daemonize", "yes"),
             *("--unixsocket", str(self.socket), "--unixsocketperm", "700"),
-            *("--dir", str(self.home), "--logfile", str(self._log), "--pidfile", str(self.home / "redis.pid")),
+            *("--dir", str(self.home), "--logfile", str(self._log), "--pidfile", str(self._process_id_file)),
             # Every acknowledged write within the last second survives a power cut, all others survive anything.
             *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
             *("--maxmemory-policy", "noeviction", "--loglevel", "warning"),
         ]
+        self._process_id_file.unlink(missing_ok=True)
         started = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, cwd=self.home)
-        if started.returncode != 0 or not self._comes_up():
+        if started.returncode != 0 or not self._comes_up(self._has_started):
             raise StoreUnavailable(f"the embedded Redis does not start: {self._last_words(started.stdout)}")
 
-    def _comes_up(self) -> bool:
-        """Whether it answers in time; reading its data back counts as being alive."""
+    def _comes_up(self, runs: Callable[[], bool]) -> bool:
+        """Whether it answers in time, while it runs; reading its data back counts as being alive."""
         begin = time.monotonic()
         while time.monotonic() - begin < _LOAD_SECONDS:
             try:
@@ -140,7 +188,7 @@ class EmbeddedRedis:
             except BusyLoadingError:
                 pass
             except RedisError:
-                if time.monotonic() - begin > _START_SECONDS:
+                if time.monotonic() - begin > _START_SECONDS or not runs():
                     return False
             time.sleep(0.02)
         return False
