@@ -17,7 +17,7 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import RepeatedValue, Value
 from feast.value_type import ValueType
 
-from hindcast.catalog.compile import compile_catalog
+from hindcast.catalog import load_catalog, read_repo
 from hindcast.clock import Deadline, from_micros, system_clock
 from hindcast.online.connection import parse_target
 from hindcast.online.reader import RowReader
@@ -75,7 +75,7 @@ class Twins:
         return asyncio.run(self._lookup(requests))
 
     async def _lookup(self, requests: Sequence[GetOnlineFeaturesRequest | HindcastRequest]) -> list:
-        catalog = compile_catalog(self.root)
+        catalog = load_catalog(read_repo(self.root))
         reader = RowReader(parse_target(self.redis.connection_string), project=catalog.project)
         lookup = Lookup(catalog=catalog, reader=reader, transformer=None, clock=system_clock)
         try:

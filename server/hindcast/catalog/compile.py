@@ -1,177 +1,202 @@
-"""Feast registry -> Catalog. Runs in a process of its own (`python -m hindcast.catalog.compile REPO`), because importing
-Feast takes 5 s and 190 MB that the server then would carry for its whole life.
-"""
+"""Feast registry -> Catalog."""
 
 import hashlib
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from importlib.metadata import version
-from pathlib import Path
 
-import feast
 import msgspec
-from feast.feature_view import DUMMY_ENTITY_NAME
-from feast.infra.online_stores.helpers import compute_versioned_name
-from feast.labeling.label_view import LabelView
-from feast.on_demand_feature_view import OnDemandFeatureView
-from feast.protos.feast.core.OnDemandFeatureView_pb2 import OnDemandFeatureView as OnDemandFeatureViewProto
-from feast.protos.feast.core.OnDemandFeatureView_pb2 import OnDemandFeatureViewSpec
+from google.protobuf.duration_pb2 import Duration
 
-from hindcast.catalog.model import Catalog, Field, KeyType, OnDemandView, Projection, Service, View
-from hindcast.errors import CatalogError, HindcastError
+from hindcast.catalog.model import (
+    ENTITYLESS_ENTITY,
+    Catalog,
+    Field,
+    KeyType,
+    OnDemandView,
+    Projection,
+    Service,
+    View,
+)
+from hindcast.catalog.registry import read_registry
+from hindcast.catalog.repo import Repo
+from hindcast.errors import CatalogError
+from hindcast.shadow.v1 import registry_pb2
 
-_MICROSECOND = timedelta(microseconds=1)
+_KEY_TYPES = frozenset(KeyType)
+_MICROS = 1_000_000
 
 
-def compile_catalog(repo_root: Path) -> Catalog:
-    """Read the repo's registry through Feast and compile it.
+def load_catalog(repo: Repo) -> Catalog:
+    """The catalog of a repo's registry as it is now: a few milliseconds, and no import of Feast.
 
     Raises:
-        CatalogError: the registry does not exist, cannot be read, or holds no views.
+        CatalogError: the registry is missing, cannot be read, or holds no feature views of the project.
     """
-    try:
-        store = feast.FeatureStore(repo_path=str(repo_root))
-    except Exception as error:
-        raise CatalogError(f"Feast cannot load {repo_root}: {_first_line(error)}") from error
-    project = store.project
-    try:
-        all_views = store.registry.list_all_feature_views(project)
-        entities = store.registry.list_entities(project)
-        services = store.registry.list_feature_services(project)
-    except Exception as error:
-        raise CatalogError(
-            f"Feast cannot read the registry of project {project!r}: {_first_line(error)}. Run `feast apply` first"
-        ) from error
-    if not all_views:
-        raise CatalogError(f"the registry of project {project!r} holds no feature views. Run `feast apply` first")
-    versioned = bool(store.config.registry.enable_online_feature_view_versioning)
-    views: dict[str, View] = {}
-    on_demand: dict[str, OnDemandView] = {}
-    unservable: dict[str, str] = {}
-    join_keys = {entity.name: entity.join_key for entity in entities if entity.name != DUMMY_ENTITY_NAME}
-    key_types = {entity.join_key: entity.value_type.value for entity in entities}
-    for view in all_views:
-        if not getattr(view, "enabled", True):
-            unservable[view.name] = f"it is disabled; `feast feature-views enable {view.name}` enables it"
-        elif isinstance(view, LabelView):
-            unservable[view.name] = "it is a label view, which has no online rows"
-        elif isinstance(view, OnDemandFeatureView) and not view.write_to_online_store:
-            on_demand[view.name] = _on_demand_view(view)
-        else:
-            compiled = _view(view, join_keys, key_types, versioned=versioned)
-            wrong = [key for key in compiled.join_keys if key.value_type not in set(KeyType)]
-            if wrong:
-                unservable[view.name] = f"Feast stores no online rows for join key {wrong[0].name!r} of that type"
-            else:
-                views[view.name] = compiled
-    draft = Catalog(
+    return compile_catalog(read_registry(repo), project=repo.project, versioned=repo.online_versioning)
+
+
+def compile_catalog(registry: registry_pb2.Registry, *, project: str, versioned: bool = False) -> Catalog:
+    """Compile one project of a registry.
+
+    Args:
+        versioned: whether Feast stores each version of a view under a name of its own
+            (`registry.enable_online_feature_view_versioning`).
+    Raises:
+        CatalogError: it holds no feature views of the project.
+    """
+    entities = [entity.spec for entity in registry.entities if entity.spec.project == project]
+    draft = _Draft(
+        join_keys={entity.name: entity.join_key for entity in entities if entity.name != ENTITYLESS_ENTITY},
+        key_types={entity.join_key: entity.value_type for entity in entities},
+        versioned=versioned,
+    )
+    for view in registry.feature_views:
+        if view.spec.project == project:
+            draft.add_view(view.spec, view.spec.ttl, view.meta.current_version_number)
+    for stream_view in registry.stream_feature_views:
+        if stream_view.spec.project == project:
+            draft.add_view(stream_view.spec, stream_view.spec.ttl, stream_view.meta.current_version_number)
+    for definition in registry.on_demand_feature_views:
+        on_demand = registry_pb2.OnDemandFeatureView.FromString(definition)
+        if on_demand.spec.project == project:
+            draft.add_on_demand_view(on_demand, definition)
+    for label_view in registry.label_views:
+        if label_view.spec.project == project:
+            draft.unservable[label_view.spec.name] = "it is a label view, which has no online rows"
+    if not (draft.views or draft.on_demand_views or draft.unservable):
+        raise CatalogError(f"the registry holds no feature views of project {project!r}. Run `feast apply` first")
+    catalog = Catalog(
         project=project,
         version="",
         feast_version=version("feast"),
-        views=views,
-        on_demand_views=on_demand,
-        services={service.name: _service(service) for service in services},
-        entities=join_keys,
-        unservable=unservable,
+        views=draft.views,
+        on_demand_views=draft.on_demand_views,
+        services={
+            service.spec.name: Service(service.spec.name, tuple(map(_projection, service.spec.features)))
+            for service in registry.feature_services
+            if service.spec.project == project
+        },
+        entities=draft.join_keys,
+        unservable=draft.unservable,
     )
-    return replace(draft, version=_digest(draft))
+    return replace(catalog, version=_digest(catalog))
 
 
-def _view(
-    view: feast.FeatureView | OnDemandFeatureView,
-    join_keys: dict[str, str],
-    key_types: dict[str, int],
-    *,
-    versioned: bool,
-) -> View:
-    if isinstance(view, OnDemandFeatureView):
-        names = [e if isinstance(e, str) else e.name for e in view.entities or []]
-        keys = [Field(join_keys[name], key_types[join_keys[name]]) for name in names if name != DUMMY_ENTITY_NAME]
-        ttl = None
-    else:
-        typed = {column.name: column.dtype.to_value_type().value for column in view.entity_columns}
-        names = [name for name in view.entities if name != DUMMY_ENTITY_NAME]
-        keys = [Field(key, typed.get(key, key_types[key])) for key in (join_keys[name] for name in names)]
-        ttl = view.ttl
-    return View(
-        name=view.name,
-        join_keys=tuple(sorted(keys, key=lambda key: key.name)),
-        fields=_fields(view.features),
-        ttl_micros=ttl // _MICROSECOND if ttl else 0,
-        version=getattr(view, "current_version_number", None) or 0,
-        stored_name=compute_versioned_name(view, versioned),
-    )
+class _Draft:
+    """The views of a catalog while they are compiled."""
+
+    def __init__(self, *, join_keys: dict[str, str], key_types: dict[str, int], versioned: bool) -> None:
+        self.join_keys = join_keys
+        self.views: dict[str, View] = {}
+        self.on_demand_views: dict[str, OnDemandView] = {}
+        self.unservable: dict[str, str] = {}
+        self._key_types = key_types
+        self._versioned = versioned
+
+    def add_view(
+        self,
+        spec: "registry_pb2.FeatureViewSpec | registry_pb2.StreamFeatureViewSpec | registry_pb2.OnDemandFeatureViewSpec",
+        ttl: Duration,
+        version_number: int,
+    ) -> None:
+        """Add a view that has rows of its own in the online store."""
+        if spec.disabled:
+            self.unservable[spec.name] = f"it is disabled; `feast feature-views enable {spec.name}` enables it"
+            return
+        typed = {column.name: column.value_type for column in spec.entity_columns}
+        keys = [self.join_keys.get(name, name) for name in spec.entities if name != ENTITYLESS_ENTITY]
+        join_keys = [Field(key, typed.get(key, self._key_types.get(key, 0))) for key in sorted(keys)]
+        unknown = [key.name for key in join_keys if key.value_type not in _KEY_TYPES]
+        if unknown:
+            self.unservable[spec.name] = f"Feast stores no online rows for the type of its join key {unknown[0]!r}"
+            return
+        self.views[spec.name] = View(
+            name=spec.name,
+            join_keys=tuple(join_keys),
+            fields=_fields(spec.features),
+            ttl_micros=ttl.seconds * _MICROS + ttl.nanos // 1000,
+            version=version_number,
+            stored_name=f"{spec.name}_v{version_number}" if self._versioned and version_number else spec.name,
+        )
+
+    def add_on_demand_view(self, view: registry_pb2.OnDemandFeatureView, definition: bytes) -> None:
+        """Add a view that is computed at request time, or one whose results Feast writes into the store."""
+        spec = view.spec
+        if spec.write_to_online_store:
+            self.add_view(spec, Duration(), view.meta.current_version_number)
+        elif spec.disabled:
+            self.unservable[spec.name] = f"it is disabled; `feast feature-views enable {spec.name}` enables it"
+        else:
+            sources = [source for _, source in sorted(spec.sources.items())]
+            self.on_demand_views[spec.name] = OnDemandView(
+                name=spec.name,
+                sources=tuple(
+                    _source_projection(source)
+                    for source in sources
+                    if source.WhichOneof("source") != "request_data_source"
+                ),
+                request_fields=tuple(
+                    field
+                    for source in sources
+                    if source.WhichOneof("source") == "request_data_source"
+                    for field in _fields(source.request_data_source.request_data_options.schema)
+                ),
+                fields=_fields(spec.features),
+                definition=definition,
+            )
 
 
-def _fields(columns: Iterable[feast.Field]) -> tuple[Field, ...]:
-    return tuple(Field(column.name, column.dtype.to_value_type().value) for column in columns)
+def _fields(columns: Iterable[registry_pb2.FeatureSpec]) -> tuple[Field, ...]:
+    return tuple(Field(column.name, column.value_type) for column in columns)
 
 
-def _projection(projection: feast.feature_view_projection.FeatureViewProjection) -> Projection:
+def _names(columns: Iterable[registry_pb2.FeatureSpec]) -> tuple[str, ...]:
+    return tuple(column.name for column in columns)
+
+
+def _projection(projection: registry_pb2.FeatureViewProjection) -> Projection:
+    name = projection.feature_view_name_alias or projection.feature_view_name
     return Projection(
-        view=projection.name,
-        name=projection.name_to_use(),
-        features=tuple(feature.name for feature in projection.features),
+        view=projection.feature_view_name,
+        name=f"{name}@v{projection.version_tag}" if projection.HasField("version_tag") else name,
+        features=_names(projection.feature_columns),
         join_keys=dict(projection.join_key_map),
     )
 
 
-def _service(service: feast.FeatureService) -> Service:
-    return Service(service.name, tuple(_projection(projection) for projection in service.feature_view_projections))
+def _source_projection(source: registry_pb2.OnDemandSource) -> Projection:
+    if source.WhichOneof("source") == "feature_view_projection":
+        return _projection(source.feature_view_projection)
+    spec = source.feature_view.spec
+    return Projection(spec.name, spec.name, _names(spec.features))
 
 
-def _on_demand_view(view: OnDemandFeatureView) -> OnDemandView:
-    return OnDemandView(
-        name=view.name,
-        sources=tuple(_projection(projection) for projection in view.source_feature_view_projections.values()),
-        request_fields=tuple(Field(name, kind.value) for name, kind in view.get_request_data_schema().items()),
-        fields=_fields(view.features),
-        definition=view.to_proto().SerializeToString(deterministic=True),
-    )
-
-
-def _digest(draft: Catalog) -> str:
-    """`sha256:…` over the definitions, the same in every process that compiles them."""
+def _digest(catalog: Catalog) -> str:
+    """`sha256:…` over the definitions, the same for the same definitions in every process."""
     stable = {
-        name: replace(view, definition=_code_only(view.definition)) for name, view in draft.on_demand_views.items()
+        name: replace(view, definition=b"".join(_code(view.definition)))
+        for name, view in catalog.on_demand_views.items()
     }
-    canonical = msgspec.json.encode(replace(draft, on_demand_views=stable), order="sorted")
+    canonical = msgspec.json.encode(replace(catalog, on_demand_views=stable), order="sorted")
     return "sha256:" + hashlib.sha256(canonical).hexdigest()
 
 
-def _code_only(definition: bytes) -> bytes:
+def _code(definition: bytes) -> Sequence[bytes]:
     """What decides an on-demand view's results beside its sources and fields: mode, code, aggregations.
 
     A function counts by its source text where the registry has it, because its pickled form differs from one `feast
     apply` to the next, and so do the times that the full definition carries.
     """
-    full = OnDemandFeatureViewProto.FromString(definition).spec
-    spec = OnDemandFeatureViewSpec(
-        mode=full.mode, singleton=full.singleton, aggregations=full.aggregations, entities=full.entities
-    )
-    spec.feature_transformation.CopyFrom(full.feature_transformation)
-    function = spec.feature_transformation.user_defined_function
-    if function.body_text:
-        function.ClearField("body")
-    return spec.SerializeToString(deterministic=True)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0][:300] or type(error).__name__
-
-
-def main() -> int:
-    """Compile the repo given as the one argument to standard output; a known error goes to standard error, exit 1."""
-    try:
-        catalog = compile_catalog(Path(sys.argv[1]))
-    except HindcastError as error:
-        print(error, file=sys.stderr)
-        return 1
-    sys.stdout.buffer.write(msgspec.json.encode(catalog, order="sorted"))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    spec = registry_pb2.OnDemandFeatureView.FromString(definition).spec
+    transformation = spec.feature_transformation
+    function = transformation.user_defined_function
+    if not function.ByteSize():
+        function = spec.user_defined_function
+    code = function.body_text.encode() or function.body
+    return [
+        f"{spec.mode}\0{spec.singleton}\0".encode(),
+        code,
+        transformation.substrait_transformation,
+        *spec.aggregations,
+    ]

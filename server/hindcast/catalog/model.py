@@ -8,6 +8,10 @@ ENTITYLESS_JOIN_KEY = "__dummy_id"
 """Join key under which Feast stores the one row of a view without entities; its value is the empty string."""
 
 
+ENTITYLESS_ENTITY = "__dummy"
+"""The entity that Feast gives a view without one."""
+
+
 class KeyType(IntEnum):
     """Value types that an entity key can have; numbers as in `feast.types.ValueType.Enum`.
 

@@ -1,6 +1,7 @@
 """A Feast repo as it lies on disk: its `feature_store.yaml`, read without importing Feast."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ class SqlRegistry:
 
 @dataclass(frozen=True, slots=True)
 class OtherRegistry:
-    """A registry that only Feast can read (object store, remote server): compiled anew at each start."""
+    """A registry that only Feast can read: an object store, a remote server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +40,14 @@ class Repo:
     Attributes:
         root: absolute.
         online_store: the block as written; Feast's default where it is missing.
+        online_versioning: Feast's `registry.enable_online_feature_view_versioning`.
     """
 
     root: Path
     project: str
     registry: FileRegistry | SqlRegistry | OtherRegistry
     online_store: Mapping[str, Any]
+    online_versioning: bool
 
 
 def read_repo(root: Path) -> Repo:
@@ -66,11 +69,16 @@ def read_repo(root: Path) -> Repo:
     project = config.get("project")
     if not isinstance(project, str) or not project:
         raise RepoError(f"{config_path} names no project; add a line `project: NAME`")
+    registry = config.get("registry", "data/registry.db")
+    registry = {"path": registry} if isinstance(registry, str) else registry
+    if not isinstance(registry, dict):
+        raise RepoError(f"{config_path}: `registry` must be a path or a block with a line `path: …`")
     return Repo(
         root=root,
         project=project,
-        registry=_registry(root, config.get("registry", "data/registry.db"), config_path),
+        registry=_registry(root, registry),
         online_store=_block(config, "online_store", {"type": "sqlite"}, config_path),
+        online_versioning=bool(registry.get("enable_online_feature_view_versioning", False)),
     )
 
 
@@ -78,7 +86,7 @@ def _load(config_path: Path) -> dict[str, Any]:
     try:
         text = config_path.read_text(encoding="utf-8")
         config = yaml.safe_load(os.path.expandvars(text))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         at = getattr(error, "problem_mark", None)
         where = f"{config_path}:{at.line + 1}" if at is not None else str(config_path)
         raise RepoError(f"{where} cannot be read as YAML; mend it and try `feast apply`") from error
@@ -96,13 +104,11 @@ def _block(config: Mapping[str, Any], name: str, default: Mapping[str, Any], con
     return {**default, **block}
 
 
-def _registry(root: Path, registry: object, config_path: Path) -> FileRegistry | SqlRegistry | OtherRegistry:
-    block = {"path": registry} if isinstance(registry, str) else registry
-    if not isinstance(block, dict):
-        raise RepoError(f"{config_path}: `registry` must be a path or a block with a line `path: …`")
+def _registry(root: Path, block: Mapping[str, Any]) -> FileRegistry | SqlRegistry | OtherRegistry:
     kind, path = block.get("registry_type", "file"), str(block.get("path", ""))
     if kind == "sql":
-        return SqlRegistry(url=path)
+        # Feast's own rewriting: a bare `postgresql://` means psycopg 3, not SQLAlchemy's default.
+        return SqlRegistry(url=re.sub("^postgresql://", "postgresql+psycopg://", path))
     if kind != "file" or block.get("registry_store_type") or ("://" in path and not path.startswith("file://")):
         return OtherRegistry()
     return FileRegistry(path=root / path.removeprefix("file://"))

@@ -1,0 +1,251 @@
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Registry(_message.Message):
+    __slots__ = ("entities", "feature_views", "feature_services", "on_demand_feature_views", "stream_feature_views", "label_views")
+    ENTITIES_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_VIEWS_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_SERVICES_FIELD_NUMBER: _ClassVar[int]
+    ON_DEMAND_FEATURE_VIEWS_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FEATURE_VIEWS_FIELD_NUMBER: _ClassVar[int]
+    LABEL_VIEWS_FIELD_NUMBER: _ClassVar[int]
+    entities: _containers.RepeatedCompositeFieldContainer[Entity]
+    feature_views: _containers.RepeatedCompositeFieldContainer[FeatureView]
+    feature_services: _containers.RepeatedCompositeFieldContainer[FeatureService]
+    on_demand_feature_views: _containers.RepeatedScalarFieldContainer[bytes]
+    stream_feature_views: _containers.RepeatedCompositeFieldContainer[StreamFeatureView]
+    label_views: _containers.RepeatedCompositeFieldContainer[LabelView]
+    def __init__(self, entities: _Optional[_Iterable[_Union[Entity, _Mapping]]] = ..., feature_views: _Optional[_Iterable[_Union[FeatureView, _Mapping]]] = ..., feature_services: _Optional[_Iterable[_Union[FeatureService, _Mapping]]] = ..., on_demand_feature_views: _Optional[_Iterable[bytes]] = ..., stream_feature_views: _Optional[_Iterable[_Union[StreamFeatureView, _Mapping]]] = ..., label_views: _Optional[_Iterable[_Union[LabelView, _Mapping]]] = ...) -> None: ...
+
+class Entity(_message.Message):
+    __slots__ = ("spec",)
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    spec: EntitySpec
+    def __init__(self, spec: _Optional[_Union[EntitySpec, _Mapping]] = ...) -> None: ...
+
+class EntitySpec(_message.Message):
+    __slots__ = ("name", "value_type", "join_key", "project")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    JOIN_KEY_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value_type: int
+    join_key: str
+    project: str
+    def __init__(self, name: _Optional[str] = ..., value_type: _Optional[int] = ..., join_key: _Optional[str] = ..., project: _Optional[str] = ...) -> None: ...
+
+class FeatureView(_message.Message):
+    __slots__ = ("spec", "meta")
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    META_FIELD_NUMBER: _ClassVar[int]
+    spec: FeatureViewSpec
+    meta: FeatureViewMeta
+    def __init__(self, spec: _Optional[_Union[FeatureViewSpec, _Mapping]] = ..., meta: _Optional[_Union[FeatureViewMeta, _Mapping]] = ...) -> None: ...
+
+class FeatureViewSpec(_message.Message):
+    __slots__ = ("name", "project", "entities", "features", "ttl", "entity_columns", "disabled")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    ENTITIES_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    ENTITY_COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    DISABLED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    project: str
+    entities: _containers.RepeatedScalarFieldContainer[str]
+    features: _containers.RepeatedCompositeFieldContainer[FeatureSpec]
+    ttl: _duration_pb2.Duration
+    entity_columns: _containers.RepeatedCompositeFieldContainer[FeatureSpec]
+    disabled: bool
+    def __init__(self, name: _Optional[str] = ..., project: _Optional[str] = ..., entities: _Optional[_Iterable[str]] = ..., features: _Optional[_Iterable[_Union[FeatureSpec, _Mapping]]] = ..., ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., entity_columns: _Optional[_Iterable[_Union[FeatureSpec, _Mapping]]] = ..., disabled: bool = ...) -> None: ...
+
+class FeatureViewMeta(_message.Message):
+    __slots__ = ("current_version_number",)
+    CURRENT_VERSION_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    current_version_number: int
+    def __init__(self, current_version_number: _Optional[int] = ...) -> None: ...
+
+class StreamFeatureView(_message.Message):
+    __slots__ = ("spec", "meta")
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    META_FIELD_NUMBER: _ClassVar[int]
+    spec: StreamFeatureViewSpec
+    meta: FeatureViewMeta
+    def __init__(self, spec: _Optional[_Union[StreamFeatureViewSpec, _Mapping]] = ..., meta: _Optional[_Union[FeatureViewMeta, _Mapping]] = ...) -> None: ...
+
+class StreamFeatureViewSpec(_message.Message):
+    __slots__ = ("name", "project", "entities", "features", "entity_columns", "ttl", "disabled")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    ENTITIES_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    ENTITY_COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    DISABLED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    project: str
+    entities: _containers.RepeatedScalarFieldContainer[str]
+    features: _containers.RepeatedCompositeFieldContainer[FeatureSpec]
+    entity_columns: _containers.RepeatedCompositeFieldContainer[FeatureSpec]
+    ttl: _duration_pb2.Duration
+    disabled: bool
+    def __init__(self, name: _Optional[str] = ..., project: _Optional[str] = ..., entities: _Optional[_Iterable[str]] = ..., features: _Optional[_Iterable[_Union[FeatureSpec, _Mapping]]] = ..., entity_columns: _Optional[_Iterable[_Union[FeatureSpec, _Mapping]]] = ..., ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., disabled: bool = ...) -> None: ...
+
+class LabelView(_message.Message):
+    __slots__ = ("spec",)
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    spec: LabelViewSpec
+    def __init__(self, spec: _Optional[_Union[LabelViewSpec, _Mapping]] = ...) -> None: ...
+
+class LabelViewSpec(_message.Message):
+    __slots__ = ("name", "project")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    project: str
+    def __init__(self, name: _Optional[str] = ..., project: _Optional[str] = ...) -> None: ...
+
+class FeatureSpec(_message.Message):
+    __slots__ = ("name", "value_type")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value_type: int
+    def __init__(self, name: _Optional[str] = ..., value_type: _Optional[int] = ...) -> None: ...
+
+class OnDemandFeatureView(_message.Message):
+    __slots__ = ("spec", "meta")
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    META_FIELD_NUMBER: _ClassVar[int]
+    spec: OnDemandFeatureViewSpec
+    meta: OnDemandFeatureViewMeta
+    def __init__(self, spec: _Optional[_Union[OnDemandFeatureViewSpec, _Mapping]] = ..., meta: _Optional[_Union[OnDemandFeatureViewMeta, _Mapping]] = ...) -> None: ...
+
+class OnDemandFeatureViewSpec(_message.Message):
+    __slots__ = ("name", "project", "features", "sources", "user_defined_function", "feature_transformation", "mode", "write_to_online_store", "entities", "entity_columns", "singleton", "aggregations", "disabled")
+    class SourcesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: OnDemandSource
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[OnDemandSource, _Mapping]] = ...) -> None: ...
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    USER_DEFINED_FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_TRANSFORMATION_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    WRITE_TO_ONLINE_STORE_FIELD_NUMBER: _ClassVar[int]
+    ENTITIES_FIELD_NUMBER: _ClassVar[int]
+    ENTITY_COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    SINGLETON_FIELD_NUMBER: _ClassVar[int]
+    AGGREGATIONS_FIELD_NUMBER: _ClassVar[int]
+    DISABLED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    project: str
+    features: _containers.RepeatedCompositeFieldContainer[FeatureSpec]
+    sources: _containers.MessageMap[str, OnDemandSource]
+    user_defined_function: UserDefinedFunction
+    feature_transformation: FeatureTransformation
+    mode: str
+    write_to_online_store: bool
+    entities: _containers.RepeatedScalarFieldContainer[str]
+    entity_columns: _containers.RepeatedCompositeFieldContainer[FeatureSpec]
+    singleton: bool
+    aggregations: _containers.RepeatedScalarFieldContainer[bytes]
+    disabled: bool
+    def __init__(self, name: _Optional[str] = ..., project: _Optional[str] = ..., features: _Optional[_Iterable[_Union[FeatureSpec, _Mapping]]] = ..., sources: _Optional[_Mapping[str, OnDemandSource]] = ..., user_defined_function: _Optional[_Union[UserDefinedFunction, _Mapping]] = ..., feature_transformation: _Optional[_Union[FeatureTransformation, _Mapping]] = ..., mode: _Optional[str] = ..., write_to_online_store: bool = ..., entities: _Optional[_Iterable[str]] = ..., entity_columns: _Optional[_Iterable[_Union[FeatureSpec, _Mapping]]] = ..., singleton: bool = ..., aggregations: _Optional[_Iterable[bytes]] = ..., disabled: bool = ...) -> None: ...
+
+class OnDemandFeatureViewMeta(_message.Message):
+    __slots__ = ("current_version_number",)
+    CURRENT_VERSION_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    current_version_number: int
+    def __init__(self, current_version_number: _Optional[int] = ...) -> None: ...
+
+class OnDemandSource(_message.Message):
+    __slots__ = ("feature_view", "request_data_source", "feature_view_projection")
+    FEATURE_VIEW_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_DATA_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_VIEW_PROJECTION_FIELD_NUMBER: _ClassVar[int]
+    feature_view: FeatureView
+    request_data_source: DataSource
+    feature_view_projection: FeatureViewProjection
+    def __init__(self, feature_view: _Optional[_Union[FeatureView, _Mapping]] = ..., request_data_source: _Optional[_Union[DataSource, _Mapping]] = ..., feature_view_projection: _Optional[_Union[FeatureViewProjection, _Mapping]] = ...) -> None: ...
+
+class DataSource(_message.Message):
+    __slots__ = ("request_data_options",)
+    REQUEST_DATA_OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    request_data_options: RequestDataOptions
+    def __init__(self, request_data_options: _Optional[_Union[RequestDataOptions, _Mapping]] = ...) -> None: ...
+
+class RequestDataOptions(_message.Message):
+    __slots__ = ("schema",)
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    schema: _containers.RepeatedCompositeFieldContainer[FeatureSpec]
+    def __init__(self, schema: _Optional[_Iterable[_Union[FeatureSpec, _Mapping]]] = ...) -> None: ...
+
+class FeatureTransformation(_message.Message):
+    __slots__ = ("user_defined_function", "substrait_transformation")
+    USER_DEFINED_FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    SUBSTRAIT_TRANSFORMATION_FIELD_NUMBER: _ClassVar[int]
+    user_defined_function: UserDefinedFunction
+    substrait_transformation: bytes
+    def __init__(self, user_defined_function: _Optional[_Union[UserDefinedFunction, _Mapping]] = ..., substrait_transformation: _Optional[bytes] = ...) -> None: ...
+
+class UserDefinedFunction(_message.Message):
+    __slots__ = ("name", "body", "body_text", "mode")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    BODY_TEXT_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    body: bytes
+    body_text: str
+    mode: str
+    def __init__(self, name: _Optional[str] = ..., body: _Optional[bytes] = ..., body_text: _Optional[str] = ..., mode: _Optional[str] = ...) -> None: ...
+
+class FeatureService(_message.Message):
+    __slots__ = ("spec",)
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    spec: FeatureServiceSpec
+    def __init__(self, spec: _Optional[_Union[FeatureServiceSpec, _Mapping]] = ...) -> None: ...
+
+class FeatureServiceSpec(_message.Message):
+    __slots__ = ("name", "project", "features")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    project: str
+    features: _containers.RepeatedCompositeFieldContainer[FeatureViewProjection]
+    def __init__(self, name: _Optional[str] = ..., project: _Optional[str] = ..., features: _Optional[_Iterable[_Union[FeatureViewProjection, _Mapping]]] = ...) -> None: ...
+
+class FeatureViewProjection(_message.Message):
+    __slots__ = ("feature_view_name", "feature_columns", "feature_view_name_alias", "join_key_map", "version_tag")
+    class JoinKeyMapEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    FEATURE_VIEW_NAME_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_VIEW_NAME_ALIAS_FIELD_NUMBER: _ClassVar[int]
+    JOIN_KEY_MAP_FIELD_NUMBER: _ClassVar[int]
+    VERSION_TAG_FIELD_NUMBER: _ClassVar[int]
+    feature_view_name: str
+    feature_columns: _containers.RepeatedCompositeFieldContainer[FeatureSpec]
+    feature_view_name_alias: str
+    join_key_map: _containers.ScalarMap[str, str]
+    version_tag: int
+    def __init__(self, feature_view_name: _Optional[str] = ..., feature_columns: _Optional[_Iterable[_Union[FeatureSpec, _Mapping]]] = ..., feature_view_name_alias: _Optional[str] = ..., join_key_map: _Optional[_Mapping[str, str]] = ..., version_tag: _Optional[int] = ...) -> None: ...
