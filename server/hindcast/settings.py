@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+_PORT_MAX = 65_535
 STATE_DIR_VARIABLE = "HINDCAST_STATE_DIR"
 
 
@@ -19,6 +20,19 @@ def state_dir(repo_root: Path) -> Path:
     if not override:
         return root / ".hindcast"
     return Path(override).expanduser().resolve() / hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of HOST:PORT; an IPv6 host stands in brackets.
+
+    Raises:
+        ValueError: it is not that; the message says what to write.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not (port.isascii() and port.isdigit()) or int(port) > _PORT_MAX:
+        raise ValueError(f"{address!r} is not an address; write HOST:PORT, for example 127.0.0.1:50051")
+    return host, int(port)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

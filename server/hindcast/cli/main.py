@@ -17,7 +17,7 @@ except ImportError:
 from hindcast.catalog import read_repo
 from hindcast.errors import HindcastError, RepoError
 from hindcast.online.embedded import EmbeddedRedis
-from hindcast.settings import ServeSettings, TlsFiles
+from hindcast.settings import ServeSettings, TlsFiles, split_address
 
 
 class _Group(click.Group):
@@ -31,6 +31,15 @@ class _Group(click.Group):
             context.exit(2 if isinstance(error, RepoError) else 1)
 
 
+def _checked_address(_context: click.Context, _parameter: click.Parameter, address: str) -> str:
+    try:
+        split_address(address)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    return address
+
+
+_pem = click.Path(path_type=Path, exists=True, dir_okay=False)
 _repo = click.option(
     "--repo",
     "repo_root",
@@ -52,15 +61,21 @@ def cli() -> None:
 
 @cli.command()
 @_repo
-@click.option("--address", default="127.0.0.1:50051", show_default=True, help="HOST:PORT; port 0 takes a free one.")
+@click.option(
+    "--address",
+    default="127.0.0.1:50051",
+    show_default=True,
+    callback=_checked_address,
+    help="HOST:PORT; port 0 takes a free one.",
+)
 @click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes on the port.")
 @click.option(
     "--timeout-ms", type=click.IntRange(1), default=5000, show_default=True, help="For calls that bring none."
 )
 @click.option("--drain-seconds", type=click.FloatRange(0), default=10.0, show_default=True, help="For calls at a stop.")
-@click.option("--tls-cert", type=click.Path(path_type=Path, exists=True), help="PEM certificate; needs --tls-key.")
-@click.option("--tls-key", type=click.Path(path_type=Path, exists=True), help="PEM private key.")
-@click.option("--tls-client-ca", type=click.Path(path_type=Path, exists=True), help="Callers must show a certificate.")
+@click.option("--tls-cert", type=_pem, help="PEM certificate; needs --tls-key.")
+@click.option("--tls-key", type=_pem, help="PEM private key.")
+@click.option("--tls-client-ca", type=_pem, help="Callers must show a certificate.")
 def serve(
     repo_root: Path,
     address: str,

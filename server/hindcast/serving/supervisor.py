@@ -8,6 +8,7 @@ import contextlib
 import logging
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Iterator
 
@@ -18,7 +19,7 @@ from hindcast.catalog import Repo, load_catalog, read_repo
 from hindcast.errors import RepoError, ServerStartError, StoreUnavailable
 from hindcast.online.connection import REDIS_ERRORS, RedisTarget, read_target
 from hindcast.serving.worker_settings import READY, WorkerSettings
-from hindcast.settings import ServeSettings
+from hindcast.settings import ServeSettings, TlsFiles, split_address
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
     """
     repo = read_repo(settings.repo_root)
     _check_store(repo)
+    if settings.tls is not None:
+        _check_tls(settings.tls)
     catalog = load_catalog(repo)
     with _reserved(settings.address) as address:
         target = read_target(repo.online_store, repo_root=repo.root)
@@ -96,6 +99,23 @@ def _check_redis(target: RedisTarget) -> None:
         ) from error
 
 
+def _check_tls(tls: TlsFiles) -> None:
+    """A worker could only die of wrong files, in words of gRPC's."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(tls.certificate, tls.key, password="")
+    except OSError as error:
+        raise ServerStartError(
+            f"{tls.certificate} and {tls.key} are not a PEM certificate and its PEM key without a passphrase; "
+            "check --tls-cert and --tls-key"
+        ) from error
+    try:
+        if tls.client_ca is not None:
+            context.load_verify_locations(tls.client_ca)
+    except OSError as error:
+        raise ServerStartError(f"{tls.client_ca} holds no PEM certificate; check --tls-client-ca") from error
+
+
 @contextlib.contextmanager
 def _reserved(address: str) -> Iterator[str]:
     """Hold HOST:PORT for the workers, who share it by SO_REUSEPORT; port 0 becomes a free one.
@@ -103,19 +123,19 @@ def _reserved(address: str) -> Iterator[str]:
     A bound socket that does not listen receives no connection. Another server is looked for without SO_REUSEPORT first,
     because with it a second Hindcast would silently take half of the calls.
     """
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
-    if not host or not port.isdigit():
-        raise ServerStartError(f"{address!r} is not an address; write HOST:PORT, for example 127.0.0.1:50051")
+    try:
+        host, port = split_address(address)
+    except ValueError as error:
+        raise ServerStartError(str(error)) from error
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, int(port)))
+            probe.bind((host, port))
         reservation = socket.socket(family)
         reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        reservation.bind((host, int(port)))
-    except (OSError, OverflowError) as error:
+        reservation.bind((host, port))
+    except OSError as error:
         raise ServerStartError(
             f"{address} cannot be listened on: it is in use, not of this machine, or needs other rights"
         ) from error
@@ -134,12 +154,15 @@ class _Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        async with asyncio.TaskGroup() as tasks:
-            first_starts = [loop.create_future() for _ in self._workers]
-            for settings, first_start in zip(self._workers, first_starts, strict=True):
-                tasks.create_task(self._keep(settings, first_start))
-            if all(await asyncio.gather(*first_starts)):
-                when_ready()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                first_starts = [loop.create_future() for _ in self._workers]
+                for settings, first_start in zip(self._workers, first_starts, strict=True):
+                    tasks.create_task(self._keep(settings, first_start))
+                if all(await asyncio.gather(*first_starts)):
+                    when_ready()
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from group
 
     async def _keep(self, settings: WorkerSettings, first_start: "asyncio.Future[bool]") -> None:
         """Keep one slot filled until told to stop."""

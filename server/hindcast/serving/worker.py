@@ -15,6 +15,7 @@ import uvloop
 
 from hindcast.catalog import Catalog
 from hindcast.clock import system_clock
+from hindcast.errors import HindcastError
 from hindcast.online.reader import RowReader
 from hindcast.serving.handlers import SERVICES, Handlers
 from hindcast.serving.health import Health
@@ -42,7 +43,13 @@ async def serve(settings: WorkerSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loop.add_reader(sys.stdin.fileno(), stop.set)
+
+    def supervisor_is_gone() -> None:
+        # The end of input stays readable: without this the loop would run hot until the last call is answered.
+        loop.remove_reader(sys.stdin.fileno())
+        stop.set()
+
+    loop.add_reader(sys.stdin.fileno(), supervisor_is_gone)
     reader = RowReader(settings.target, project=settings.catalog.project)
     lookup = Lookup(
         catalog=settings.catalog, reader=reader, transformer=_transformer(settings.catalog), clock=system_clock
@@ -93,7 +100,11 @@ def main() -> int:
     """Run one worker."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = msgspec.json.decode(sys.stdin.buffer.readline(), type=WorkerSettings)
-    uvloop.run(serve(settings))
+    try:
+        uvloop.run(serve(settings))
+    except HindcastError as error:
+        logger.error("%s", error)  # noqa: TRY400 - the message says it all
+        return 1
     return 0
 
 
