@@ -52,8 +52,8 @@ class Transformer:
             TransformError: the view's own code failed, or gave a missing feature or another number of rows.
         """
         view = self._views[view_name]
-        python = {name: _to_python(column) for name, column in inputs.items()}
         try:
+            python = {name: _to_python(column) for name, column in inputs.items()}
             outputs = _transform(view, python, rows)
         except Exception as error:
             logger.warning("on-demand view %s failed", view_name, exc_info=True)

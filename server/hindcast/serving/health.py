@@ -61,6 +61,9 @@ class Health:
             await self._reader.ping(deadline=Deadline(_PING_SECONDS))
         except HindcastError:
             await self._set(NOT_SERVING)
+        except Exception:
+            logger.exception("the online store's health met a defect")
+            await self._set(NOT_SERVING)
         else:
             await self._set(SERVING)
 

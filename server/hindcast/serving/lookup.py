@@ -26,6 +26,23 @@ if TYPE_CHECKING:
 PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE = 1, 2, 3, 4
 """Numbers of `feast.serving.FieldStatus` and `hindcast.v1.FeatureStatus` alike."""
 
+_INTEGERS = ("int32_val", "int64_val")
+_NUMBERS = ("float_val", *_INTEGERS, "double_val")
+_INPUT_KINDS: Mapping[int, tuple[str, ...]] = {
+    1: ("bytes_val",),
+    2: ("string_val",),
+    3: _INTEGERS,
+    4: _INTEGERS,
+    5: _NUMBERS,
+    6: _NUMBERS,
+    7: ("bool_val",),
+    8: ("unix_timestamp_val",),
+}
+"""Kinds of Value that a request-data field takes, by its number in `feast.types.ValueType.Enum`; other types take all. A
+function sees Python's int or float whatever the width, and callers send Python's own: int64 and double."""
+
+_DAMAGED = "is not a serialized Value"
+
 _PLANS_MAX = 1024
 """Distinct feature lists remembered; a caller who makes up a new list each time costs a plan each time, not memory."""
 
@@ -218,9 +235,29 @@ def _request_data(plan: Plan, question: Question) -> Mapping[str, Sequence[bytes
             for name in question.request_data
             if name not in plan.request_columns
         ]
+    violations += [
+        FieldViolation(f'{dialect.request_field}["{name}"].val[{at}]', wrong)
+        for name, field in plan.request_columns.items()
+        for at, value in enumerate(given.get(name, ()))
+        if (wrong := _wrong_input(value, field.value_type)) is not None
+    ]
     if violations:
         raise InvalidArgument(violations)
     return {name: given[name] for name in plan.request_columns}
+
+
+def _wrong_input(value: bytes, value_type: int) -> str | None:
+    """What is wrong with a value that an on-demand view's function is to see; None if nothing is, or it is null."""
+    try:
+        kind = Value.FromString(value).WhichOneof("val")
+    except DecodeError:
+        return _DAMAGED
+    takes = _INPUT_KINDS.get(value_type)
+    if takes is None or kind is None or kind == "null_val" or kind in takes:
+        return None
+    return (
+        f"is {kind.removesuffix('_val').upper()}, but the on-demand view takes {takes[-1].removesuffix('_val').upper()}"
+    )
 
 
 def _row_count(plan: Plan, question: Question, request_data: Mapping[str, Sequence[bytes]]) -> int:
@@ -270,6 +307,12 @@ def _key_bytes(plan: Plan, question: Question) -> dict[tuple[str, KeyType], list
     Raises:
         InvalidArgument: a value is damaged or of another type than its join key.
     """
+    path = question.dialect.entities_field
+    for name in question.entities.keys() - plan.key_columns.keys():
+        # Not needed, but Feast's answers hold it, and one damaged value would make a whole answer unreadable.
+        for at, value in enumerate(question.entities[name]):
+            if _is_damaged(value):
+                raise InvalidArgument.at(f'{path}["{name}"].val[{at}]', _DAMAGED)
     keys: dict[tuple[str, KeyType], list[bytes | None]] = {}
     for name, types in plan.key_columns.items():
         column = question.entities[name]
@@ -279,11 +322,19 @@ def _key_bytes(plan: Plan, question: Question) -> dict[tuple[str, KeyType], list
                 try:
                     encoded.append(key_value_bytes(Value.FromString(value), key_type))
                 except (DecodeError, TypeError) as error:
-                    field = f'{question.dialect.entities_field}["{name}"].val[{at}]'
-                    reason = str(error) if isinstance(error, TypeError) else "is not a serialized Value"
+                    field = f'{path}["{name}"].val[{at}]'
+                    reason = str(error) if isinstance(error, TypeError) else _DAMAGED
                     raise InvalidArgument.at(field, reason) from error
             keys[name, key_type] = encoded
     return keys
+
+
+def _is_damaged(value: bytes) -> bool:
+    try:
+        Value.FromString(value)
+    except DecodeError:
+        return True
+    return False
 
 
 def _row_keys(read: Read, keys: Mapping[tuple[str, KeyType], Sequence[bytes | None]], rows: int) -> list[bytes | None]:
