@@ -60,7 +60,10 @@ def _from_sql(registry: SqlRegistry, project: str) -> Registry:
                     if field == "on_demand_feature_views":
                         read.on_demand_feature_views.append(bytes(stored))
                     else:
-                        getattr(read, field).add().ParseFromString(bytes(stored))
+                        added = getattr(read, field).add()
+                        added.ParseFromString(bytes(stored))
+                        # Feast's SQL registry keeps the project of an entity or service in its column alone.
+                        added.spec.project = project
         engine.dispose()
     except (sqlalchemy.exc.SQLAlchemyError, ModuleNotFoundError, DecodeError) as error:
         raise CatalogError(
