@@ -102,6 +102,12 @@ def told(pair, ttl, *, now_micros):
     return value, PRESENT if value else NULL_VALUE
 
 
+def on_feasts_services(told_natively):
+    """The status on Feast's services, where a stored null is PRESENT."""
+    _, status = told_natively
+    return PRESENT if status == NULL_VALUE else status
+
+
 def as_text(columns):
     """A dict to compare by: NaN equals itself in it, and the order of columns does not count."""
     return {name: repr(values) for name, values in columns.items()}
@@ -129,6 +135,11 @@ def test_any_repo_answers_as_feast_does(shared_redis, draft):
                 asked_of_hindcast(SERVICE, draft.question, full_names=full_names),
             )
             assert answered(ours) == {name: pairs for name, pairs in expected.items() if name != "nobody's"}
+            statuses = [list(vector.statuses) for vector in ours.results]
+            assert statuses == [[PRESENT] * rows_of(draft)] * len(draft.question) + [
+                [on_feasts_services(told(pair, ttl, now_micros=now)) for pair in expected[name]]
+                for name, ttl in columns
+            ]
             assert list(ours.metadata.feature_names.val) == [*sorted(draft.question), *(name for name, _ in columns)]
             assert [
                 (column.name, list(zip(map(plain_bytes, column.values), column.statuses, strict=True)))
