@@ -14,9 +14,12 @@ from typing import Any
 
 from redis import Redis
 from redis import asyncio as redis_asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import RedisClusterException, RedisError
+from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from hindcast.errors import RepoError
@@ -84,7 +87,10 @@ class RedisTarget:
         if self.topology is Topology.CLUSTER:
             return RedisCluster(startup_nodes=[ClusterNode(e.host, e.port) for e in self.endpoints], **options)
         if self.topology is Topology.SENTINEL:
-            return Sentinel([(e.host, e.port) for e in self.endpoints], **options).master_for(self.sentinel_master)
+            sentinels = [(e.host, e.port) for e in self.endpoints]
+            # The next Sentinel is asked instead of one again.
+            asked = {**_socket_options(options), "retry": Retry(NoBackoff(), 0)}
+            return Sentinel(sentinels, sentinel_kwargs=asked, **options).master_for(self.sentinel_master)
         return Redis(**self._address(), **options)
 
     def async_client(self) -> "redis_asyncio.Redis | redis_asyncio.RedisCluster":
@@ -94,8 +100,9 @@ class RedisTarget:
             nodes = [redis_asyncio.cluster.ClusterNode(e.host, e.port) for e in self.endpoints]
             return redis_asyncio.RedisCluster(startup_nodes=nodes, **options)
         if self.topology is Topology.SENTINEL:
-            sentinel = redis_asyncio.Sentinel([(e.host, e.port) for e in self.endpoints], **options)
-            return sentinel.master_for(self.sentinel_master)
+            sentinels = [(e.host, e.port) for e in self.endpoints]
+            asked = {**_socket_options(options), "retry": AsyncRetry(NoBackoff(), 0)}
+            return redis_asyncio.Sentinel(sentinels, sentinel_kwargs=asked, **options).master_for(self.sentinel_master)
         return redis_asyncio.Redis(**self._address(), **options)
 
     def _client_options(self) -> dict[str, Any]:
@@ -106,6 +113,11 @@ class RedisTarget:
         if endpoint.unix_socket:
             return {"unix_socket_path": endpoint.unix_socket}
         return {"host": endpoint.host, "port": endpoint.port}
+
+
+def _socket_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What redis-py, unless told otherwise, takes over from the primary's connection for those to the Sentinels."""
+    return {name: value for name, value in options.items() if name.startswith("socket_")}
 
 
 async def close_client(client: "redis_asyncio.Redis | redis_asyncio.RedisCluster") -> None:

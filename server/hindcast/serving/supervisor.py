@@ -11,9 +11,12 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import msgspec
+from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError
+from redis.retry import Retry
 
 from hindcast.catalog import Repo, load_catalog, read_repo
 from hindcast.errors import RepoError, ServerStartError, StoreUnavailable
@@ -85,7 +88,9 @@ def _check_store(repo: Repo) -> None:
 
 def _check_redis(target: RedisTarget) -> None:
     try:
-        with contextlib.closing(target.client()) as client:
+        # One try: whoever starts a server wants to hear now, and redis-py would try for up to 15 s.
+        once = replace(target, options={**target.options, "retry": Retry(NoBackoff(), 0)})
+        with contextlib.closing(once.client()) as client:
             client.ping()
     except (AuthenticationError, NoPermissionError) as error:
         raise StoreUnavailable(
