@@ -9,7 +9,6 @@ from feast.protos.feast.types.Value_pb2 import RepeatedValue, Value
 from feast.types import Bytes, Int64, String
 from feast.value_type import ValueType
 
-from hindcast.errors import UnknownName
 from twins import NOT_FOUND, PRESENT, SOURCE, asked_of_feast, asked_of_hindcast, twins
 
 NOW = datetime.now(UTC) - timedelta(hours=1)
@@ -111,17 +110,6 @@ def test_feast_cannot_be_asked_for_no_column(pair):
 
     (answer,) = pair.lookup(asked_of_feast(["world:visits"], {}, full_names=False))
     assert visits(answer) == [7]
-
-
-def test_latest_is_a_version_to_feast_only(pair):
-    """`view@latest` is the view at Feast, and an unknown name here."""
-    pair.apply([ACCOUNT, PROFILE])
-    pair.write("profile", [row(text("a"), 1)])
-    refs = ["profile@latest:visits"]
-
-    assert pair.plain.get_online_features(refs, {"account_id": ["a"]}).to_dict()["visits"] == [1]
-    with pytest.raises(UnknownName):
-        pair.lookup(asked_of_feast(refs, {"account_id": [text("a").SerializeToString()]}, full_names=False))
 
 
 def test_feasts_teardown_takes_other_projects_with_it(shared_redis, tmp_path):

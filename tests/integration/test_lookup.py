@@ -116,6 +116,20 @@ def test_null_missing_and_present_are_told_apart(store, redis_server):
     assert ([number(2), b"", b""], [PRESENT, NOT_FOUND, NOT_FOUND]) == answer["b"]
 
 
+def test_a_null_that_was_written_explicitly_is_a_null(store, redis_server):
+    """A Value that says `null_val` is stored and answered as the null it is."""
+    store.set(key("x"), packed([Value(null_val=0).SerializeToString(), number(2)]))
+
+    assert ([b""], [NULL_VALUE]) == look_up(redis_server, [text("x")])["a"]
+
+
+def test_the_latest_version_of_a_view_is_the_view(store, redis_server):
+    """`view@latest:feature` is `view:feature`, as it is at Feast."""
+    store.set(key("x"), packed([number(1), number(2)]))
+
+    assert ([number(1)], [PRESENT]) == look_up(redis_server, [text("x")], features=("stats@latest:a",))["a"]
+
+
 def test_rows_of_different_schemas_are_read_each_by_its_own(store, redis_server):
     """Rows written before fields were added, dropped or put in another order give the right values in one answer."""
     older = Schema((Field("b", INT64), Field("gone", INT64)))
@@ -137,9 +151,10 @@ def test_rows_of_different_schemas_are_read_each_by_its_own(store, redis_server)
         (packed([number(1), number(2)])[:40], "damaged"),
         (packed([number(1), number(2)])[:16] + b"\x02" + packed([number(1), number(2)])[17:], "format 2"),
         (packed([number(1), number(2)], schema=Schema((Field("a", STRING),))), "is missing from the online store"),
+        (packed([number(1), number(2)], event=2**62), "damaged"),
         (b"not a row", "damaged"),
     ],
-    ids=["short", "long", "cut", "newer", "unknown schema", "foreign"],
+    ids=["short", "long", "cut", "newer", "unknown schema", "year 148107", "foreign"],
 )
 def test_a_row_that_cannot_be_read_is_an_error_and_never_a_null(store, redis_server, row, told):
     """Damage is said aloud: served as a null it would be believed."""

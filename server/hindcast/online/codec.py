@@ -27,6 +27,13 @@ _HEADER = struct.Struct(">QQB8s16s")
 _FORMAT = 1
 _SIGN = 1 << 63
 _TIMES = struct.Struct(">QQ")
+_EARLIEST, _LATEST = _SIGN - 62_135_596_800_000_000, _SIGN + 253_402_300_800_000_000
+"""The years 1 to 9999 as they stand in a header: what a google.protobuf.Timestamp can say."""
+
+_NULLS = frozenset({b"", b"\x98\x01\x00"})
+"""A Value with nothing set, and one with `null_val` set, which some writers send."""
+
+_DAMAGED = "a stored row is damaged; materialize its view again"
 
 ORDER_BYTES = _TIMES.size
 """Length of the part that the newest-wins script compares."""
@@ -56,14 +63,14 @@ class PackedRow(NamedTuple):
 def pack_row(
     *, event_micros: int, created_micros: int | None, schema_id: bytes, run_id: bytes, values: Sequence[bytes | None]
 ) -> bytes:
-    """Pack a row. An empty Value is a null and is stored as one.
+    """Pack a row. A Value that is empty or says `null_val` is a null and is stored as one.
 
     Raises:
         struct.error: a time outside 64 bits of microseconds.
     """
     return _HEADER.pack(
         event_micros + _SIGN, 0 if created_micros is None else created_micros + _SIGN, _FORMAT, schema_id, run_id
-    ) + _encode_values([value or None for value in values])
+    ) + _encode_values([None if value in _NULLS else value for value in values])
 
 
 def unpack_row(packed: bytes) -> PackedRow:
@@ -80,7 +87,9 @@ def unpack_row(packed: bytes) -> PackedRow:
             )
         values = _decode_values(memoryview(packed)[_HEADER.size :])
     except (struct.error, msgspec.DecodeError) as error:
-        raise StoredDataError("a stored row is damaged; materialize its view again") from error
+        raise StoredDataError(_DAMAGED) from error
+    if not _EARLIEST <= event < _LATEST:
+        raise StoredDataError(_DAMAGED)
     return PackedRow(event - _SIGN, created - _SIGN if created else None, schema_id, run_id, values)
 
 

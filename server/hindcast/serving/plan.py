@@ -120,6 +120,9 @@ def _by_reference(at: int, ref: str) -> tuple[Projection, Sequence[str]]:
     view_name, colon, feature = ref.partition(":")
     if not colon or not view_name or not feature:
         raise InvalidArgument.at(f"features[{at}]", f"{ref!r} is not a reference; write `view:feature`")
+    name, _, version = view_name.partition("@")
+    if not version or version.lower() == "latest":
+        view_name = name  # the newest version is what a view's own name means, too
     return Projection(view_name, view_name, (feature,)), (feature,)
 
 
