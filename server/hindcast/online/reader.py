@@ -32,6 +32,9 @@ _STALL_SECONDS = 1.0
 _REPLY_SECONDS = 2.0
 """A Redis that takes longer is not serving; callers with more time left do better to try again."""
 
+_EARLY_SECONDS = 0.002
+"""uvloop's timers count whole milliseconds and can fire that much before a deadline, which then is what passed."""
+
 _MOVES_MAX = 5
 _MOVED = ("MOVED ", "CLUSTERDOWN")
 _MOVING = ("ASK ", "TRYAGAIN")
@@ -345,7 +348,7 @@ class _Stream(asyncio.Protocol):
 
 
 def _failed(deadline: Deadline) -> StoreUnavailable | DeadlineExceeded:
-    return DeadlineExceeded(_LATE) if deadline.remaining_seconds() <= 0 else StoreUnavailable(_GONE)
+    return DeadlineExceeded(_LATE) if deadline.remaining_seconds() <= _EARLY_SECONDS else StoreUnavailable(_GONE)
 
 
 def _parts(keys: Sequence[bytes]) -> list[Sequence[bytes]]:
