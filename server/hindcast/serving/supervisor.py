@@ -13,15 +13,14 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-import msgspec
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError
 from redis.retry import Retry
 
-from hindcast.catalog import Repo, load_catalog, read_repo
+from hindcast.catalog import Catalog, RegistryWatch, Repo, load_catalog, read_repo
 from hindcast.errors import RepoError, ServerStartError, StoreUnavailable
 from hindcast.online.connection import REDIS_ERRORS, RedisTarget, read_target
-from hindcast.serving.worker_settings import READY, WorkerSettings
+from hindcast.serving.worker_settings import READY, TAKEN, WorkerSettings
 from hindcast.settings import ServeSettings, TlsFiles, split_address
 
 logger = logging.getLogger(__name__)
@@ -36,6 +35,9 @@ _STEADY_SECONDS = 30.0
 """A worker that lived this long did not die of its start: the next one starts at once again."""
 
 _KILL_SECONDS = 5.0
+
+_LOOK_SECONDS = 0.5
+"""How often the registry is looked at: a `feast apply` is served within 2 s of its end."""
 
 
 def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
@@ -72,7 +74,9 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
             f"serving project {catalog.project} on {address} "
             f"(workers: {settings.workers}, services: {len(catalog.services)}, catalog: {catalog.version[:19]})"
         )
-        supervisor = _Supervisor([worker_settings(slot) for slot in range(settings.workers)])
+        supervisor = _Supervisor(
+            [worker_settings(slot) for slot in range(settings.workers)], RegistryWatch(repo, catalog)
+        )
         asyncio.run(supervisor.run(lambda: say(ready)))
 
 
@@ -150,10 +154,11 @@ def _reserved(address: str) -> Iterator[str]:
 
 
 class _Supervisor:
-    def __init__(self, workers: list[WorkerSettings]) -> None:
+    def __init__(self, workers: list[WorkerSettings], registry: RegistryWatch) -> None:
         self._workers = workers
+        self._registry = registry
+        self._running: dict[int, _Worker] = {}
         self._stopping = asyncio.Event()
-        self._up = 0
 
     async def run(self, when_ready: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
@@ -166,6 +171,7 @@ class _Supervisor:
                     tasks.create_task(self._keep(settings, first_start))
                 if all(await asyncio.gather(*first_starts)):
                     when_ready()
+                    tasks.create_task(self._follow_registry())
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
 
@@ -175,7 +181,8 @@ class _Supervisor:
         failures = 0
         while not self._stopping.is_set():
             began = loop.time()
-            worker = await _Worker.start(settings)
+            catalog = self._registry.catalog
+            worker = await _Worker.start(replace(settings, catalog=catalog))
             came_up = await worker.comes_up(self._stopping)
             if not first_start.done():
                 if not came_up and not self._stopping.is_set():
@@ -183,14 +190,39 @@ class _Supervisor:
                     await worker.end(0)
                     raise ServerStartError(f"worker {settings.slot} does not come up; its words are above")
                 first_start.set_result(came_up)
+            self._running[settings.slot] = worker
+            if self._registry.catalog is not catalog:
+                await worker.take(self._registry.catalog)
             code = await worker.lives(self._stopping, drain_seconds=settings.drain_seconds)
+            del self._running[settings.slot]
             if self._stopping.is_set():
                 return
             failures = 0 if loop.time() - began > _STEADY_SECONDS else failures + 1
             pause = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS)) - 1] if failures else 0.0
             logger.error("worker %d ended with code %s; another starts in %.2f s", settings.slot, code, pause)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
+            await self._pause(pause)
+
+    async def _follow_registry(self) -> None:
+        """Hand every new catalog to all workers."""
+        loop = asyncio.get_running_loop()
+        while self._registry.is_possible and not self._stopping.is_set():
+            await self._pause(_LOOK_SECONDS)
+            if not await loop.run_in_executor(None, self._registry.look):
+                continue
+            catalog = self._registry.catalog
+            taken = await asyncio.gather(*(worker.take(catalog) for worker in list(self._running.values())))
+            logger.info(
+                "catalog %s: taken by %d of %d workers (services: %d, views: %d)",
+                catalog.version[:19],
+                sum(taken),
+                len(taken),
+                len(catalog.services),
+                len(catalog.views) + len(catalog.on_demand_views),
+            )
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
 
 
 class _Worker:
@@ -209,7 +241,7 @@ class _Worker:
             start_new_session=True,
         )
         assert process.stdin is not None  # noqa: S101 - asked for above
-        process.stdin.write(msgspec.json.encode(settings) + b"\n")
+        process.stdin.write(settings.to_line())
         with contextlib.suppress(ConnectionError):
             await process.stdin.drain()
         return cls(process)
@@ -225,6 +257,17 @@ class _Worker:
             return said.result() == READY
         said.cancel()
         return False
+
+    async def take(self, catalog: Catalog) -> bool:
+        """Hand over a new catalog; whether it is served now."""
+        assert self._process.stdin is not None  # noqa: S101 - asked for at the start
+        assert self._process.stdout is not None  # noqa: S101
+        try:
+            self._process.stdin.write(msgspec.json.encode(catalog) + b"\n")
+            await self._process.stdin.drain()
+            return await self._process.stdout.readline() == TAKEN
+        except ConnectionError:
+            return False  # it has ended; its successor starts from the newest catalog
 
     async def lives(self, stopping: asyncio.Event, *, drain_seconds: float) -> int | None:
         """Wait until the worker ends, or end it when told to; return its exit code."""

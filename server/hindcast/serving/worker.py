@@ -6,11 +6,11 @@ import asyncio
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
-import msgspec
 import uvloop
 
 from hindcast.catalog import Catalog
@@ -21,7 +21,7 @@ from hindcast.serving.handlers import SERVICES, Handlers
 from hindcast.serving.health import Health
 from hindcast.serving.lookup import Lookup
 from hindcast.serving.reflection import add_reflection
-from hindcast.serving.worker_settings import READY, WorkerSettings
+from hindcast.serving.worker_settings import LINE_BYTES_MAX, READY, REFUSED, TAKEN, WorkerSettings
 from hindcast.settings import TlsFiles
 
 if TYPE_CHECKING:
@@ -37,30 +37,24 @@ _OPTIONS = (
 )
 
 
-async def serve(settings: WorkerSettings) -> None:
+async def serve() -> None:
     """Serve until told to stop, then let running calls finish."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-
-    def supervisor_is_gone() -> None:
-        # The end of input stays readable: without this the loop would run hot until the last call is answered.
-        loop.remove_reader(sys.stdin.fileno())
-        stop.set()
-
-    loop.add_reader(sys.stdin.fileno(), supervisor_is_gone)
+    orders = asyncio.StreamReader(limit=LINE_BYTES_MAX)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
+    settings = msgspec.json.decode(await orders.readline(), type=WorkerSettings)
     reader = RowReader(settings.target, project=settings.catalog.project)
-    lookup = Lookup(
-        catalog=settings.catalog, reader=reader, transformer=_transformer(settings.catalog), clock=system_clock
+
+    def lookup_in(catalog: Catalog) -> Lookup:
+        return Lookup(catalog=catalog, reader=reader, transformer=_transformer(catalog), clock=system_clock)
+
+    handlers = Handlers(
+        lookup=lookup_in(settings.catalog), clock=system_clock, call_timeout_ms=settings.call_timeout_ms
     )
     health = Health(reader, SERVICES)
-    handlers = Handlers(
-        lookup=lookup,
-        clock=system_clock,
-        call_timeout_ms=settings.call_timeout_ms,
-        started_micros=system_clock(),
-    )
     server = grpc.aio.server(options=_OPTIONS)
     server.add_generic_rpc_handlers(handlers.generic())
     health.add_to(server)
@@ -71,12 +65,36 @@ async def serve(settings: WorkerSettings) -> None:
         server.add_secure_port(settings.address, _credentials(settings.tls))
     async with health.watched():
         await server.start()
-        sys.stdout.buffer.write(READY)
-        sys.stdout.buffer.flush()
+        _say(READY)
+        following = asyncio.create_task(_follow(orders, handlers, lookup_in, stop))
         await stop.wait()
+        following.cancel()
         await health.shut_down()
         await server.stop(settings.drain_seconds)
     await reader.close()
+
+
+async def _follow(
+    orders: asyncio.StreamReader, handlers: Handlers, lookup_in: Callable[[Catalog], Lookup], stop: asyncio.Event
+) -> None:
+    """Take every catalog that the supervisor sends; stop when there is no supervisor any more."""
+    loop = asyncio.get_running_loop()
+    while line := await orders.readline():
+        catalog = msgspec.json.decode(line, type=Catalog)
+        try:
+            # In a thread: loading on-demand views can import Feast, and calls go on meanwhile.
+            handlers.lookup = await loop.run_in_executor(None, lookup_in, catalog)
+        except HindcastError as error:
+            logger.error("catalog %s cannot be served, the last one goes on: %s", catalog.version, error)  # noqa: TRY400
+            _say(REFUSED)
+        else:
+            _say(TAKEN)
+    stop.set()
+
+
+def _say(word: bytes) -> None:
+    sys.stdout.buffer.write(word)
+    sys.stdout.buffer.flush()
 
 
 def _transformer(catalog: Catalog) -> "Transformer | None":
@@ -99,7 +117,7 @@ def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:
 def main() -> int:
     """Run one worker."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    settings = msgspec.json.decode(sys.stdin.buffer.readline(), type=WorkerSettings)
+    settings = WorkerSettings.from_line(sys.stdin.buffer.readline())
     try:
         uvloop.run(serve(settings))
     except HindcastError as error:

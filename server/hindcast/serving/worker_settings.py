@@ -1,6 +1,9 @@
-"""What passes between the supervisor and a worker: settings one way, one word back."""
+"""What passes between the supervisor and a worker, a line each: settings and then catalogs one way, a word back for each."""
 
 from dataclasses import dataclass
+from typing import Any
+
+import msgspec
 
 from hindcast.catalog import Catalog
 from hindcast.online.connection import RedisTarget
@@ -8,6 +11,15 @@ from hindcast.settings import TlsFiles
 
 READY = b"ready\n"
 """What a worker writes to its standard output when it serves."""
+
+TAKEN = b"taken\n"
+"""What it writes when calls are answered from a new catalog."""
+
+REFUSED = b"refused\n"
+"""What it writes when a new catalog cannot be served here, and the last one goes on."""
+
+LINE_BYTES_MAX = 256 * 2**20
+"""A catalog of 10,000 views is some 10 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +33,21 @@ class WorkerSettings:
     call_timeout_ms: int
     drain_seconds: float
     tls: TlsFiles | None
+
+    def to_line(self) -> bytes:
+        """One line of JSON."""
+        return msgspec.json.encode(self, enc_hook=str) + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> "WorkerSettings":
+        """What `to_line` wrote.
+
+        Raises:
+            msgspec.DecodeError: it is not that.
+        """
+        return msgspec.json.decode(line, type=cls, dec_hook=_made)
+
+
+def _made(kind: type, written: Any) -> Any:
+    """A value of a type that JSON does not have, which is a path."""
+    return kind(written)
