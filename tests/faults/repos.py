@@ -1,12 +1,13 @@
 """A small Feast repo whose registry is written here, so that no test waits for Feast, and rows for its views."""
 
+import tempfile
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 from google.protobuf.duration_pb2 import Duration
 
-from hindcast.catalog import KeyType, View
-from hindcast.catalog.compile import compile_catalog
+from hindcast.catalog import KeyType, View, load_catalog, read_repo
 from hindcast.clock import system_clock
 from hindcast.online.connection import parse_target
 from hindcast.online.keys import ENTITYLESS_KEY, entity_key_bytes, key_value_bytes, schema_key
@@ -83,9 +84,6 @@ def registry() -> Registry:
     )
 
 
-VIEWS: Mapping[str, View] = compile_catalog(registry(), project=PROJECT).views
-
-
 def make_repo(root: Path, connection_string: str, *, redis_type: str = "redis") -> Path:
     """Make an applied repo on some Redis; gives its folder."""
     root.mkdir(parents=True, exist_ok=True)
@@ -98,11 +96,18 @@ def make_repo(root: Path, connection_string: str, *, redis_type: str = "redis") 
     return root
 
 
+@cache
+def views() -> Mapping[str, View]:
+    """The repo's views, as the server reads them."""
+    with tempfile.TemporaryDirectory() as folder:
+        return load_catalog(read_repo(make_repo(Path(folder), "127.0.0.1:1"))).views
+
+
 def store_rows(
     connection_string: str, view_name: str, rows: Iterable[tuple[Value | None, Mapping[str, Value]]]
 ) -> None:
     """Store rows of a view, by join key value (None for a view without entities), true as of now."""
-    view = VIEWS[view_name]
+    view = views()[view_name]
     writer = ViewWriter(
         project=PROJECT,
         view=view.stored_name,
