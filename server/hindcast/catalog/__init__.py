@@ -7,6 +7,7 @@
 from hindcast.catalog.compile import load_catalog
 from hindcast.catalog.model import Catalog, Field, InputColumn, KeyType, OnDemandView, Projection, Service, View
 from hindcast.catalog.repo import Repo, read_repo
+from hindcast.catalog.watch import RegistryWatch
 
 __all__ = [
     "Catalog",
@@ -15,6 +16,7 @@ __all__ = [
     "KeyType",
     "OnDemandView",
     "Projection",
+    "RegistryWatch",
     "Repo",
     "Service",
     "View",

@@ -4,7 +4,6 @@ not parse with UNKNOWN and an exception's text.
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 
 import grpc
@@ -28,19 +27,19 @@ SERVICES = (FEAST_SERVING, FEAST_GRPC, HINDCAST)
 Handler = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]
 
 
-@dataclass(frozen=True, slots=True)
 class Handlers:
     """The RPCs of one worker.
 
     Attributes:
-        call_timeout_ms: the deadline of a call that brings none.
-        started_micros: when the worker started.
+        lookup: what calls that begin now are answered from. Setting another one changes no call that has begun.
     """
 
-    lookup: Lookup
-    clock: Clock
-    call_timeout_ms: int
-    started_micros: int
+    def __init__(self, *, lookup: Lookup, clock: Clock, call_timeout_ms: int) -> None:
+        """Args: call_timeout_ms is the deadline of a call that brings none."""
+        self.lookup = lookup
+        self._clock = clock
+        self._call_timeout_ms = call_timeout_ms
+        self._started_micros = clock()
 
     def generic(self) -> tuple[grpc.GenericRpcHandler, ...]:
         """What `grpc.aio.Server.add_generic_rpc_handlers` takes."""
@@ -68,24 +67,26 @@ class Handlers:
 
     async def feast_online_features(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         """`GetOnlineFeatures` of both of Feast's services, in Feast's Python dialect."""
+        lookup = self.lookup
 
         async def run(_: str) -> bytes:
-            question = read_feast(request, self.lookup.catalog)
-            answer = await self.lookup.answer(question, deadline=self._deadline(context))
-            return feast_bytes(question, answer, join_keys=self.lookup.catalog.join_keys)
+            question = read_feast(request, lookup.catalog)
+            answer = await lookup.answer(question, deadline=self._deadline(context))
+            return feast_bytes(question, answer, join_keys=lookup.catalog.join_keys)
 
         return await self._answered(run, context)
 
     async def hindcast_online_features(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         """`hindcast.v1.FeatureService.GetOnlineFeatures`."""
+        lookup = self.lookup
 
         async def run(lookup_id: str) -> bytes:
-            answer = await self.lookup.answer(read_hindcast(request), deadline=self._deadline(context))
+            answer = await lookup.answer(read_hindcast(request), deadline=self._deadline(context))
             return hindcast_bytes(
                 answer,
                 lookup_id=lookup_id,
-                catalog_version=self.lookup.catalog.version,
-                served_at_micros=self.clock(),
+                catalog_version=lookup.catalog.version,
+                served_at_micros=self._clock(),
             )
 
         return await self._answered(run, context)
@@ -105,12 +106,12 @@ class Handlers:
             feature_services=sorted(catalog.services),
             feature_views=sorted({**catalog.views, **catalog.on_demand_views}),
         )
-        info.started_at.ParseFromString(timestamp_bytes(self.started_micros))
+        info.started_at.ParseFromString(timestamp_bytes(self._started_micros))
         return info.SerializeToString()
 
     async def _answered(self, run: Callable[[str], Awaitable[bytes]], context: grpc.aio.ServicerContext) -> bytes:
         """Run one lookup under an id of its own; every way it can end carries the id."""
-        lookup_id = str(uuid7(self.clock()))
+        lookup_id = str(uuid7(self._clock()))
         try:
             answer = await run(lookup_id)
         except HindcastError as error:
@@ -123,7 +124,7 @@ class Handlers:
 
     def _deadline(self, context: grpc.aio.ServicerContext) -> Deadline:
         remaining = context.time_remaining()
-        return Deadline(self.call_timeout_ms / 1000 if remaining is None else remaining)
+        return Deadline(self._call_timeout_ms / 1000 if remaining is None else remaining)
 
 
 async def _not_yet(_request: bytes, context: grpc.aio.ServicerContext) -> bytes:

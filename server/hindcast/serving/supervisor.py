@@ -20,7 +20,7 @@ from redis.retry import Retry
 from hindcast.catalog import Catalog, RegistryWatch, Repo, load_catalog, read_repo
 from hindcast.errors import RepoError, ServerStartError, StoreUnavailable
 from hindcast.online.connection import REDIS_ERRORS, RedisTarget, read_target
-from hindcast.serving.worker_settings import READY, TAKEN, WorkerSettings
+from hindcast.serving.worker_settings import READY, TAKEN, WorkerSettings, catalog_to_line
 from hindcast.settings import ServeSettings, TlsFiles, split_address
 
 logger = logging.getLogger(__name__)
@@ -263,7 +263,7 @@ class _Worker:
         assert self._process.stdin is not None  # noqa: S101 - asked for at the start
         assert self._process.stdout is not None  # noqa: S101
         try:
-            self._process.stdin.write(msgspec.json.encode(catalog) + b"\n")
+            self._process.stdin.write(catalog_to_line(catalog))
             await self._process.stdin.drain()
             return await self._process.stdout.readline() == TAKEN
         except ConnectionError:

@@ -21,7 +21,14 @@ from hindcast.serving.handlers import SERVICES, Handlers
 from hindcast.serving.health import Health
 from hindcast.serving.lookup import Lookup
 from hindcast.serving.reflection import add_reflection
-from hindcast.serving.worker_settings import LINE_BYTES_MAX, READY, REFUSED, TAKEN, WorkerSettings
+from hindcast.serving.worker_settings import (
+    LINE_BYTES_MAX,
+    READY,
+    REFUSED,
+    TAKEN,
+    WorkerSettings,
+    catalog_from_line,
+)
 from hindcast.settings import TlsFiles
 
 if TYPE_CHECKING:
@@ -45,7 +52,7 @@ async def serve() -> None:
         loop.add_signal_handler(number, stop.set)
     orders = asyncio.StreamReader(limit=LINE_BYTES_MAX)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
-    settings = msgspec.json.decode(await orders.readline(), type=WorkerSettings)
+    settings = WorkerSettings.from_line(await orders.readline())
     reader = RowReader(settings.target, project=settings.catalog.project)
 
     def lookup_in(catalog: Catalog) -> Lookup:
@@ -80,7 +87,7 @@ async def _follow(
     """Take every catalog that the supervisor sends; stop when there is no supervisor any more."""
     loop = asyncio.get_running_loop()
     while line := await orders.readline():
-        catalog = msgspec.json.decode(line, type=Catalog)
+        catalog = catalog_from_line(line)
         try:
             # In a thread: loading on-demand views can import Feast, and calls go on meanwhile.
             handlers.lookup = await loop.run_in_executor(None, lookup_in, catalog)
@@ -117,9 +124,8 @@ def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:
 def main() -> int:
     """Run one worker."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    settings = WorkerSettings.from_line(sys.stdin.buffer.readline())
     try:
-        uvloop.run(serve(settings))
+        uvloop.run(serve())
     except HindcastError as error:
         logger.error("%s", error)  # noqa: TRY400 - the message says it all
         return 1

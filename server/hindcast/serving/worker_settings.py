@@ -51,3 +51,13 @@ class WorkerSettings:
 def _made(kind: type, written: Any) -> Any:
     """A value of a type that JSON does not have, which is a path."""
     return kind(written)
+
+
+def catalog_to_line(catalog: Catalog) -> bytes:
+    """One line of JSON."""
+    return msgspec.json.encode(catalog) + b"\n"
+
+
+def catalog_from_line(line: bytes) -> Catalog:
+    """What `catalog_to_line` wrote."""
+    return msgspec.json.decode(line, type=Catalog)

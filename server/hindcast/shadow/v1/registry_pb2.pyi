@@ -7,20 +7,34 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Registry(_message.Message):
-    __slots__ = ("entities", "feature_views", "feature_services", "on_demand_feature_views", "stream_feature_views", "label_views")
+    __slots__ = ("entities", "feature_views", "feature_services", "on_demand_feature_views", "stream_feature_views", "projects", "label_views")
     ENTITIES_FIELD_NUMBER: _ClassVar[int]
     FEATURE_VIEWS_FIELD_NUMBER: _ClassVar[int]
     FEATURE_SERVICES_FIELD_NUMBER: _ClassVar[int]
     ON_DEMAND_FEATURE_VIEWS_FIELD_NUMBER: _ClassVar[int]
     STREAM_FEATURE_VIEWS_FIELD_NUMBER: _ClassVar[int]
+    PROJECTS_FIELD_NUMBER: _ClassVar[int]
     LABEL_VIEWS_FIELD_NUMBER: _ClassVar[int]
     entities: _containers.RepeatedCompositeFieldContainer[Entity]
     feature_views: _containers.RepeatedCompositeFieldContainer[FeatureView]
     feature_services: _containers.RepeatedCompositeFieldContainer[FeatureService]
     on_demand_feature_views: _containers.RepeatedScalarFieldContainer[bytes]
     stream_feature_views: _containers.RepeatedCompositeFieldContainer[StreamFeatureView]
+    projects: _containers.RepeatedCompositeFieldContainer[Project]
     label_views: _containers.RepeatedCompositeFieldContainer[LabelView]
-    def __init__(self, entities: _Optional[_Iterable[_Union[Entity, _Mapping]]] = ..., feature_views: _Optional[_Iterable[_Union[FeatureView, _Mapping]]] = ..., feature_services: _Optional[_Iterable[_Union[FeatureService, _Mapping]]] = ..., on_demand_feature_views: _Optional[_Iterable[bytes]] = ..., stream_feature_views: _Optional[_Iterable[_Union[StreamFeatureView, _Mapping]]] = ..., label_views: _Optional[_Iterable[_Union[LabelView, _Mapping]]] = ...) -> None: ...
+    def __init__(self, entities: _Optional[_Iterable[_Union[Entity, _Mapping]]] = ..., feature_views: _Optional[_Iterable[_Union[FeatureView, _Mapping]]] = ..., feature_services: _Optional[_Iterable[_Union[FeatureService, _Mapping]]] = ..., on_demand_feature_views: _Optional[_Iterable[bytes]] = ..., stream_feature_views: _Optional[_Iterable[_Union[StreamFeatureView, _Mapping]]] = ..., projects: _Optional[_Iterable[_Union[Project, _Mapping]]] = ..., label_views: _Optional[_Iterable[_Union[LabelView, _Mapping]]] = ...) -> None: ...
+
+class Project(_message.Message):
+    __slots__ = ("spec",)
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    spec: ProjectSpec
+    def __init__(self, spec: _Optional[_Union[ProjectSpec, _Mapping]] = ...) -> None: ...
+
+class ProjectSpec(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class Entity(_message.Message):
     __slots__ = ("spec",)
