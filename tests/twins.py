@@ -20,7 +20,8 @@ from feast.value_type import ValueType
 from hindcast.catalog import load_catalog, read_repo
 from hindcast.clock import Deadline, from_micros, system_clock
 from hindcast.online.connection import parse_target
-from hindcast.online.reader import RowReader
+from hindcast.online.layouts import LAYOUTS, LayoutName
+from hindcast.online.reader import RedisReader
 from hindcast.serving.answer import feast_bytes, hindcast_bytes
 from hindcast.serving.lookup import Lookup
 from hindcast.serving.question import read_feast, read_hindcast
@@ -70,14 +71,20 @@ class Twins:
         for store in (self.packed, self.plain):
             write(store, view_name, rows)
 
-    def lookup(self, *requests: GetOnlineFeaturesRequest | HindcastRequest) -> list:
-        """What the server's core answers, in the dialect of each request."""
-        return asyncio.run(self._lookup(requests))
+    def lookup(
+        self, *requests: GetOnlineFeaturesRequest | HindcastRequest, layout: LayoutName = LayoutName.PACKED
+    ) -> list:
+        """What the server's core answers from the rows of one of the stores, in the dialect of each request."""
+        return asyncio.run(self._lookup(requests, layout))
 
-    async def _lookup(self, requests: Sequence[GetOnlineFeaturesRequest | HindcastRequest]) -> list:
+    async def _lookup(
+        self, requests: Sequence[GetOnlineFeaturesRequest | HindcastRequest], layout_name: LayoutName
+    ) -> list:
         catalog = load_catalog(read_repo(self.root))
-        reader = RowReader(parse_target(self.redis.connection_string), project=catalog.project)
-        lookup = Lookup(catalog=catalog, reader=reader, transformer=None, clock=system_clock)
+        database = FEAST_DB if layout_name is LayoutName.FEAST else 0
+        reader = RedisReader(parse_target(f"{self.redis.connection_string},db={database}"))
+        layout = LAYOUTS[layout_name](reader, project=catalog.project)
+        lookup = Lookup(catalog=catalog, layout=layout, transformer=None, clock=system_clock)
         try:
             answers = []
             for request in requests:

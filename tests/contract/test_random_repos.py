@@ -11,6 +11,7 @@ from hypothesis import Phase, given, settings
 
 from hindcast.clock import system_clock
 from hindcast.online.connection import DEFAULT_TTL_GRACE_SECONDS
+from hindcast.online.layouts import LayoutName
 from strategies import repos
 from twins import (
     NOT_FOUND,
@@ -130,18 +131,23 @@ def test_any_repo_answers_as_feast_does(shared_redis, draft):
             expected = judged(stores, draft, full_names=full_names)
             columns = feature_columns(draft, full_names=full_names)
 
-            ours, typed = stores.lookup(
-                asked_of_feast(SERVICE, draft.question, full_names=full_names),
-                asked_of_hindcast(SERVICE, draft.question, full_names=full_names),
-            )
-            assert answered(ours) == {name: pairs for name, pairs in expected.items() if name != "nobody's"}
-            statuses = [list(vector.statuses) for vector in ours.results]
-            assert statuses == [[PRESENT] * rows_of(draft)] * len(draft.question) + [
-                [on_feasts_services(told(pair, ttl, now_micros=now)) for pair in expected[name]]
-                for name, ttl in columns
-            ]
-            assert list(ours.metadata.feature_names.val) == [*sorted(draft.question), *(name for name, _ in columns)]
-            assert [
-                (column.name, list(zip(map(plain_bytes, column.values), column.statuses, strict=True)))
-                for column in typed.columns
-            ] == [(name, [told(pair, ttl, now_micros=now) for pair in expected[name]]) for name, ttl in columns]
+            for layout in LayoutName:
+                ours, typed = stores.lookup(
+                    asked_of_feast(SERVICE, draft.question, full_names=full_names),
+                    asked_of_hindcast(SERVICE, draft.question, full_names=full_names),
+                    layout=layout,
+                )
+                assert answered(ours) == {name: pairs for name, pairs in expected.items() if name != "nobody's"}
+                statuses = [list(vector.statuses) for vector in ours.results]
+                assert statuses == [[PRESENT] * rows_of(draft)] * len(draft.question) + [
+                    [on_feasts_services(told(pair, ttl, now_micros=now)) for pair in expected[name]]
+                    for name, ttl in columns
+                ]
+                assert list(ours.metadata.feature_names.val) == [
+                    *sorted(draft.question),
+                    *(name for name, _ in columns),
+                ]
+                assert [
+                    (column.name, list(zip(map(plain_bytes, column.values), column.statuses, strict=True)))
+                    for column in typed.columns
+                ] == [(name, [told(pair, ttl, now_micros=now) for pair in expected[name]]) for name, ttl in columns]

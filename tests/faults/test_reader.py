@@ -12,7 +12,7 @@ from faults.deployments import run_proxy
 from hindcast.clock import Deadline
 from hindcast.errors import DeadlineExceeded, StoreUnavailable
 from hindcast.online.connection import parse_target
-from hindcast.online.reader import RowReader
+from hindcast.online.reader import RedisReader
 from services import free_port, run_redis, wait_for
 
 KEYS = [b"hc:p:v:{%d}" % at for at in range(500)]
@@ -42,19 +42,19 @@ def redis(redis_server):
 async def reading(port: int, **options: object):
     """A reader of the Redis at a port."""
     written = "".join(f",{name}={value}" for name, value in options.items())
-    reader = RowReader(parse_target(f"127.0.0.1:{port}{written}"), project="p")
+    reader = RedisReader(parse_target(f"127.0.0.1:{port}{written}"))
     try:
         yield reader
     finally:
         await reader.close()
 
 
-async def read(reader: RowReader, *keys: bytes, seconds: float = 5.0) -> list[bytes | None]:
+async def read(reader: RedisReader, *keys: bytes, seconds: float = 5.0) -> list[bytes | None]:
     """One read with a deadline."""
-    return await reader.read_rows(keys or KEYS[:3], deadline=Deadline(seconds))
+    return await reader.read_values(keys or KEYS[:3], deadline=Deadline(seconds))
 
 
-async def recovers(reader: RowReader) -> float:
+async def recovers(reader: RedisReader) -> float:
     """Read until an answer comes; it must be right. Gives the seconds it took."""
     begin = time.monotonic()
     while True:
@@ -71,7 +71,7 @@ def test_cancelled_calls_never_leave_their_reply_for_another(redis):
     """Of thousands of reads through a slow and fragmenting network, half cancelled midway, each answer is of its keys."""
     chance = random.Random(20)
 
-    async def one(reader: RowReader) -> str:
+    async def one(reader: RedisReader) -> str:
         keys = chance.choices([*KEYS, b"hc:p:v:{absent}"], k=chance.randint(1, 6))
         found = await read(reader, *keys, seconds=chance.choice([0.002, 0.01, 5.0, 5.0]))
         assert [value_of(key) if key in KEYS else None for key in keys] == found
@@ -306,7 +306,7 @@ def test_refused_read_names_no_vendor_words(redis_server):
             await reader.ping(deadline=Deadline(5))
             with pytest.raises(StoreUnavailable) as caught:
                 await read(reader)
-            assert ("Redis refused a read; check the user's rights and that the keys are Hindcast's own") == str(
+            assert ("Redis refused a read; check the user's rights, and that the keys are a feature store's") == str(
                 caught.value
             )
 

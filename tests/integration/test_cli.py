@@ -121,7 +121,6 @@ def test_configuration_of_wrong_content(tmp_path, text, message):
     ("block", "store"),
     [
         ("", "sqlite"),
-        ("online_store:\n  type: redis\n  connection_string: localhost:6379\n", "redis"),
         ("online_store: dynamodb\n", "dynamodb"),
         ("online_store:\n  path: data/online.db\n", "sqlite"),
     ],
@@ -136,6 +135,19 @@ def test_store_of_another_type_is_shown_the_lines_to_change(tmp_path, block, sto
             f"hindcast: {tmp_path}/feature_store.yaml has online_store.type {store!r}, and Hindcast serves from Redis. Change "
             "the block to these lines, then run `feast apply` and `feast materialize`:\n"
             f"online_store:\n    type: {PACKED}\n    connection_string: embedded    # or HOST:PORT\n"
+        ),
+    ) == serve(tmp_path)
+
+
+def test_keys_of_an_older_serialization_are_refused(tmp_path):
+    """A repo whose entity keys Feast serializes in an older way is shown the line to change, with exit code 2."""
+    configured(tmp_path, "project: p\nonline_store: {type: redis}\nentity_key_serialization_version: 2\n")
+    assert (
+        2,
+        "",
+        (
+            f"hindcast: {tmp_path}/feature_store.yaml has entity_key_serialization_version 2, and Hindcast reads version 3. "
+            "Change the line to `entity_key_serialization_version: 3`, then run `feast apply` and `feast materialize`\n"
         ),
     ) == serve(tmp_path)
 

@@ -400,7 +400,7 @@ def pki(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pki")
 
     def openssl(*arguments):
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=60)  # noqa: S607
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, timeout=60)
 
     for name, extension in (
         ("ca", "basicConstraints=critical,CA:TRUE"),

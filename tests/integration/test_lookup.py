@@ -10,7 +10,8 @@ from hindcast.errors import StoredDataError
 from hindcast.online.codec import pack_row
 from hindcast.online.connection import parse_target
 from hindcast.online.keys import entity_key_bytes, key_value_bytes, row_key, schema_key, view_prefix
-from hindcast.online.reader import RowReader
+from hindcast.online.layouts import PackedLayout
+from hindcast.online.reader import RedisReader
 from hindcast.online.schemas import Schema
 from hindcast.serving.lookup import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT, Lookup
 from hindcast.serving.plan import Wanted
@@ -74,8 +75,9 @@ def look_up(redis_server, entities, *, dialect=HINDCAST, features=("stats:a", "s
     """Values and statuses by feature."""
 
     async def run():
-        reader = RowReader(parse_target(redis_server.connection_string), project="p")
-        lookup = Lookup(catalog=CATALOG, reader=reader, transformer=None, clock=lambda: NOW)
+        reader = RedisReader(parse_target(redis_server.connection_string))
+        layout = PackedLayout(reader, project="p")
+        lookup = Lookup(catalog=CATALOG, layout=layout, transformer=None, clock=lambda: NOW)
         question = Question(dialect, Wanted(None, features, full_names=False), {"id": entities}, {})
         try:
             answer = await lookup.answer(question, deadline=Deadline(5))

@@ -31,7 +31,7 @@ from hindcast.online.codec import pack_row, unpack_row
 from hindcast.online.connection import RedisTarget, close_client, parse_target
 from hindcast.online.keys import project_prefix
 from hindcast.online.plugin import PackedRedisOnlineStore
-from hindcast.online.reader import RowReader
+from hindcast.online.reader import RedisReader
 from hindcast.online.schemas import Schema
 from hindcast.online.writer import RowWrite, WriteReport, write_rows, write_rows_async
 from services import RedisServer, run_redis, wait_for
@@ -178,17 +178,17 @@ async def write_async(target: RedisTarget, writes: list[RowWrite]) -> WriteRepor
 @contextlib.asynccontextmanager
 async def reading(target: RedisTarget, project: str):
     """A reader, closed at the end."""
-    reader = RowReader(target, project=project)
+    reader = RedisReader(target)
     try:
         yield reader
     finally:
         await reader.close()
 
 
-async def read_trips(reader: RowReader, project: str, *, seconds: float = 5.0) -> list[int | None]:
+async def read_trips(reader: RedisReader, project: str, *, seconds: float = 5.0) -> list[int | None]:
     """The feature of every key of a project, None without a row."""
     keys = [key_of(project, at) for at in range(ROW_KEYS)]
-    found = await reader.read_rows(keys, deadline=Deadline(seconds))
+    found = await reader.read_values(keys, deadline=Deadline(seconds))
     return [None if packed is None else trips_in(packed) for packed in found]
 
 
@@ -346,7 +346,7 @@ def test_slot_moves_while_rows_are_read_and_written(cluster, by_cluster, project
                     assert WriteReport(20, 0) == await asyncio.to_thread(write_rows, old_client, writes(second))
                     assert WriteReport(20, 0) == await write_rows_async(client, writes(second + 1))
                     assert WriteReport(0, 20) == await asyncio.to_thread(write_rows, old_client, writes(second))
-                    found = await reader.read_rows([*in_slot, in_slot[0]], deadline=Deadline(5))
+                    found = await reader.read_values([*in_slot, in_slot[0]], deadline=Deadline(5))
                     assert [second + 1] * 21 == [trips_in(packed) for packed in found]
 
                 await step()
@@ -375,7 +375,7 @@ def test_missing_rows_of_a_moving_slot_are_missing(cluster, by_cluster, project)
 
     async def run() -> list[bytes | None]:
         async with reading(by_cluster.target, project) as reader:
-            return await reader.read_rows([key, key], deadline=Deadline(5))
+            return await reader.read_values([key, key], deadline=Deadline(5))
 
     try:
         assert [None, None] == asyncio.run(run())
@@ -383,7 +383,7 @@ def test_missing_rows_of_a_moving_slot_are_missing(cluster, by_cluster, project)
         cluster.end_move(slot, to=source)
 
 
-async def comes_back(reader: RowReader, project: str, expected: list[int | None]) -> None:
+async def comes_back(reader: RedisReader, project: str, expected: list[int | None]) -> None:
     """Read until an answer comes, which must be the expected one."""
     deadline = time.monotonic() + RECOVERY_SECONDS
     while True:

@@ -40,6 +40,7 @@ class Repo:
     Attributes:
         root: absolute.
         online_store: the block as written; Feast's default where it is missing.
+        entity_key_version: Feast's `entity_key_serialization_version`.
         online_versioning: Feast's `registry.enable_online_feature_view_versioning`.
     """
 
@@ -48,6 +49,7 @@ class Repo:
     registry: FileRegistry | SqlRegistry | OtherRegistry
     online_store: Mapping[str, Any]
     online_versioning: bool
+    entity_key_version: object
 
 
 def read_repo(root: Path) -> Repo:
@@ -78,6 +80,7 @@ def read_repo(root: Path) -> Repo:
         project=project,
         registry=_registry(root, registry),
         online_store=_block(config, "online_store", {"type": "sqlite"}, config_path),
+        entity_key_version=config.get("entity_key_serialization_version", 3),
         online_versioning=bool(registry.get("enable_online_feature_view_versioning", False)),
     )
 

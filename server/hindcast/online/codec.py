@@ -30,7 +30,7 @@ _TIMES = struct.Struct(">QQ")
 _EARLIEST, _LATEST = _SIGN - 62_135_596_800_000_000, _SIGN + 253_402_300_800_000_000
 """The years 1 to 9999 as they stand in a header: what a google.protobuf.Timestamp can say."""
 
-_NULLS = frozenset({b"", b"\x98\x01\x00"})
+NULLS = frozenset({b"", b"\x98\x01\x00"})
 """A Value with nothing set, and one with `null_val` set, which some writers send."""
 
 _DAMAGED = "a stored row is damaged; materialize its view again"
@@ -70,7 +70,7 @@ def pack_row(
     """
     return _HEADER.pack(
         event_micros + _SIGN, 0 if created_micros is None else created_micros + _SIGN, _FORMAT, schema_id, run_id
-    ) + _encode_values([None if value in _NULLS else value for value in values])
+    ) + _encode_values([None if value in NULLS else value for value in values])
 
 
 def unpack_row(packed: bytes) -> PackedRow:

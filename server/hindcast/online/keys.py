@@ -18,6 +18,9 @@ _U32 = struct.Struct("<I")
 _U32_PAIR = struct.Struct("<II")
 _NO_NAME = "~"
 
+ENTITY_KEY_VERSION = 3
+"""Feast's `entity_key_serialization_version`; the earlier ones cannot be told apart when keys run together."""
+
 
 def project_prefix(project: str) -> bytes:
     """What every key of a project begins with, and no key of another."""

@@ -8,7 +8,7 @@ read costs 62 us this way, 590 us through a redis-py pipeline (DESIGN section 6)
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import hiredis
 from redis import asyncio as redis_asyncio
@@ -20,8 +20,6 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from hindcast.clock import Deadline
 from hindcast.errors import DeadlineExceeded, StoreUnavailable
 from hindcast.online.connection import REDIS_ERRORS, RedisTarget, close_client
-from hindcast.online.keys import schema_key
-from hindcast.online.schemas import Schema, read_schema
 
 _KEYS_PER_COMMAND = 1000
 """A longer MGET would hold up every other lookup on the node for more than a millisecond."""
@@ -43,52 +41,71 @@ _GONE = "Redis does not answer; try again"
 _LATE = "the deadline passed while Redis was asked"
 
 
-class RowReader:
-    """Reads packed rows and schemas of one project. Belongs to the event loop it is first used in."""
+class _Command(NamedTuple):
+    """MGET of keys in one slot (on a Cluster), or HMGET of one key's fields. Its reply has one entry per key or field."""
 
-    def __init__(self, target: RedisTarget, *, project: str) -> None:
-        self._project = project
-        self._schemas: dict[bytes, Schema] = {}
+    keys: Sequence[bytes]
+    fields: Sequence[bytes] = ()
+
+    @property
+    def entries(self) -> int:
+        return len(self.fields) or len(self.keys)
+
+    def packed(self) -> bytes:
+        words = (b"HMGET", self.keys[0], *self.fields) if self.fields else (b"MGET", *self.keys)
+        return b"".join((b"*%d\r\n" % len(words), *(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)))
+
+
+class RedisReader:
+    """Reads values and hashes by key. Belongs to the event loop it is first used in."""
+
+    def __init__(self, target: RedisTarget) -> None:
         self._client = target.async_client()
         self._links: dict[str, _Link] = {}
         self._is_cluster = isinstance(self._client, redis_asyncio.RedisCluster)
         self._doubts_cluster = False
 
-    async def read_rows(self, keys: Sequence[bytes], *, deadline: Deadline) -> list[bytes | None]:
-        """Read one packed row per key, in the order asked.
+    async def read_values(self, keys: Sequence[bytes], *, deadline: Deadline) -> list[bytes | None]:
+        """Read one string value per key, in the order asked.
 
         Args:
-            keys: n keys; repeats are allowed.
+            keys: n keys; repeats are allowed. With none, Redis is not asked.
             deadline: the call's own; Redis is never waited for past it.
         Returns:
-            n entries; None where the store has no row.
+            n entries; None where the store has no such key.
         Raises:
             StoreUnavailable: no answer in time or the connection broke. Nothing is retried here (but for keys that
                 moved to another node of a Cluster), and no reply of this call can reach another one.
             DeadlineExceeded: the deadline came first.
         """
-        if self._is_cluster:
-            try:
-                return await self._read_cluster(keys, deadline)
-            except StoreUnavailable:
-                # A node that is gone may have been replaced, which no node that still answers says unasked.
-                self._doubts_cluster = True
-                raise
-        replies = await self._link("").mget(_parts(keys), deadline)
-        return [row for reply in replies for row in _rows(reply)]
+        if not self._is_cluster:
+            replies = await self._ask([_Command(part) for part in _parts(keys)], deadline)
+            return [value for reply in replies for value in reply]
+        by_slot: dict[int, list[bytes]] = defaultdict(list)
+        for key in dict.fromkeys(keys):
+            by_slot[key_slot(key)].append(key)
+        commands = [_Command(part) for of_slot in by_slot.values() for part in _parts(of_slot)]
+        replies = await self._ask(commands, deadline)
+        found = {
+            key: value
+            for command, reply in zip(commands, replies, strict=True)
+            for key, value in zip(command.keys, reply, strict=True)
+        }
+        return [found[key] for key in keys]
 
-    async def schema(self, schema_id: bytes, *, deadline: Deadline) -> Schema:
-        """The field list of a schema id, read once.
+    async def read_hashes(
+        self, wanted: Sequence[tuple[bytes, Sequence[bytes]]], *, deadline: Deadline
+    ) -> list[Sequence[bytes | None]]:
+        """Read some fields of one hash per key, in the order asked.
 
+        Args:
+            wanted: n keys, each with the fields that are wanted of it (at least one).
+        Returns:
+            n entries, each with one value per field; None where the hash or the field is not there.
         Raises:
-            StoreUnavailable: as `read_rows`.
-            StoredDataError: the store does not have it, or it is damaged.
+            StoreUnavailable, DeadlineExceeded: as `read_values`.
         """
-        known = self._schemas.get(schema_id)
-        if known is None:
-            (stored,) = await self.read_rows([schema_key(self._project, schema_id)], deadline=deadline)
-            known = self._schemas[schema_id] = read_schema(schema_id, stored)
-        return known
+        return await self._ask([_Command((key,), fields) for key, fields in wanted], deadline)
 
     async def ping(self, *, deadline: Deadline) -> None:
         """Ask every node in use, or the first one, for a sign of life.
@@ -100,7 +117,7 @@ class RowReader:
             if self._is_cluster:
                 await self._know_cluster(deadline, again=self._doubts_cluster)
             if self._is_cluster and not self._links:
-                await self._read_cluster([b"{hindcast}ping"], deadline)
+                await self._ask([_Command((b"{hindcast}ping",))], deadline)
             for link in list(self._links.values()) or [self._link("")]:
                 await link.ping(deadline)
         except (StoreUnavailable, DeadlineExceeded):
@@ -119,39 +136,49 @@ class RowReader:
             link = self._links[node] = _Link(self._client, node)
         return link
 
-    async def _read_cluster(self, keys: Sequence[bytes], deadline: Deadline) -> list[bytes | None]:
-        found: dict[bytes, bytes | None] = {}
-        pending = list(dict.fromkeys(keys))
+    async def _ask(self, commands: Sequence[_Command], deadline: Deadline) -> list[Sequence[bytes | None]]:
+        """One reply per command, in order."""
+        if not commands:
+            return []
+        if not self._is_cluster:
+            return [_entries(reply) for reply in await self._link("").read(commands, deadline)]
+        try:
+            return await self._ask_cluster(commands, deadline)
+        except StoreUnavailable:
+            # A node that is gone may have been replaced, which no node that still answers says unasked.
+            self._doubts_cluster = True
+            raise
+
+    async def _ask_cluster(self, commands: Sequence[_Command], deadline: Deadline) -> list[Sequence[bytes | None]]:
+        found: dict[int, Sequence[bytes | None]] = {}
         for attempt in range(_MOVES_MAX):
             await self._know_cluster(deadline, again=attempt > 0 or self._doubts_cluster)
-            by_slot: dict[int, list[bytes]] = defaultdict(list)
-            for key in pending:
-                by_slot[key_slot(key)].append(key)
-            by_node: dict[str, list[Sequence[bytes]]] = defaultdict(list)
-            for slot, of_slot in by_slot.items():
-                by_node[self._node_of(slot)].extend(_parts(of_slot))
-            asked = list(by_node.items())
-            answers = await asyncio.gather(*(self._link(node).mget(parts, deadline) for node, parts in asked))
-            pending = []
-            moving: list[bytes] = []
-            for (_, parts), replies in zip(asked, answers, strict=True):
-                for part, reply in zip(parts, replies, strict=True):
-                    if isinstance(reply, hiredis.ReplyError) and str(reply).startswith(_MOVED):
-                        pending += part
-                    elif isinstance(reply, hiredis.ReplyError) and str(reply).startswith(_MOVING):
-                        moving += part
-                    else:
-                        found.update(zip(part, _rows(reply), strict=True))
-            found.update(zip(moving, await self._read_moving(moving, deadline), strict=True))
-            if not pending:
-                return [found[key] for key in keys]
+            by_node: dict[str, list[int]] = defaultdict(list)
+            for at, command in enumerate(commands):
+                if at not in found:
+                    by_node[self._node_of(key_slot(command.keys[0]))].append(at)
+            answers = await asyncio.gather(
+                *(self._link(node).read([commands[at] for at in places], deadline) for node, places in by_node.items())
+            )
+            for places, replies in zip(by_node.values(), answers, strict=True):
+                for at, reply in zip(places, replies, strict=True):
+                    if not isinstance(reply, hiredis.ReplyError):
+                        found[at] = reply
+                    elif str(reply).startswith(_MOVING):
+                        found[at] = await self._ask_moving(commands[at], deadline)
+                    elif not str(reply).startswith(_MOVED):
+                        _entries(reply)
+            if len(found) == len(commands):
+                return [found[at] for at in range(len(commands))]
         raise StoreUnavailable("the Redis Cluster keeps moving slots; try again")
 
-    async def _read_moving(self, keys: Sequence[bytes], deadline: Deadline) -> list[bytes | None]:
-        """Rows of a slot that is moving at this moment, one by one by redis-py's own command, which follows ASK."""
+    async def _ask_moving(self, command: _Command, deadline: Deadline) -> Sequence[bytes | None]:
+        """A slot that is moving at this moment, key by key by redis-py's own commands, which follow ASK."""
         try:
             async with asyncio.timeout(deadline.remaining_seconds()):
-                return [await self._client.get(key) for key in keys]
+                if command.fields:
+                    return list(await self._client.hmget(command.keys[0], list(command.fields)))
+                return [await self._client.get(key) for key in command.keys]
         except (*REDIS_ERRORS, OSError, TimeoutError) as error:
             raise _failed(deadline) from error
 
@@ -203,16 +230,17 @@ class _Link:
                 self._stream.give_up_if_stalled()
             raise _failed(deadline) from error
 
-    async def mget(self, parts: Sequence[Sequence[bytes]], deadline: Deadline) -> list[Any]:
-        """One reply per part: a row or None per key, or an error reply.
+    async def read(self, commands: Sequence[_Command], deadline: Deadline) -> list[Any]:
+        """One reply per command: as many entries as it has, or an error reply.
 
         Raises:
-            StoreUnavailable, DeadlineExceeded: as `ask`; or a reply does not fit its part, and the connection is given up.
+            StoreUnavailable, DeadlineExceeded: as `ask`; or a reply does not fit its command, and the connection is given
+                up.
         """
-        replies = await self.ask([_mget(part) for part in parts], deadline)
-        for part, reply in zip(parts, replies, strict=True):
-            is_rows = isinstance(reply, list) and len(reply) == len(part)
-            if not is_rows and not isinstance(reply, hiredis.ReplyError):
+        replies = await self.ask([command.packed() for command in commands], deadline)
+        for command, reply in zip(commands, replies, strict=True):
+            fits = isinstance(reply, list) and len(reply) == command.entries
+            if not fits and not isinstance(reply, hiredis.ReplyError):
                 self.close()
                 raise StoreUnavailable(_GONE)
         return replies
@@ -355,11 +383,7 @@ def _parts(keys: Sequence[bytes]) -> list[Sequence[bytes]]:
     return [keys[at : at + _KEYS_PER_COMMAND] for at in range(0, len(keys), _KEYS_PER_COMMAND)]
 
 
-def _mget(keys: Sequence[bytes]) -> bytes:
-    return b"".join((b"*%d\r\n$4\r\nMGET\r\n" % (len(keys) + 1), *(b"$%d\r\n%b\r\n" % (len(key), key) for key in keys)))
-
-
-def _rows(reply: Any) -> Sequence[bytes | None]:
+def _entries(reply: Any) -> Sequence[bytes | None]:
     if isinstance(reply, list):
         return reply
-    raise StoreUnavailable("Redis refused a read; check the user's rights and that the keys are Hindcast's own")
+    raise StoreUnavailable("Redis refused a read; check the user's rights, and that the keys are a feature store's")

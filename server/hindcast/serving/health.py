@@ -11,7 +11,7 @@ from grpc_health.v1.health import aio as health_aio
 
 from hindcast.clock import Deadline
 from hindcast.errors import HindcastError
-from hindcast.online.reader import RowReader
+from hindcast.online.reader import RedisReader
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 class Health:
     """The health service of one worker, for the server as a whole ("") and for each service by name."""
 
-    def __init__(self, reader: RowReader, services: Sequence[str]) -> None:
+    def __init__(self, reader: RedisReader, services: Sequence[str]) -> None:
         self._reader = reader
         self._services = ("", *services)
         self._servicer = _WithList(self._services)

@@ -1,22 +1,29 @@
 """The lookup: a question in, the columns of its answer out. Knows no wire format and no gRPC."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from hindcast.catalog import Catalog, InputColumn, KeyType
+from hindcast.catalog import Catalog, InputColumn
 from hindcast.clock import Clock, Deadline
-from hindcast.errors import FieldViolation, InvalidArgument, StoredDataError
-from hindcast.online.codec import Column, PackedRow, unpack_row
+from hindcast.errors import FieldViolation, InvalidArgument
+from hindcast.online.codec import Column
 from hindcast.online.keys import key_value_bytes
-from hindcast.online.reader import RowReader
-from hindcast.online.schemas import WRONG_LENGTH
-from hindcast.serving.plan import Computation, Plan, Read, Source, Wanted, compile_plan
+from hindcast.online.layouts import FoundRow, Layout
+from hindcast.serving.plan import (
+    Computation,
+    EntityColumns,
+    KeyColumn,
+    Plan,
+    Read,
+    Source,
+    Wanted,
+    compile_plan,
+)
 from hindcast.serving.question import ROWS_MAX, Question
 from hindcast.v1.value_pb2 import Value
 
@@ -45,9 +52,6 @@ _DAMAGED = "is not a serialized Value"
 
 _PLANS_MAX = 1024
 """Distinct feature lists remembered; a caller who makes up a new list each time costs a plan each time, not memory."""
-
-
-_Aligner = Callable[[Sequence[bytes | None]], Sequence[bytes | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +90,9 @@ class _ViewRows:
 class Lookup:
     """Answers questions from one catalog and one online store."""
 
-    def __init__(self, *, catalog: Catalog, reader: RowReader, transformer: "Transformer | None", clock: Clock) -> None:
+    def __init__(self, *, catalog: Catalog, layout: Layout, transformer: "Transformer | None", clock: Clock) -> None:
         self.catalog = catalog
-        self._reader = reader
+        self._layout = layout
         self._transformer = transformer
         self._clock = clock
         self._plans: dict[Wanted, Plan] = {}
@@ -105,13 +109,13 @@ class Lookup:
         plan = self._plan(question.wanted)
         request_data = _request_data(plan, question)
         rows = _row_count(plan, question, request_data)
-        keys = _key_bytes(plan, question)
-        row_keys = [_row_keys(read, keys, rows) for read in plan.reads]
-        found = await self._read(row_keys, deadline)
+        keys = _entity_keys(plan, _key_values(plan, question), rows)
+        asked = [(read.rows_of, keys[read.entity]) for read in plan.reads]
+        found = await self._layout.find(asked, deadline=deadline)
         now = self._clock()
+        keeps_stale = question.dialect.keeps_stale_values
         view_rows = [
-            await self._view_rows(read, packed, now, question.dialect.keeps_stale_values, deadline)
-            for read, packed in zip(plan.reads, found, strict=True)
+            _view_rows(read, rows, now, keeps_stale=keeps_stale) for read, rows in zip(plan.reads, found, strict=True)
         ]
         computed = self._compute(plan, view_rows, question.entities, request_data, rows)
         columns = []
@@ -138,49 +142,6 @@ class Lookup:
                 self._plans.clear()
             self._plans[wanted] = plan
         return plan
-
-    async def _read(
-        self, row_keys: Sequence[Sequence[bytes | None]], deadline: Deadline
-    ) -> list[list[PackedRow | None]]:
-        """Read the rows of all views in one go; a key that is None has no row."""
-        asked = [key for of_view in row_keys for key in of_view if key is not None]
-        stored = iter(await self._reader.read_rows(asked, deadline=deadline) if asked else ())
-        return [
-            [None if key is None or (packed := next(stored)) is None else unpack_row(packed) for key in of_view]
-            for of_view in row_keys
-        ]
-
-    async def _view_rows(
-        self,
-        read: Read,
-        rows: Sequence[PackedRow | None],
-        now_micros: int,
-        keeps_stale: bool,  # noqa: FBT001
-        deadline: Deadline,
-    ) -> _ViewRows:
-        stored: dict[bytes, tuple[int, _Aligner]] = {}
-        for schema_id in {row.schema_id for row in rows if row is not None}:
-            names = (await self._reader.schema(schema_id, deadline=deadline)).names
-            stored[schema_id] = len(names), _aligner(names, read.features)
-        oldest = now_micros - read.view.ttl_micros if read.view.ttl_micros else None
-        nothing = (None,) * len(read.features)
-        times: list[bytes] = []
-        aligned: list[Sequence[bytes | None]] = []
-        found = bytearray()
-        for row in rows:
-            if row is None:
-                times.append(b"")
-                aligned.append(nothing)
-                found.append(NOT_FOUND)
-                continue
-            times.append(timestamp_bytes(row.event_micros))
-            fields, align = stored[row.schema_id]
-            if len(row.values) != fields:
-                raise StoredDataError(WRONG_LENGTH)
-            stale = oldest is not None and row.event_micros < oldest
-            aligned.append(nothing if stale and not keeps_stale else align(row.values))
-            found.append(OUTSIDE_MAX_AGE if stale else PRESENT)
-        return _ViewRows(times, [_column(values, bytes(found)) for values in zip(*aligned, strict=True)])
 
     def _compute(
         self,
@@ -301,57 +262,58 @@ def _row_count(plan: Plan, question: Question, request_data: Mapping[str, Sequen
     return rows
 
 
-def _key_bytes(plan: Plan, question: Question) -> dict[tuple[str, KeyType], list[bytes | None]]:
+def _key_values(plan: Plan, question: Question) -> dict[KeyColumn, list[bytes | None]]:
     """Every needed join key column as it stands in entity keys, None for a null.
 
     Raises:
         InvalidArgument: a value is damaged or of another type than its join key.
     """
-    path = question.dialect.entities_field
-    for name in question.entities.keys() - plan.key_columns.keys():
-        # Not needed, but Feast's answers hold it, and one damaged value would make a whole answer unreadable.
-        for at, value in enumerate(question.entities[name]):
-            if _is_damaged(value):
-                raise InvalidArgument.at(f'{path}["{name}"].val[{at}]', _DAMAGED)
-    keys: dict[tuple[str, KeyType], list[bytes | None]] = {}
-    for name, types in plan.key_columns.items():
-        column = question.entities[name]
-        for key_type in types:
-            encoded: list[bytes | None] = []
-            for at, value in enumerate(column):
-                try:
-                    encoded.append(key_value_bytes(Value.FromString(value), key_type))
-                except (DecodeError, TypeError) as error:
-                    field = f'{path}["{name}"].val[{at}]'
-                    reason = str(error) if isinstance(error, TypeError) else _DAMAGED
-                    raise InvalidArgument.at(field, reason) from error
-            keys[name, key_type] = encoded
+    keys: dict[KeyColumn, list[bytes | None]] = {}
+    for key in {key: None for entity in plan.entities for key in entity.keys}:
+        encoded: list[bytes | None] = []
+        for at, value in enumerate(question.entities[key.name]):
+            try:
+                encoded.append(key_value_bytes(Value.FromString(value), key.key_type))
+            except (DecodeError, TypeError) as error:
+                field = f'{question.dialect.entities_field}["{key.name}"].val[{at}]'
+                reason = str(error) if isinstance(error, TypeError) else "is not a serialized Value"
+                raise InvalidArgument.at(field, reason) from error
+        keys[key] = encoded
     return keys
 
 
-def _is_damaged(value: bytes) -> bool:
-    try:
-        Value.FromString(value)
-    except DecodeError:
-        return True
-    return False
+def _entity_keys(
+    plan: Plan, values: Mapping[KeyColumn, Sequence[bytes | None]], rows: int
+) -> dict[EntityColumns, Sequence[bytes | None]]:
+    """Entity keys per combination of columns; None where one of a row's join keys is null."""
+    keys: dict[EntityColumns, Sequence[bytes | None]] = {}
+    for entity in plan.entities:
+        columns = [values[key] for key in entity.keys]
+        keys[entity] = (
+            [None if None in parts else b"".join((entity.head, *parts)) for parts in zip(*columns, strict=True)]
+            if columns
+            else [entity.head] * rows
+        )
+    return keys
 
 
-def _row_keys(read: Read, keys: Mapping[tuple[str, KeyType], Sequence[bytes | None]], rows: int) -> list[bytes | None]:
-    if not read.keys:
-        return [read.lead] * rows
-    columns = [keys[key.name, key.key_type] for key in read.keys]
-    lead = read.lead
-    return [None if None in parts else b"".join((lead, *parts, b"}")) for parts in zip(*columns, strict=True)]
-
-
-def _aligner(stored: Sequence[str], wanted: Sequence[str]) -> _Aligner:
-    """Puts a stored row's values into the order wanted; None for a feature that is newer than the row."""
-    at = {name: position for position, name in enumerate(stored)}
-    positions = [at.get(name) for name in wanted]
-    if None in positions or len(positions) == 1:
-        return lambda values: [None if position is None else values[position] for position in positions]
-    return itemgetter(*positions)
+def _view_rows(read: Read, rows: Sequence[FoundRow | None], now_micros: int, *, keeps_stale: bool) -> _ViewRows:
+    oldest = now_micros - read.view.ttl_micros if read.view.ttl_micros else None
+    nothing = (None,) * len(read.rows_of.features)
+    times: list[bytes] = []
+    aligned: list[Sequence[bytes | None]] = []
+    found = bytearray()
+    for row in rows:
+        if row is None:
+            times.append(b"")
+            aligned.append(nothing)
+            found.append(NOT_FOUND)
+            continue
+        times.append(timestamp_bytes(row.event_micros))
+        stale = oldest is not None and row.event_micros < oldest
+        aligned.append(nothing if stale and not keeps_stale else row.values)
+        found.append(OUTSIDE_MAX_AGE if stale else PRESENT)
+    return _ViewRows(times, [_column(values, bytes(found)) for values in zip(*aligned, strict=True)])
 
 
 def _column(values: Sequence[bytes | None], found: bytes) -> tuple[Sequence[bytes], bytes]:

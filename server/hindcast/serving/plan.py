@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from hindcast.catalog import Catalog, Field, KeyType, OnDemandView, Projection, View
 from hindcast.errors import InvalidArgument, UnknownName
-from hindcast.online.keys import ENTITYLESS_KEY, entity_key_head, row_key, sorted_names, view_prefix
+from hindcast.online.keys import ENTITYLESS_KEY, entity_key_head, sorted_names
+from hindcast.online.layouts import RowsOf
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,21 +19,31 @@ class KeyColumn:
 
 
 @dataclass(frozen=True, slots=True)
+class EntityColumns:
+    """The columns of the request that make one entity key; views of the same columns share their keys.
+
+    Attributes:
+        head: an entity key before its values; of a view without entities the whole key.
+        keys: in the order that the entity key has them.
+    """
+
+    head: bytes
+    keys: tuple[KeyColumn, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Read:
     """Rows of one view under one projection.
 
     Attributes:
         name: the projection's: the view's name or its alias.
-        lead: a row's key before its values; of a view without entities the whole key.
-        keys: in the order that the entity key has them.
-        features: what is taken out of each row, in order.
+        rows_of: what is taken out of each row, in order.
     """
 
     name: str
     view: View
-    lead: bytes
-    keys: tuple[KeyColumn, ...]
-    features: tuple[str, ...]
+    entity: EntityColumns
+    rows_of: RowsOf
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +81,13 @@ class Plan:
     """A compiled question.
 
     Attributes:
+        entities: the entity keys that the reads need.
         key_columns: request columns that must be there, with the join key types they are read as.
         request_columns: request-data columns that must be there.
     """
 
     reads: tuple[Read, ...]
+    entities: tuple[EntityColumns, ...]
     computations: tuple[Computation, ...]
     outputs: tuple[Output, ...]
     key_columns: Mapping[str, tuple[KeyType, ...]]
@@ -168,11 +181,12 @@ class _Draft:
         )
         key_columns: dict[str, tuple[KeyType, ...]] = {}
         for read in reads:
-            for key in read.keys:
+            for key in read.entity.keys:
                 known = key_columns.get(key.name, ())
                 key_columns[key.name] = known if key.key_type in known else (*known, key.key_type)
         return Plan(
             reads=reads,
+            entities=tuple(dict.fromkeys(read.entity for read in reads)),
             computations=tuple(self._computed),
             outputs=tuple(self._outputs),
             key_columns=key_columns,
@@ -221,15 +235,14 @@ class _Draft:
 
     def _finished(self, projection: Projection, features: tuple[str, ...]) -> Read:
         view = self._catalog.views[projection.view]
-        prefix = view_prefix(self._catalog.project, view.stored_name)
         types = {key.name: KeyType(key.value_type) for key in view.join_keys}
         names = sorted_names(view.join_keys)
+        keys = tuple(KeyColumn(projection.join_keys.get(name, name), types[name]) for name in names)
         return Read(
             name=projection.name,
             view=view,
-            lead=prefix + entity_key_head(names) if names else row_key(prefix, ENTITYLESS_KEY),
-            keys=tuple(KeyColumn(projection.join_keys.get(name, name), types[name]) for name in names),
-            features=features,
+            entity=EntityColumns(entity_key_head(names) if names else ENTITYLESS_KEY, keys),
+            rows_of=RowsOf(view.stored_name, features),
         )
 
 

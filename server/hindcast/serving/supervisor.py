@@ -20,12 +20,24 @@ from redis.retry import Retry
 from hindcast.catalog import Catalog, RegistryWatch, Repo, load_catalog, read_repo
 from hindcast.errors import RepoError, ServerStartError, StoreUnavailable
 from hindcast.online.connection import REDIS_ERRORS, RedisTarget, read_target
+from hindcast.online.keys import ENTITY_KEY_VERSION
+from hindcast.online.layouts import LayoutName
 from hindcast.serving.worker_settings import READY, TAKEN, WorkerSettings, catalog_to_line
 from hindcast.settings import ServeSettings, TlsFiles, split_address
 
 logger = logging.getLogger(__name__)
 
 PACKED_STORE = "hindcast.online.plugin.PackedRedisOnlineStore"
+
+_LAYOUTS = {
+    PACKED_STORE: LayoutName.PACKED,
+    "redis": LayoutName.FEAST,
+    "feast.infra.online_stores.redis.RedisOnlineStore": LayoutName.FEAST,
+}
+"""Values of `online_store.type` that can be served."""
+
+_FEAST_CONNECTION = "localhost:6379"
+"""Where Feast's own Redis store looks when nothing is said."""
 
 _START_SECONDS = 60.0
 """A worker that loads on-demand views imports Feast: 5 s on a quiet machine."""
@@ -51,12 +63,12 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
         ServerStartError: the address is in use or wrong, or a worker does not come up.
     """
     repo = read_repo(settings.repo_root)
-    _check_store(repo)
+    layout = _layout(repo)
     if settings.tls is not None:
         _check_tls(settings.tls)
     catalog = load_catalog(repo)
     with _reserved(settings.address) as address:
-        target = read_target(repo.online_store, repo_root=repo.root)
+        target = _target(repo, layout)
         _check_redis(target)
 
         def worker_settings(slot: int) -> WorkerSettings:
@@ -65,6 +77,7 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
                 address=address,
                 catalog=catalog,
                 target=target,
+                layout=layout,
                 call_timeout_ms=settings.call_timeout_ms,
                 drain_seconds=settings.drain_seconds,
                 tls=settings.tls,
@@ -80,14 +93,31 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
         asyncio.run(supervisor.run(lambda: say(ready)))
 
 
-def _check_store(repo: Repo) -> None:
+def _layout(repo: Repo) -> LayoutName:
+    """How the repo's online store lays out its rows.
+
+    Raises:
+        RepoError: its type or its key serialization is not one that is served; the message has the lines to change.
+    """
     store = str(repo.online_store["type"])
-    if store != PACKED_STORE:
+    if repo.entity_key_version != ENTITY_KEY_VERSION:
+        raise RepoError(
+            f"{repo.root}/feature_store.yaml has entity_key_serialization_version {repo.entity_key_version}, and Hindcast "
+            f"reads version {ENTITY_KEY_VERSION}. Change the line to `entity_key_serialization_version: "
+            f"{ENTITY_KEY_VERSION}`, then run `feast apply` and `feast materialize`"
+        )
+    if store not in _LAYOUTS:
         raise RepoError(
             f"{repo.root}/feature_store.yaml has online_store.type {store!r}, and Hindcast serves from Redis. Change the "
             f"block to these lines, then run `feast apply` and `feast materialize`:\n"
             f"online_store:\n    type: {PACKED_STORE}\n    connection_string: embedded    # or HOST:PORT"
         )
+    return _LAYOUTS[store]
+
+
+def _target(repo: Repo, layout: LayoutName) -> RedisTarget:
+    default = {"connection_string": _FEAST_CONNECTION} if layout is LayoutName.FEAST else {}
+    return read_target({**default, **repo.online_store}, repo_root=repo.root)
 
 
 def _check_redis(target: RedisTarget) -> None:
@@ -190,11 +220,14 @@ class _Supervisor:
                     await worker.end(0)
                     raise ServerStartError(f"worker {settings.slot} does not come up; its words are above")
                 first_start.set_result(came_up)
-            self._running[settings.slot] = worker
-            if self._registry.catalog is not catalog:
-                await worker.take(self._registry.catalog)
-            code = await worker.lives(self._stopping, drain_seconds=settings.drain_seconds)
-            del self._running[settings.slot]
+            if came_up:
+                self._running[settings.slot] = worker
+                if self._registry.catalog is not catalog:
+                    await worker.take(self._registry.catalog)
+                code = await worker.lives(self._stopping, drain_seconds=settings.drain_seconds)
+                del self._running[settings.slot]
+            else:
+                code = await worker.end(0)
             if self._stopping.is_set():
                 return
             failures = 0 if loop.time() - began > _STEADY_SECONDS else failures + 1
@@ -279,13 +312,13 @@ class _Worker:
             await self.end(drain_seconds)
         return await ended
 
-    async def end(self, drain_seconds: float) -> None:
-        """SIGTERM, then SIGKILL once the drain is overdue."""
+    async def end(self, drain_seconds: float) -> int | None:
+        """SIGTERM, then SIGKILL once the drain is overdue; the exit code."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(self._process.wait(), drain_seconds + _KILL_SECONDS)
+            return await asyncio.wait_for(self._process.wait(), drain_seconds + _KILL_SECONDS)
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
-            await self._process.wait()
+            return await self._process.wait()

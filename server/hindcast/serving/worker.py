@@ -16,7 +16,8 @@ import uvloop
 from hindcast.catalog import Catalog
 from hindcast.clock import system_clock
 from hindcast.errors import HindcastError
-from hindcast.online.reader import RowReader
+from hindcast.online.layouts import LAYOUTS
+from hindcast.online.reader import RedisReader
 from hindcast.serving.handlers import SERVICES, Handlers
 from hindcast.serving.health import Health
 from hindcast.serving.lookup import Lookup
@@ -53,10 +54,11 @@ async def serve() -> None:
     orders = asyncio.StreamReader(limit=LINE_BYTES_MAX)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
     settings = WorkerSettings.from_line(await orders.readline())
-    reader = RowReader(settings.target, project=settings.catalog.project)
+    reader = RedisReader(settings.target)
+    layout = LAYOUTS[settings.layout](reader, project=settings.catalog.project)
 
     def lookup_in(catalog: Catalog) -> Lookup:
-        return Lookup(catalog=catalog, reader=reader, transformer=_transformer(catalog), clock=system_clock)
+        return Lookup(catalog=catalog, layout=layout, transformer=_transformer(catalog), clock=system_clock)
 
     handlers = Handlers(
         lookup=lookup_in(settings.catalog), clock=system_clock, call_timeout_ms=settings.call_timeout_ms

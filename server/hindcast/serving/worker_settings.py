@@ -7,6 +7,7 @@ import msgspec
 
 from hindcast.catalog import Catalog
 from hindcast.online.connection import RedisTarget
+from hindcast.online.layouts import LayoutName
 from hindcast.settings import TlsFiles
 
 READY = b"ready\n"
@@ -30,6 +31,7 @@ class WorkerSettings:
     address: str
     catalog: Catalog
     target: RedisTarget
+    layout: LayoutName
     call_timeout_ms: int
     drain_seconds: float
     tls: TlsFiles | None
