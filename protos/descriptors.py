@@ -12,6 +12,7 @@ from google.protobuf import descriptor_pb2, text_format
 from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
+
 from hindcast.v1 import feature_service_pb2
 
 
