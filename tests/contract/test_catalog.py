@@ -6,7 +6,6 @@ import tempfile
 from datetime import timedelta
 from pathlib import Path
 
-import msgspec
 import pytest
 from feast import Entity, FeatureService, FeatureStore, FeatureView, Field
 from feast.on_demand_feature_view import on_demand_feature_view
@@ -18,6 +17,7 @@ from hindcast.catalog import Field as CatalogField
 from hindcast.catalog import load_catalog, read_repo
 from hindcast.errors import CatalogError
 from hindcast.online.connection import parse_target
+from hindcast.online.layouts import LayoutName
 from hindcast.serving.worker_settings import WorkerSettings
 from services import free_port, run_hindcast
 from strategies import repos
@@ -194,13 +194,12 @@ def typed(columns, *, leave=None):
 
 WORKS = """
 import asyncio, sys
-import msgspec
 from hindcast.serving import worker
 from hindcast.serving.worker_settings import WorkerSettings
 
 async def main():
-    settings = msgspec.json.decode(sys.argv[1], type=WorkerSettings)
-    serving = asyncio.ensure_future(worker.serve(settings))
+    settings = WorkerSettings.from_line(sys.argv[1].encode())
+    serving = asyncio.ensure_future(worker.serve())
     import grpc
     async with grpc.aio.insecure_channel(settings.address) as channel:
         ask = channel.unary_unary("/hindcast.v1.FeatureService/GetOnlineFeatures")
@@ -230,12 +229,15 @@ def test_a_worker_imports_feast_for_on_demand_views_only(shared_redis, tmp_path,
         address=f"127.0.0.1:{free_port()}",
         catalog=load(root),
         target=parse_target(shared_redis.connection_string),
+        layout=LayoutName.PACKED,
         call_timeout_ms=5000,
         drain_seconds=1.0,
         tls=None,
     )
-    command = [sys.executable, "-c", WORKS, msgspec.json.encode(handed)]
+    command = [sys.executable, "-c", WORKS, handed.to_line()]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        child.stdin.write(handed.to_line())
+        child.stdin.flush()
         child.wait(60)
         told = child.stderr.read().decode()
 
@@ -255,4 +257,4 @@ def test_a_served_process_tree_holds_no_feast(shared_redis, tmp_path):
             for line in Path(f"/proc/{process}/maps").read_text(encoding="utf-8").splitlines()
         ]
 
-    assert [line for line in mapped if any(name in line for name in ("pyarrow", "pandas", "duckdb", "mmh3"))] == []
+    assert [line for line in mapped if any(name in line for name in ("pyarrow", "pandas", "duckdb", "psycopg"))] == []
