@@ -18,8 +18,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from hindcast.clock import Deadline
 from hindcast.errors import StoredDataError
-from hindcast.online.codec import NULLS, PackedRow, unpack_row
-from hindcast.online.keys import row_key, schema_key, view_prefix
+from hindcast.online.codec import NULLS, unpack_rows
+from hindcast.online.keys import schema_key, view_prefix
 from hindcast.online.reader import RedisReader
 from hindcast.online.schemas import WRONG_LENGTH, Schema, read_schema
 
@@ -39,16 +39,16 @@ class RowsOf:
     features: tuple[str, ...]
 
 
-class FoundRow(NamedTuple):
-    """One row as found; a tuple because a lookup makes thousands.
+class FoundRows(NamedTuple):
+    """The n rows of one view, in the order asked.
 
     Attributes:
-        event_micros: when the row was true.
-        values: a serialized Value per feature asked for, None for a null.
+        event_micros: when each was true; None where the store has no row.
+        values: a serialized Value per feature asked for, None for a null; None where the store has no row.
     """
 
-    event_micros: int
-    values: Sequence[bytes | None]
+    event_micros: Sequence[int | None]
+    values: Sequence[Sequence[bytes | None] | None]
 
 
 class Layout(Protocol):
@@ -56,14 +56,14 @@ class Layout(Protocol):
 
     async def find(
         self, asked: Sequence[tuple[RowsOf, Sequence[bytes | None]]], *, deadline: Deadline
-    ) -> list[list[FoundRow | None]]:
+    ) -> list[FoundRows]:
         """Find rows of several views in one go.
 
         Args:
             asked: per view, what is wanted and n entity keys; None is a key that matches nothing. Views of one entity
                 share one sequence of keys.
         Returns:
-            Per view, n entries in order; None where the store has no row.
+            Per view, n rows.
         Raises:
             StoreUnavailable, DeadlineExceeded: as `RedisReader`.
             StoredDataError: a stored row cannot be read.
@@ -80,42 +80,42 @@ class PackedLayout:
 
     async def find(
         self, asked: Sequence[tuple[RowsOf, Sequence[bytes | None]]], *, deadline: Deadline
-    ) -> list[list[FoundRow | None]]:
+    ) -> list[FoundRows]:
         """See `Layout.find`."""
         keys = []
         for rows_of, entity_keys in asked:
             prefix = view_prefix(self._project, rows_of.view)
-            keys += [row_key(prefix, entity_key) for entity_key in entity_keys if entity_key is not None]
-        stored = iter(await self._reader.read_values(keys, deadline=deadline))
-        found = []
+            keys += [prefix + entity_key + b"}" for entity_key in entity_keys if entity_key is not None]
+        stored = await self._reader.read_values(keys, deadline=deadline)
+        found, start = [], 0
         for rows_of, entity_keys in asked:
-            rows = [
-                None if entity_key is None or (packed := next(stored)) is None else unpack_row(packed)
-                for entity_key in entity_keys
-            ]
-            found.append(await self._aligned(rows, rows_of, deadline))
+            if None in entity_keys:
+                present = iter(stored[start:])
+                of_view = [None if entity_key is None else next(present) for entity_key in entity_keys]
+            else:
+                of_view = stored[start : start + len(entity_keys)]
+            start += len(entity_keys) - entity_keys.count(None)
+            found.append(await self._aligned(of_view, rows_of, deadline))
         return found
 
-    async def _aligned(
-        self, rows: Sequence[PackedRow | None], rows_of: RowsOf, deadline: Deadline
-    ) -> list[FoundRow | None]:
+    async def _aligned(self, stored: Sequence[bytes | None], rows_of: RowsOf, deadline: Deadline) -> FoundRows:
         """Rows with the wanted features only, each read by the schema that it was written under."""
-        read_as = {
-            schema_id: await self._reading(schema_id, rows_of, deadline)
-            for schema_id in {row.schema_id for row in rows if row is not None}
-        }
-        found: list[FoundRow | None] = []
-        for row in rows:
-            if row is None:
-                found.append(None)
-                continue
-            fields, align = read_as[row.schema_id]
-            if len(row.values) != fields:
-                raise StoredDataError(WRONG_LENGTH)
-            found.append(FoundRow(row.event_micros, align(row.values)))
-        return found
+        events, schema_ids, rows = unpack_rows(stored)
+        known = set(schema_ids)
+        known.discard(None)
+        for schema_id in known:
+            fields, align = await self._reading(schema_id, rows_of, deadline)
+            whole = len(known) == 1 and None not in schema_ids
+            mine = range(len(rows)) if whole else [at for at, other in enumerate(schema_ids) if other == schema_id]
+            for at in mine:
+                row = rows[at]
+                if len(row) != fields:
+                    raise StoredDataError(WRONG_LENGTH)
+                if align is not None:
+                    rows[at] = align(row)
+        return FoundRows(events, rows)
 
-    async def _reading(self, schema_id: bytes, rows_of: RowsOf, deadline: Deadline) -> "tuple[int, _Aligner]":
+    async def _reading(self, schema_id: bytes, rows_of: RowsOf, deadline: Deadline) -> "tuple[int, _Aligner | None]":
         schema = self._schemas.get(schema_id)
         if schema is None:
             (stored,) = await self._reader.read_values([schema_key(self._project, schema_id)], deadline=deadline)
@@ -126,8 +126,13 @@ class PackedLayout:
 _Aligner = Callable[[Sequence[bytes | None]], Sequence[bytes | None]]
 
 
-def _aligner(stored: Sequence[str], wanted: Sequence[str]) -> _Aligner:
-    """Puts a stored row's values into the order wanted; None for a feature that is newer than the row."""
+def _aligner(stored: Sequence[str], wanted: Sequence[str]) -> _Aligner | None:
+    """Puts a stored row's values into the order wanted, None if they stand in it.
+
+    A feature that is newer than the row is a null.
+    """
+    if tuple(stored) == tuple(wanted):
+        return None
     at = {name: position for position, name in enumerate(stored)}
     positions = [at.get(name) for name in wanted]
     if None in positions or len(positions) == 1:
@@ -147,7 +152,7 @@ class FeastLayout:
 
     async def find(
         self, asked: Sequence[tuple[RowsOf, Sequence[bytes | None]]], *, deadline: Deadline
-    ) -> list[list[FoundRow | None]]:
+    ) -> list[FoundRows]:
         """See `Layout.find`. Views that share their entity keys are read by one command per entity."""
         groups: dict[int, list[int]] = {}
         for position, (_, entity_keys) in enumerate(asked):
@@ -157,15 +162,14 @@ class FeastLayout:
             fields = [field for position in positions for field in _fields(asked[position][0])]
             hashes += [(key + self._project, fields) for key in asked[positions[0]][1] if key is not None]
         read = iter(await self._reader.read_hashes(hashes, deadline=deadline))
-        found: dict[int, list[FoundRow | None]] = {position: [] for position in range(len(asked))}
+        found: dict[int, FoundRows] = {}
         for positions in groups.values():
-            for key in asked[positions[0]][1]:
-                stored = None if key is None else next(read)
-                start = 0
-                for position in positions:
-                    end = start + len(asked[position][0].features) + 1
-                    found[position].append(None if stored is None else _feast_row(stored[start:end]))
-                    start = end
+            stored = [None if key is None else next(read) for key in asked[positions[0]][1]]
+            start = 0
+            for position in positions:
+                end = start + len(asked[position][0].features)
+                found[position] = _feast_rows(stored, start, end)
+                start = end + 1
         return [found[position] for position in range(len(asked))]
 
 
@@ -176,17 +180,28 @@ def _fields(rows_of: RowsOf) -> tuple[bytes, ...]:
     return (*(struct.pack("<I", number) for number in hashed), f"_ts:{rows_of.view}".encode())
 
 
-def _feast_row(stored: Sequence[bytes | None]) -> FoundRow | None:
-    *values, written_at = stored
-    if not written_at:
-        return None
+def _feast_rows(stored: Sequence[Sequence[bytes | None] | None], start: int, end: int) -> FoundRows:
+    """The rows of one view out of hashes: values from `start` to `end`, and then the event time."""
+    events: list[int | None] = []
+    rows: list[Sequence[bytes | None] | None] = []
+    for fields in stored:
+        written_at = None if fields is None else fields[end]
+        if fields is None or not written_at:
+            events.append(None)
+            rows.append(None)
+            continue
+        events.append(_micros(written_at))
+        rows.append([None if value in NULLS else value for value in fields[start:end]])
+    return FoundRows(events, rows)
+
+
+@lru_cache(maxsize=65_536)
+def _micros(written_at: bytes) -> int:
     try:
         time = Timestamp.FromString(written_at)
     except DecodeError as error:
         raise StoredDataError("a row that Feast wrote has a damaged event time; materialize its view again") from error
-    return FoundRow(
-        time.seconds * 1_000_000 + time.nanos // 1000, [None if value in NULLS else value for value in values]
-    )
+    return time.seconds * 1_000_000 + time.nanos // 1000
 
 
 LAYOUTS: Mapping[LayoutName, type[PackedLayout] | type[FeastLayout]] = {

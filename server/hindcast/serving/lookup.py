@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -13,7 +13,7 @@ from hindcast.clock import Clock, Deadline
 from hindcast.errors import FieldViolation, InvalidArgument
 from hindcast.online.codec import Column
 from hindcast.online.keys import key_value_bytes
-from hindcast.online.layouts import FoundRow, Layout
+from hindcast.online.layouts import FoundRows, Layout
 from hindcast.serving.plan import (
     Computation,
     EntityColumns,
@@ -310,23 +310,40 @@ def _entity_keys(
     return keys
 
 
-def _view_rows(read: Read, rows: Sequence[FoundRow | None], now_micros: int, *, keeps_stale: bool) -> _ViewRows:
+def _view_rows(read: Read, found: FoundRows, now_micros: int, *, keeps_stale: bool) -> _ViewRows:
     oldest = now_micros - read.view.ttl_micros if read.view.ttl_micros else None
-    nothing = (None,) * len(read.rows_of.features)
+    if _all_are_there(found.event_micros) and (oldest is None or min(found.event_micros) >= oldest):
+        # The usual case, without a step per row.
+        times = [timestamp_bytes(event) for event in found.event_micros]
+        rows, statuses = found.values, bytes([PRESENT]) * len(times)
+    else:
+        times, rows, statuses = _marked_rows(read, found, oldest, keeps_stale=keeps_stale)
+    return _ViewRows(times, [_column(values, statuses) for values in zip(*rows, strict=True)])
+
+
+def _all_are_there(events: Sequence[int | None]) -> TypeGuard[Sequence[int]]:
+    return None not in events
+
+
+def _marked_rows(
+    read: Read, found: FoundRows, oldest: int | None, *, keeps_stale: bool
+) -> tuple[list[bytes], Sequence[Sequence[bytes | None]], bytes]:
+    """Times, values and statuses of rows of which some are missing or stale."""
+    nothing: Sequence[bytes | None] = (None,) * len(read.rows_of.features)
     times: list[bytes] = []
-    aligned: list[Sequence[bytes | None]] = []
-    found = bytearray()
-    for row in rows:
-        if row is None:
+    rows: list[Sequence[bytes | None]] = []
+    statuses = bytearray()
+    for event, row in zip(found.event_micros, found.values, strict=True):
+        if event is None or row is None:
             times.append(b"")
-            aligned.append(nothing)
-            found.append(NOT_FOUND)
+            rows.append(nothing)
+            statuses.append(NOT_FOUND)
             continue
-        times.append(timestamp_bytes(row.event_micros))
-        stale = oldest is not None and row.event_micros < oldest
-        aligned.append(nothing if stale and not keeps_stale else row.values)
-        found.append(OUTSIDE_MAX_AGE if stale else PRESENT)
-    return _ViewRows(times, [_column(values, bytes(found)) for values in zip(*aligned, strict=True)])
+        stale = oldest is not None and event < oldest
+        times.append(timestamp_bytes(event))
+        rows.append(nothing if stale and not keeps_stale else row)
+        statuses.append(OUTSIDE_MAX_AGE if stale else PRESENT)
+    return times, rows, bytes(statuses)
 
 
 def _column(values: Sequence[bytes | None], found: bytes) -> tuple[Sequence[bytes], bytes]:
