@@ -77,6 +77,7 @@ class PackedLayout:
         self._reader = reader
         self._project = project
         self._schemas: dict[bytes, Schema] = {}
+        self._readings: dict[tuple[bytes, RowsOf], _Reading] = {}
 
     async def find(
         self, asked: Sequence[tuple[RowsOf, Sequence[bytes | None]]], *, deadline: Deadline
@@ -104,7 +105,10 @@ class PackedLayout:
         known = set(schema_ids)
         known.discard(None)
         for schema_id in known:
-            fields, align = await self._reading(schema_id, rows_of, deadline)
+            reading = self._readings.get((schema_id, rows_of))
+            if reading is None:
+                reading = await self._reading(schema_id, rows_of, deadline)
+            fields, align = reading
             whole = len(known) == 1 and None not in schema_ids
             mine = range(len(rows)) if whole else [at for at, other in enumerate(schema_ids) if other == schema_id]
             for at in mine:
@@ -115,15 +119,22 @@ class PackedLayout:
                     rows[at] = align(row)
         return FoundRows(events, rows)
 
-    async def _reading(self, schema_id: bytes, rows_of: RowsOf, deadline: Deadline) -> "tuple[int, _Aligner | None]":
+    async def _reading(self, schema_id: bytes, rows_of: RowsOf, deadline: Deadline) -> "_Reading":
         schema = self._schemas.get(schema_id)
         if schema is None:
             (stored,) = await self._reader.read_values([schema_key(self._project, schema_id)], deadline=deadline)
             schema = self._schemas[schema_id] = read_schema(schema_id, stored)
-        return len(schema.fields), _aligner(schema.names, rows_of.features)
+        if len(self._readings) >= _READINGS_MAX:
+            self._readings.clear()
+        reading = self._readings[schema_id, rows_of] = len(schema.fields), _aligner(schema.names, rows_of.features)
+        return reading
 
 
 _Aligner = Callable[[Sequence[bytes | None]], Sequence[bytes | None]]
+_Reading = tuple[int, _Aligner | None]
+"""How rows of one schema are read for one question: how many fields each must have, and how to put them in order."""
+
+_READINGS_MAX = 4096
 
 
 def _aligner(stored: Sequence[str], wanted: Sequence[str]) -> _Aligner | None:
