@@ -19,7 +19,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hindcast.clock import Deadline
 from hindcast.errors import StoredDataError
 from hindcast.online.codec import NULLS, unpack_rows
-from hindcast.online.keys import schema_key, view_prefix
+from hindcast.online.keys import row_key, schema_key, view_prefix
 from hindcast.online.reader import RedisReader
 from hindcast.online.schemas import WRONG_LENGTH, Schema, read_schema
 
@@ -86,7 +86,7 @@ class PackedLayout:
         keys = []
         for rows_of, entity_keys in asked:
             prefix = view_prefix(self._project, rows_of.view)
-            keys += [prefix + entity_key + b"}" for entity_key in entity_keys if entity_key is not None]
+            keys += [row_key(prefix, entity_key) for entity_key in entity_keys if entity_key is not None]
         stored = await self._reader.read_values(keys, deadline=deadline)
         found, start = [], 0
         for rows_of, entity_keys in asked:
