@@ -115,7 +115,8 @@ class Lookup:
         now = self._clock()
         keeps_stale = question.dialect.keeps_stale_values
         view_rows = [
-            _view_rows(read, rows, now, keeps_stale=keeps_stale) for read, rows in zip(plan.reads, found, strict=True)
+            _view_rows(read, of_view, now, keeps_stale=keeps_stale)
+            for read, of_view in zip(plan.reads, found, strict=True)
         ]
         computed = self._compute(plan, view_rows, question.entities, request_data, rows)
         columns = []
