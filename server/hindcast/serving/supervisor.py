@@ -263,6 +263,7 @@ class _Worker:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self._handing_over = asyncio.Lock()
 
     @classmethod
     async def start(cls, settings: WorkerSettings) -> "_Worker":
@@ -292,15 +293,24 @@ class _Worker:
         return False
 
     async def take(self, catalog: Catalog) -> bool:
-        """Hand over a new catalog; whether it is served now."""
+        """Hand over a new catalog; whether it is served now.
+
+        A worker that does not say in time is ended, and its successor starts from the newest catalog.
+        """
         assert self._process.stdin is not None  # noqa: S101 - asked for at the start
         assert self._process.stdout is not None  # noqa: S101
         try:
-            self._process.stdin.write(catalog_to_line(catalog))
-            await self._process.stdin.drain()
-            return await self._process.stdout.readline() == TAKEN
+            # One at a time: the pipe back has one reader, and each word on it belongs to one catalog.
+            async with self._handing_over, asyncio.timeout(_START_SECONDS):
+                self._process.stdin.write(catalog_to_line(catalog))
+                await self._process.stdin.drain()
+                return await self._process.stdout.readline() == TAKEN
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
         except ConnectionError:
-            return False  # it has ended; its successor starts from the newest catalog
+            pass  # it has ended by itself
+        return False
 
     async def lives(self, stopping: asyncio.Event, *, drain_seconds: float) -> int | None:
         """Wait until the worker ends, or end it when told to; return its exit code."""
