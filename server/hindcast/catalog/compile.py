@@ -100,7 +100,7 @@ class _Draft:
         ttl: Duration,
         version_number: int,
     ) -> None:
-        """Add a view that has rows of its own in the online store."""
+        """Add a view that has rows of its own in the online store, or one that is disabled."""
         if spec.disabled:
             self.unservable[spec.name] = f"it is disabled; `feast feature-views enable {spec.name}` enables it"
             return
@@ -123,10 +123,8 @@ class _Draft:
     def add_on_demand_view(self, view: registry_pb2.OnDemandFeatureView, definition: bytes) -> None:
         """Add a view that is computed at request time, or one whose results Feast writes into the store."""
         spec = view.spec
-        if spec.write_to_online_store:
+        if spec.write_to_online_store or spec.disabled:
             self.add_view(spec, Duration(), view.meta.current_version_number)
-        elif spec.disabled:
-            self.unservable[spec.name] = f"it is disabled; `feast feature-views enable {spec.name}` enables it"
         else:
             sources = [source for _, source in sorted(spec.sources.items())]
             self.on_demand_views[spec.name] = OnDemandView(

@@ -27,7 +27,6 @@ _HEADER = struct.Struct(">QQB8s16s")
 _HEADER_BYTES = _HEADER.size
 _FORMAT = 1
 _SIGN = 1 << 63
-_TIMES = struct.Struct(">QQ")
 _EARLIEST, _LATEST = _SIGN - 62_135_596_800_000_000, _SIGN + 253_402_300_800_000_000
 """The years 1 to 9999 as they stand in a header: what a google.protobuf.Timestamp can say."""
 
@@ -36,7 +35,7 @@ NULLS = frozenset({b"", b"\x98\x01\x00"})
 
 _DAMAGED = "a stored row is damaged; materialize its view again"
 
-ORDER_BYTES = _TIMES.size
+ORDER_BYTES = 16
 """Length of the part that the newest-wins script compares."""
 
 _encode_values = msgspec.msgpack.Encoder().encode

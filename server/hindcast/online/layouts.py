@@ -102,21 +102,18 @@ class PackedLayout:
     async def _aligned(self, stored: Sequence[bytes | None], rows_of: RowsOf, deadline: Deadline) -> FoundRows:
         """Rows with the wanted features only, each read by the schema that it was written under."""
         events, schema_ids, rows = unpack_rows(stored)
-        known = set(schema_ids)
-        known.discard(None)
-        for schema_id in known:
-            reading = self._readings.get((schema_id, rows_of))
-            if reading is None:
-                reading = await self._reading(schema_id, rows_of, deadline)
-            fields, align = reading
-            whole = len(known) == 1 and None not in schema_ids
-            mine = range(len(rows)) if whole else [at for at, other in enumerate(schema_ids) if other == schema_id]
-            for at in mine:
-                row = rows[at]
-                if len(row) != fields:
-                    raise StoredDataError(WRONG_LENGTH)
-                if align is not None:
-                    rows[at] = align(row)
+        readings: dict[bytes, _Reading] = {}
+        for schema_id in set(schema_ids) - {None}:
+            known = self._readings.get((schema_id, rows_of))
+            readings[schema_id] = known or await self._reading(schema_id, rows_of, deadline)
+        for at, row in enumerate(rows):
+            if row is None:
+                continue
+            fields, align = readings[schema_ids[at]]
+            if len(row) != fields:
+                raise StoredDataError(WRONG_LENGTH)
+            if align is not None:
+                rows[at] = align(row)
         return FoundRows(events, rows)
 
     async def _reading(self, schema_id: bytes, rows_of: RowsOf, deadline: Deadline) -> "_Reading":
