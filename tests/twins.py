@@ -96,9 +96,9 @@ class Twins:
                     )
                     answers.append(HindcastResponse.FromString(answered))
                 else:
-                    question = read_feast(request.SerializeToString(), catalog)
+                    question = read_feast(request.SerializeToString(), lookup.renamed)
                     answer = await lookup.answer(question, deadline=deadline)
-                    answered = feast_bytes(question, answer, join_keys=catalog.join_keys)
+                    answered = feast_bytes(question, answer, join_keys=lookup.join_keys)
                     answers.append(GetOnlineFeaturesResponse.FromString(answered))
             return answers
         finally:

@@ -16,6 +16,7 @@ from hindcast.online.schemas import Schema
 from hindcast.serving.lookup import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT, Lookup
 from hindcast.serving.plan import Wanted
 from hindcast.serving.question import FEAST, HINDCAST, Question
+from hindcast.shadow.v1.shadow_pb2 import FeatureRefs
 from hindcast.v1.value_pb2 import Value
 
 STRING, INT64 = 2, 4
@@ -78,12 +79,17 @@ def look_up(redis_server, entities, *, dialect=HINDCAST, features=("stats:a", "s
         reader = RedisReader(parse_target(redis_server.connection_string))
         layout = PackedLayout(reader, project="p")
         lookup = Lookup(catalog=CATALOG, layout=layout, transformer=None, clock=lambda: NOW)
-        question = Question(dialect, Wanted(None, features, full_names=False), {"id": entities}, {})
+        wanted = Wanted(None, FeatureRefs(val=features).SerializeToString(), full_names=False)
+        question = Question(dialect, wanted, {"id": entities}, {})
         try:
             answer = await lookup.answer(question, deadline=Deadline(5))
         finally:
             await reader.close()
-        return {column.name: (list(column.values), list(column.statuses)) for column in answer.columns}
+        return {
+            name: (list(column), list(statuses))
+            for block in answer.blocks
+            for name, column, statuses in zip(block.names, block.columns, block.statuses, strict=True)
+        }
 
     return asyncio.run(run())
 
@@ -151,12 +157,13 @@ def test_rows_of_different_schemas_are_read_each_by_its_own(store, redis_server)
         (packed([number(1)]), "another number of values"),
         (packed([number(1), number(2), number(3)]), "another number of values"),
         (packed([number(1), number(2)])[:40], "damaged"),
-        (packed([number(1), number(2)])[:16] + b"\x02" + packed([number(1), number(2)])[17:], "format 2"),
+        (packed([number(1), number(2)])[:16] + b"\x03" + packed([number(1), number(2)])[17:], "format 3"),
+        (packed([number(1), None])[:17] + b"\x00" + packed([number(1), None])[18:], "damaged"),
+        (packed([number(1), None])[:17] + b"\x02" + packed([number(1), None])[18:], "damaged"),
         (packed([number(1), number(2)], schema=Schema((Field("a", STRING),))), "is missing from the online store"),
-        (packed([number(1), number(2)], event=2**62), "damaged"),
         (b"not a row", "damaged"),
     ],
-    ids=["short", "long", "cut", "newer", "unknown schema", "year 148107", "foreign"],
+    ids=["short", "long", "cut", "newer", "a null it denies", "an unknown flag", "unknown schema", "foreign"],
 )
 def test_a_row_that_cannot_be_read_is_an_error_and_never_a_null(store, redis_server, row, told):
     """Damage is said aloud: served as a null it would be believed."""

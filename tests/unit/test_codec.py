@@ -8,7 +8,7 @@ from hindcast.errors import StoredDataError
 from hindcast.online.codec import ORDER_BYTES, PackedRow, pack_row, unpack_row
 from hindcast.online.rows import Row, RowPolicy, ViewWriter
 
-HEADER_BYTES = 41
+HEADER_BYTES = 42
 FORMAT_AT = 16
 # The years 1 to 9999, which are what an answer can say.
 MICROS = st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999)
@@ -83,7 +83,7 @@ def test_another_format_is_refused_by_name(bit):
     packed = bytearray(pack(ROW))
     packed[FORMAT_AT] ^= 1 << bit
 
-    with pytest.raises(StoredDataError, match=f"format {1 ^ 1 << bit}, this version reads 1"):
+    with pytest.raises(StoredDataError, match=f"format {2 ^ 1 << bit}, this version reads 2"):
         unpack_row(bytes(packed))
 
 
@@ -96,8 +96,8 @@ def test_a_flipped_bit_is_damage_or_another_row_but_never_another_exception():
         try:
             unpacked = unpack_row(bytes(flipped))
         except StoredDataError:
-            # The format, the values, or an event time beyond the year 9999.
-            assert at // 8 == FORMAT_AT or at // 8 >= HEADER_BYTES or at // 8 < ORDER_BYTES // 2
+            # The event time (it stands there twice), the format, the flag for nulls, or the values.
+            assert at // 8 < ORDER_BYTES // 2 or at // 8 in {FORMAT_AT, FORMAT_AT + 1} or at // 8 >= HEADER_BYTES
         else:
             assert unpacked != ROW
 
@@ -110,6 +110,13 @@ def test_arbitrary_bytes_are_damage_or_a_row(stored):
     except StoredDataError:
         return
     assert all(value is None or isinstance(value, bytes) for value in row.values)
+
+
+@pytest.mark.parametrize("micros", [-62_135_596_800_000_001, 253_402_300_800_000_000])
+def test_a_time_that_no_answer_can_say_is_not_packed(micros):
+    """An event time outside the years 1 to 9999 is refused when it is written."""
+    with pytest.raises(OverflowError):
+        pack(ROW._replace(event_micros=micros))
 
 
 def writer(*, ttl_micros=0, **policy):

@@ -112,11 +112,6 @@ class Catalog:
     entities: Mapping[str, str]
     unservable: Mapping[str, str]
 
-    @property
-    def join_keys(self) -> frozenset[str]:
-        """Every join key of the project."""
-        return frozenset(self.entities.values())
-
 
 @dataclass(frozen=True, slots=True)
 class InputColumn:

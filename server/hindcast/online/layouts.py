@@ -5,22 +5,18 @@ as it is, so that a server can be put in front of a store that Feast writes.
 """
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
-from operator import itemgetter
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import mmh3
-from google.protobuf.message import DecodeError
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from hindcast.clock import Deadline
 from hindcast.errors import StoredDataError
-from hindcast.online.codec import NULLS, unpack_rows
+from hindcast.online.codec import NULLS, oldest_micros, read_kind, row_kinds, timestamp_micros, unpack_entries
 from hindcast.online.keys import row_key, schema_key, view_prefix
-from hindcast.online.reader import RedisReader
+from hindcast.online.reader import HashFields, RedisReader
 from hindcast.online.schemas import WRONG_LENGTH, Schema, read_schema
 
 
@@ -31,8 +27,7 @@ class LayoutName(StrEnum):
     FEAST = "feast"
 
 
-@dataclass(frozen=True, slots=True)
-class RowsOf:
+class RowsOf(NamedTuple):
     """Some features of one view; `view` is the name that its rows are stored under."""
 
     view: str
@@ -40,15 +35,21 @@ class RowsOf:
 
 
 class FoundRows(NamedTuple):
-    """The n rows of one view, in the order asked.
+    """The n rows of one view, in the order asked, by column.
 
     Attributes:
-        event_micros: when each was true; None where the store has no row.
-        values: a serialized Value per feature asked for, None for a null; None where the store has no row.
+        times: when each was true, a serialized Timestamp; b"" where the store has no row.
+        columns: per feature asked for, n serialized Values; b"" for a null and where the store has no row.
+        missing: how many rows the store does not have.
+        has_nulls: whether a row that is there may hold a null.
+        oldest_micros: the event time of the oldest row; None where there is none.
     """
 
-    event_micros: Sequence[int | None]
-    values: Sequence[Sequence[bytes | None] | None]
+    times: Sequence[bytes]
+    columns: Sequence[Sequence[bytes]]
+    missing: int
+    has_nulls: bool
+    oldest_micros: int | None
 
 
 class Layout(Protocol):
@@ -83,69 +84,126 @@ class PackedLayout:
         self, asked: Sequence[tuple[RowsOf, Sequence[bytes | None]]], *, deadline: Deadline
     ) -> list[FoundRows]:
         """See `Layout.find`."""
-        keys = []
+        keys: list[bytes] = []
         for rows_of, entity_keys in asked:
             prefix = view_prefix(self._project, rows_of.view)
             keys += [row_key(prefix, entity_key) for entity_key in entity_keys if entity_key is not None]
         stored = await self._reader.read_values(keys, deadline=deadline)
         found, start = [], 0
         for rows_of, entity_keys in asked:
-            if None in entity_keys:
-                present = iter(stored[start:])
+            asked_here = len(entity_keys) - entity_keys.count(None)
+            of_view: Sequence[bytes | None] = stored[start : start + asked_here]
+            start += asked_here
+            if asked_here < len(entity_keys):
+                present = iter(of_view)
                 of_view = [None if entity_key is None else next(present) for entity_key in entity_keys]
-            else:
-                of_view = stored[start : start + len(entity_keys)]
-            start += len(entity_keys) - entity_keys.count(None)
-            found.append(await self._aligned(of_view, rows_of, deadline))
+            found.append(await self._read(of_view, rows_of, deadline))
         return found
 
-    async def _aligned(self, stored: Sequence[bytes | None], rows_of: RowsOf, deadline: Deadline) -> FoundRows:
-        """Rows with the wanted features only, each read by the schema that it was written under."""
-        events, schema_ids, rows = unpack_rows(stored)
-        readings: dict[bytes, _Reading] = {}
-        for schema_id in set(schema_ids) - {None}:
-            known = self._readings.get((schema_id, rows_of))
-            readings[schema_id] = known or await self._reading(schema_id, rows_of, deadline)
-        for at, row in enumerate(rows):
-            if row is None:
-                continue
-            fields, align = readings[schema_ids[at]]
-            if len(row) != fields:
-                raise StoredDataError(WRONG_LENGTH)
-            if align is not None:
-                rows[at] = align(row)
-        return FoundRows(events, rows)
+    async def _read(self, stored: Sequence[bytes | None], rows_of: RowsOf, deadline: Deadline) -> FoundRows:
+        """The wanted features of stored rows, each row read by the schema that it was written under."""
+        present = [packed for packed in stored if packed is not None]
+        missing = len(stored) - len(present)
+        if not present:
+            return _nothing(missing, len(rows_of.features))
+        kinds = row_kinds(present)
+        readings = {}
+        for kind in set(kinds):
+            readings[kind] = self._readings.get((kind, rows_of)) or await self._reading(kind, rows_of, deadline)
+        reading = _common(readings.values())
+        has_nulls = any(reading.has_nulls for reading in readings.values())
+        rows: Sequence[Sequence[bytes | None]] = unpack_entries(present, has_nulls=has_nulls)
+        if reading is None:
+            rows = [readings[kind].aligned(row) for kind, row in zip(kinds, rows, strict=True)]
+            reading = _Reading(1 + len(rows_of.features), None, has_nulls)
+        if missing:
+            nothing, of_present = [b""] * reading.entries, iter(rows)
+            rows = [nothing if packed is None else next(of_present) for packed in stored]
+        times, columns = reading.columns(rows)
+        return FoundRows(times, columns, missing, has_nulls, oldest_micros(present))
 
-    async def _reading(self, schema_id: bytes, rows_of: RowsOf, deadline: Deadline) -> "_Reading":
+    async def _reading(self, kind: bytes, rows_of: RowsOf, deadline: Deadline) -> "_Reading":
+        has_nulls, schema_id = read_kind(kind)
         schema = self._schemas.get(schema_id)
         if schema is None:
             (stored,) = await self._reader.read_values([schema_key(self._project, schema_id)], deadline=deadline)
             schema = self._schemas[schema_id] = read_schema(schema_id, stored)
         if len(self._readings) >= _READINGS_MAX:
             self._readings.clear()
-        reading = self._readings[schema_id, rows_of] = len(schema.fields), _aligner(schema.names, rows_of.features)
+        reading = self._readings[kind, rows_of] = _reading(schema.names, rows_of.features, has_nulls=has_nulls)
         return reading
 
 
-_Aligner = Callable[[Sequence[bytes | None]], Sequence[bytes | None]]
-_Reading = tuple[int, _Aligner | None]
-"""How rows of one schema are read for one question: how many fields each must have, and how to put them in order."""
+class _Reading(NamedTuple):
+    """How rows of one kind are read for one question.
+
+    Attributes:
+        entries: how many each must have: its time, and a value per field of its schema.
+        positions: where the wanted features stand among the fields, None for one that is newer than the row; None if
+            they stand in the order wanted.
+        has_nulls: whether a row may hold a null among what is wanted, or at all.
+    """
+
+    entries: int
+    positions: tuple[int | None, ...] | None
+    has_nulls: bool
+
+    def columns(self, rows: Sequence[Sequence[bytes | None]]) -> tuple[Sequence[bytes], list[Sequence[bytes]]]:
+        """The rows' times, and their values by wanted column, b"" for a null.
+
+        Raises:
+            StoredDataError: a row has another number of values than its schema, or no time.
+        """
+        times: tuple[Any, ...]
+        columns: list[tuple[Any, ...]]
+        try:
+            times, *columns = zip(*rows, strict=True)
+        except ValueError as error:
+            raise StoredDataError(WRONG_LENGTH) from error
+        if len(columns) + 1 != self.entries or None in times:
+            raise StoredDataError(WRONG_LENGTH)
+        if self.positions is not None:
+            nulls = (b"",) * len(rows)
+            columns = [nulls if position is None else columns[position] for position in self.positions]
+        return times, [_without_none(column) for column in columns] if self.has_nulls else list(columns)
+
+    def aligned(self, row: Sequence[bytes | None]) -> Sequence[bytes | None]:
+        """One row's time, and its values in the order wanted.
+
+        Raises:
+            StoredDataError: as `columns`.
+        """
+        (time,), columns = self.columns([row])
+        return [time, *(value for (value,) in columns)]
+
+
+def _common(readings: Collection[_Reading]) -> _Reading | None:
+    """How all rows are read if they differ in nothing but that some have nulls; else None."""
+    first, *others = readings
+    if not others:
+        return first
+    alike = all(other[:2] == first[:2] for other in others)
+    return first._replace(has_nulls=True) if alike else None
+
+
+def _reading(stored: Sequence[str], wanted: Sequence[str], *, has_nulls: bool) -> _Reading:
+    if tuple(stored) == tuple(wanted):
+        return _Reading(1 + len(stored), None, has_nulls)
+    at = {name: position for position, name in enumerate(stored)}
+    positions = tuple(at.get(name) for name in wanted)
+    return _Reading(1 + len(stored), positions, has_nulls or None in positions)
+
 
 _READINGS_MAX = 4096
 
 
-def _aligner(stored: Sequence[str], wanted: Sequence[str]) -> _Aligner | None:
-    """Puts a stored row's values into the order wanted, None if they stand in it.
+def _nothing(rows: int, features: int) -> FoundRows:
+    empty = (b"",) * rows
+    return FoundRows(empty, [empty] * features, rows, has_nulls=False, oldest_micros=None)
 
-    A feature that is newer than the row is a null.
-    """
-    if tuple(stored) == tuple(wanted):
-        return None
-    at = {name: position for position, name in enumerate(stored)}
-    positions = [at.get(name) for name in wanted]
-    if None in positions or len(positions) == 1:
-        return lambda values: [None if position is None else values[position] for position in positions]
-    return itemgetter(*positions)
+
+def _without_none(column: Sequence[bytes | None]) -> Sequence[bytes]:
+    return [value or b"" for value in column] if None in column else column  # type: ignore[return-value]
 
 
 class FeastLayout:
@@ -165,51 +223,59 @@ class FeastLayout:
         groups: dict[int, list[int]] = {}
         for position, (_, entity_keys) in enumerate(asked):
             groups.setdefault(id(entity_keys), []).append(position)
-        hashes: list[tuple[bytes, Sequence[bytes]]] = []
+        hashes: list[tuple[bytes, HashFields]] = []
         for positions in groups.values():
-            fields = [field for position in positions for field in _fields(asked[position][0])]
+            fields = _fields(tuple(asked[position][0] for position in positions))
             hashes += [(key + self._project, fields) for key in asked[positions[0]][1] if key is not None]
         read = iter(await self._reader.read_hashes(hashes, deadline=deadline))
         found: dict[int, FoundRows] = {}
         for positions in groups.values():
-            stored = [None if key is None else next(read) for key in asked[positions[0]][1]]
+            entity_keys = asked[positions[0]][1]
+            nothing = (None,) * sum(1 + len(asked[position][0].features) for position in positions)
+            rows: list[Sequence[bytes | None]] = [nothing if key is None else next(read) for key in entity_keys]
+            columns = list(zip(*rows, strict=True))
             start = 0
             for position in positions:
                 end = start + len(asked[position][0].features)
-                found[position] = _feast_rows(stored, start, end)
+                found[position] = _feast_rows(columns[start:end], columns[end])
                 start = end + 1
         return [found[position] for position in range(len(asked))]
 
 
-@lru_cache(maxsize=4096)
-def _fields(rows_of: RowsOf) -> tuple[bytes, ...]:
-    """Hash fields of a view: its features, then its event time."""
-    hashed = [mmh3.hash(f"{rows_of.view}:{feature}", signed=False) for feature in rows_of.features]
-    return (*(struct.pack("<I", number) for number in hashed), f"_ts:{rows_of.view}".encode())
+@lru_cache(maxsize=1024)
+def _fields(of_views: tuple[RowsOf, ...]) -> HashFields:
+    """Hash fields of some views: of each its features, then its event time."""
+    names: list[bytes] = []
+    for view, features in of_views:
+        hashed = [mmh3.hash(f"{view}:{feature}", signed=False) for feature in features]
+        names += [struct.pack("<I", number) for number in hashed]
+        names.append(f"_ts:{view}".encode())
+    return HashFields(names)
 
 
-def _feast_rows(stored: Sequence[Sequence[bytes | None] | None], start: int, end: int) -> FoundRows:
-    """The rows of one view out of hashes: values from `start` to `end`, and then the event time."""
-    events: list[int | None] = []
-    rows: list[Sequence[bytes | None] | None] = []
-    for fields in stored:
-        written_at = None if fields is None else fields[end]
-        if fields is None or not written_at:
-            events.append(None)
-            rows.append(None)
+_NOT_A_VALUE = frozenset({*NULLS, None})
+
+
+def _feast_rows(columns: Sequence[Sequence[bytes | None]], written_at: Sequence[bytes | None]) -> FoundRows:
+    """The rows of one view out of hashes: per feature a column, and the event times."""
+    times = _without_none(written_at)
+    missing = times.count(b"")
+    if missing == len(times):
+        return _nothing(missing, len(columns))
+    values: list[Sequence[bytes]] = []
+    has_nulls = False
+    for column in columns:
+        if _NOT_A_VALUE.isdisjoint(column):
+            values.append(column)  # type: ignore[arg-type]
             continue
-        events.append(_micros(written_at))
-        rows.append([None if value in NULLS else value for value in fields[start:end]])
-    return FoundRows(events, rows)
-
-
-@lru_cache(maxsize=65_536)
-def _micros(written_at: bytes) -> int:
-    try:
-        time = Timestamp.FromString(written_at)
-    except DecodeError as error:
-        raise StoredDataError("a row that Feast wrote has a damaged event time; materialize its view again") from error
-    return time.seconds * 1_000_000 + time.nanos // 1000
+        plain = [b"" if value in _NOT_A_VALUE else value for value in column]
+        has_nulls = has_nulls or plain.count(b"") > missing
+        values.append(plain)  # type: ignore[arg-type]
+    if missing:
+        # A row without its event time is not there, whatever else its hash holds.
+        values = [[value if time else b"" for value, time in zip(column, times, strict=True)] for column in values]
+        has_nulls = True
+    return FoundRows(times, values, missing, has_nulls, min(map(timestamp_micros, filter(None, times))))
 
 
 LAYOUTS: Mapping[LayoutName, type[PackedLayout] | type[FeastLayout]] = {

@@ -2,8 +2,8 @@
 
 from functools import lru_cache
 
-from hindcast.online.codec import Column, splice_feast, splice_hindcast
-from hindcast.serving.lookup import NULL_VALUE, PRESENT, Answer, timestamp_bytes
+from hindcast.online.codec import Block, splice_feast, splice_hindcast, timestamp_bytes
+from hindcast.serving.lookup import NULL_VALUE, PRESENT, Answer
 from hindcast.serving.question import Question
 from hindcast.shadow.v1 import shadow_pb2
 
@@ -17,19 +17,13 @@ def feast_bytes(question: Question, answer: Answer, *, join_keys: frozenset[str]
     Args:
         join_keys: the project's; Feast gives back every one that was sent, needed or not.
     """
-    entities = [
-        Column(name, values, bytes([PRESENT]) * answer.rows, None)
-        for name, values in sorted(question.entities.items())
-        if name in join_keys or name in answer.join_keys
-    ]
-    names = tuple(column.name for column in (*entities, *answer.columns))
-    versions = tuple((view.view, view.version) for view in answer.views) if question.with_view_versions else ()
-    return splice_feast(
-        _metadata(names, versions),
-        [*entities, *answer.columns],
-        [view.times for view in answer.views],
-        statuses=_FEAST_STATUSES,
-    )
+    plan = answer.plan
+    entities = question.entities
+    names = [name for name in sorted(entities) if name in join_keys or name in plan.key_columns]
+    present = bytes([PRESENT]) * answer.rows
+    sent = Block(names, [entities[name] for name in names], [present] * len(names), None, None)
+    versions = tuple((read.name, read.view.version) for read in plan.reads) if question.with_view_versions else ()
+    return splice_feast(_metadata((*names, *plan.names), versions), [sent, *answer.blocks], statuses=_FEAST_STATUSES)
 
 
 @lru_cache(maxsize=1024)
@@ -46,6 +40,6 @@ def hindcast_bytes(answer: Answer, *, lookup_id: str, catalog_version: str, serv
         lookup_id=lookup_id,
         catalog_version=catalog_version,
         served_at=timestamp_bytes(served_at_micros),
-        views=[(view.view, view.times) for view in answer.views],
-        columns=answer.columns,
+        views=[(read.name, view.times) for read, view in zip(answer.plan.reads, answer.views, strict=True)],
+        blocks=answer.blocks,
     )

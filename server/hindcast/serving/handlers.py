@@ -10,8 +10,9 @@ import grpc
 
 from hindcast.clock import Clock, Deadline, uuid7
 from hindcast.errors import HindcastError
+from hindcast.online.codec import timestamp_bytes
 from hindcast.serving.answer import feast_bytes, hindcast_bytes
-from hindcast.serving.lookup import Lookup, timestamp_bytes
+from hindcast.serving.lookup import Lookup
 from hindcast.serving.question import read_feast, read_hindcast
 from hindcast.serving.status import LOOKUP_ID_KEY, abort
 from hindcast.shadow.v1 import shadow_pb2
@@ -70,9 +71,9 @@ class Handlers:
         lookup = self.lookup
 
         async def run(_: str) -> bytes:
-            question = read_feast(request, lookup.catalog)
+            question = read_feast(request, lookup.renamed)
             answer = await lookup.answer(question, deadline=self._deadline(context))
-            return feast_bytes(question, answer, join_keys=lookup.catalog.join_keys)
+            return feast_bytes(question, answer, join_keys=lookup.join_keys)
 
         return await self._answered(run, context)
 

@@ -1,26 +1,21 @@
 """The lookup: a question in, the columns of its answer out. Knows no wire format and no gRPC."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, TypeGuard
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from google.protobuf.message import DecodeError
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from hindcast.catalog import Catalog, InputColumn
 from hindcast.clock import Clock, Deadline
 from hindcast.errors import FieldViolation, InvalidArgument
-from hindcast.online.codec import Column
-from hindcast.online.keys import key_value_bytes
+from hindcast.online.codec import Block, timestamp_micros
+from hindcast.online.keys import WrongKey, key_column_bytes
 from hindcast.online.layouts import FoundRows, Layout
 from hindcast.serving.plan import (
     Computation,
     EntityColumns,
-    KeyColumn,
     Plan,
-    Read,
-    Source,
+    Run,
     Wanted,
     compile_plan,
 )
@@ -54,44 +49,46 @@ _PLANS_MAX = 1024
 """Distinct feature lists remembered; a caller who makes up a new list each time costs a plan each time, not memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class ViewTimes:
-    """Of one read: its name, its view's version in the registry, and n serialized Timestamps (b"" without a row)."""
-
-    view: str
-    version: int
-    times: Sequence[bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a lookup found.
+class ViewColumns(NamedTuple):
+    """What the n rows of one read give.
 
     Attributes:
-        rows: n.
-        join_keys: the entity columns that were needed.
-        columns: one per feature asked for, n values and statuses each.
+        times: n serialized Timestamps, b"" without a row.
+        columns: per feature, n serialized Values (b"" for null).
+        statuses: per feature, n statuses, a byte each.
     """
 
-    rows: int
-    join_keys: Collection[str]
-    views: Sequence[ViewTimes]
-    columns: Sequence[Column]
-
-
-@dataclass(frozen=True, slots=True)
-class _ViewRows:
-    """What the n rows of one read give: their times, and values and statuses per feature."""
-
     times: Sequence[bytes]
-    columns: Sequence[tuple[Sequence[bytes], bytes]]
+    columns: Sequence[Sequence[bytes]]
+    statuses: Sequence[bytes]
+
+
+class Answer(NamedTuple):
+    """What a lookup found: n rows.
+
+    Attributes:
+        views: one per read of the plan.
+        blocks: the columns of the answer, in order.
+    """
+
+    plan: Plan
+    rows: int
+    views: Sequence[ViewColumns]
+    blocks: Sequence[Block]
 
 
 class Lookup:
-    """Answers questions from one catalog and one online store."""
+    """Answers questions from one catalog and one online store.
+
+    Attributes:
+        join_keys: every join key of the project.
+        renamed: entity name -> join key, where the two differ.
+    """
 
     def __init__(self, *, catalog: Catalog, layout: Layout, transformer: "Transformer | None", clock: Clock) -> None:
         self.catalog = catalog
+        self.join_keys = frozenset(catalog.entities.values())
+        self.renamed = {name: key for name, key in catalog.entities.items() if name not in self.join_keys}
         self._layout = layout
         self._transformer = transformer
         self._clock = clock
@@ -107,33 +104,19 @@ class Lookup:
             TransformError: an on-demand view's own code failed.
         """
         plan = self._plan(question.wanted)
-        request_data = _request_data(plan, question)
+        request_data = _request_data(plan, question) if plan.request_columns or question.request_data else {}
         rows = _row_count(plan, question, request_data)
-        keys = _entity_keys(plan, _key_values(plan, question), rows)
+        keys = _entity_keys(plan, question, rows)
         asked = [(read.rows_of, keys[read.entity]) for read in plan.reads]
         found = await self._layout.find(asked, deadline=deadline)
         now = self._clock()
         keeps_stale = question.dialect.keeps_stale_values
-        view_rows = [
-            _view_rows(read, of_view, now, keeps_stale=keeps_stale)
+        views = [
+            _view_columns(of_view, read.view.ttl_micros and now - read.view.ttl_micros, keeps_stale=keeps_stale)
             for read, of_view in zip(plan.reads, found, strict=True)
         ]
-        computed = self._compute(plan, view_rows, question.entities, request_data, rows)
-        columns = []
-        for output in plan.outputs:
-            if isinstance(output.source, Source):
-                values, statuses = view_rows[output.source.read].columns[output.source.feature]
-                columns.append(Column(output.name, values, statuses, output.source.read))
-            else:
-                computation, feature = output.source
-                values = computed[computation][feature]
-                statuses = bytes(PRESENT if value else NULL_VALUE for value in values)
-                columns.append(Column(output.name, values, statuses, None))
-        views = [
-            ViewTimes(read.name, read.view.version, of_view.times)
-            for read, of_view in zip(plan.reads, view_rows, strict=True)
-        ]
-        return Answer(rows, plan.key_columns, views, columns)
+        computed = self._compute(plan, views, question.entities, request_data, rows) if plan.computations else []
+        return Answer(plan, rows, views, [_block(run, views, computed) for run in plan.runs])
 
     def _plan(self, wanted: Wanted) -> Plan:
         plan = self._plans.get(wanted)
@@ -147,27 +130,37 @@ class Lookup:
     def _compute(
         self,
         plan: Plan,
-        view_rows: Sequence[_ViewRows],
+        views: Sequence[ViewColumns],
         entities: Mapping[str, Sequence[bytes]],
         request_data: Mapping[str, Sequence[bytes]],
         rows: int,
-    ) -> list[dict[str, list[bytes]]]:
-        if not plan.computations:
-            return []
+    ) -> list[list[list[bytes]]]:
+        """Per computation, the columns of all its view's features."""
         if self._transformer is None:
             raise AssertionError("a catalog with on-demand views is served with a transformer")
-        return [
-            self._transformer.run(
-                computation.view.name, _inputs(plan, computation, view_rows, entities, request_data), rows
-            )
-            for computation in plan.computations
-        ]
+        computed = []
+        for computation in plan.computations:
+            inputs = _inputs(plan, computation, views, entities, request_data)
+            columns = self._transformer.run(computation.view.name, inputs, rows)
+            computed.append([columns[field.name] for field in computation.view.fields])
+        return computed
+
+
+def _block(run: Run, views: Sequence[ViewColumns], computed: Sequence[Sequence[Sequence[bytes]]]) -> Block:
+    part = slice(run.start, run.stop)
+    if run.read is not None:
+        view = views[run.read]
+        return Block(run.names, view.columns[part], view.statuses[part], view.times, run.read)
+    assert run.computation is not None  # noqa: S101 - a run has one of the two
+    columns = computed[run.computation][part]
+    statuses = [bytes(PRESENT if value else NULL_VALUE for value in column) for column in columns]
+    return Block(run.names, columns, statuses, None, None)
 
 
 def _inputs(
     plan: Plan,
     computation: Computation,
-    view_rows: Sequence[_ViewRows],
+    views: Sequence[ViewColumns],
     entities: Mapping[str, Sequence[bytes]],
     request_data: Mapping[str, Sequence[bytes]],
 ) -> dict[str, InputColumn]:
@@ -178,7 +171,7 @@ def _inputs(
     for name, field in plan.request_columns.items():
         inputs[name] = InputColumn(request_data[name], field.value_type)
     for name, (source, value_type) in computation.inputs.items():
-        inputs[name] = InputColumn(view_rows[source.read].columns[source.feature][0], value_type)
+        inputs[name] = InputColumn(views[source.read].columns[source.feature], value_type)
     return inputs
 
 
@@ -229,6 +222,11 @@ def _row_count(plan: Plan, question: Question, request_data: Mapping[str, Sequen
         InvalidArgument: a join key is missing or not needed, columns differ in length, have no rows or too many.
     """
     dialect, entities = question.dialect, question.entities
+    if entities.keys() == plan.key_columns.keys() and not question.request_data:
+        # The usual case, without a path per column.
+        lengths_seen = {len(column) for column in entities.values()} or {1}
+        if len(lengths_seen) == 1 and 0 < (rows := lengths_seen.pop()) <= ROWS_MAX:
+            return rows
     path = dialect.entities_field
     violations = [
         FieldViolation(f'{path}["{name}"]', "is missing; these features need this join key")
@@ -263,103 +261,79 @@ def _row_count(plan: Plan, question: Question, request_data: Mapping[str, Sequen
     return rows
 
 
-def _key_values(plan: Plan, question: Question) -> dict[KeyColumn, list[bytes | None]]:
-    """Every needed join key column as it stands in entity keys, None for a null.
+def _entity_keys(plan: Plan, question: Question, rows: int) -> list[Sequence[bytes | None]]:
+    """Per entity of the plan n entity keys, None where one of a row's join keys is null.
 
     Raises:
         InvalidArgument: a value is damaged or of another type than its join key.
     """
     path = question.dialect.entities_field
+    if len(question.entities) > len(plan.key_columns):
+        _check_unneeded(plan, question)
+    columns = []
+    for key in plan.keys:
+        try:
+            columns.append(key_column_bytes(question.entities[key.name], key.key_type))
+        except WrongKey as error:
+            raise InvalidArgument.at(f'{path}["{key.name}"].val[{error.position}]', error.reason) from error
+    return [_joined_keys(entity, [columns[at] for at in entity.keys], rows) for entity in plan.entities]
+
+
+def _joined_keys(entity: EntityColumns, columns: Sequence[Sequence[bytes | None]], rows: int) -> Sequence[bytes | None]:
+    head = entity.head
+    if not columns:
+        return [head] * rows
+    if len(columns) == 1:
+        return [None if part is None else head + part for part in columns[0]]
+    return [None if None in parts else b"".join((head, *parts)) for parts in zip(*columns, strict=True)]
+
+
+def _check_unneeded(plan: Plan, question: Question) -> None:
+    """Columns that no view needs are in Feast's answers all the same, and one damaged value would make those unreadable.
+
+    Raises:
+        InvalidArgument: a value of one is damaged.
+    """
     for name in question.entities.keys() - plan.key_columns.keys():
-        # Not needed, but Feast's answers hold it, and one damaged value would make a whole answer unreadable.
         for at, value in enumerate(question.entities[name]):
-            if _is_damaged(value):
-                raise InvalidArgument.at(f'{path}["{name}"].val[{at}]', _DAMAGED)
-    keys: dict[KeyColumn, list[bytes | None]] = {}
-    for key in {key: None for entity in plan.entities for key in entity.keys}:
-        encoded: list[bytes | None] = []
-        for at, value in enumerate(question.entities[key.name]):
             try:
-                encoded.append(key_value_bytes(Value.FromString(value), key.key_type))
-            except (DecodeError, TypeError) as error:
-                reason = str(error) if isinstance(error, TypeError) else _DAMAGED
-                raise InvalidArgument.at(f'{path}["{key.name}"].val[{at}]', reason) from error
-        keys[key] = encoded
-    return keys
+                Value.FromString(value)
+            except DecodeError as error:
+                path = f'{question.dialect.entities_field}["{name}"].val[{at}]'
+                raise InvalidArgument.at(path, _DAMAGED) from error
 
 
-def _is_damaged(value: bytes) -> bool:
-    try:
-        Value.FromString(value)
-    except DecodeError:
-        return True
-    return False
+def _view_columns(found: FoundRows, oldest_fresh: int, *, keeps_stale: bool) -> ViewColumns:
+    """Statuses of found rows, and their values as they go out.
 
-
-def _entity_keys(
-    plan: Plan, values: Mapping[KeyColumn, Sequence[bytes | None]], rows: int
-) -> dict[EntityColumns, Sequence[bytes | None]]:
-    """Entity keys per combination of columns; None where one of a row's join keys is null."""
-    keys: dict[EntityColumns, Sequence[bytes | None]] = {}
-    for entity in plan.entities:
-        columns = [values[key] for key in entity.keys]
-        keys[entity] = (
-            [None if None in parts else b"".join((entity.head, *parts)) for parts in zip(*columns, strict=True)]
-            if columns
-            else [entity.head] * rows
-        )
-    return keys
-
-
-def _view_rows(read: Read, found: FoundRows, now_micros: int, *, keeps_stale: bool) -> _ViewRows:
-    oldest = now_micros - read.view.ttl_micros if read.view.ttl_micros else None
-    if _all_are_there(found.event_micros) and (oldest is None or min(found.event_micros) >= oldest):
-        # The usual case, without a step per row.
-        times = [timestamp_bytes(event) for event in found.event_micros]
-        rows, statuses = found.values, bytes([PRESENT]) * len(times)
+    Args:
+        oldest_fresh: a row from before this time is stale, in microseconds since 1970; 0 if none ever is.
+    """
+    times, columns, missing, has_nulls, oldest = found
+    if not missing and not (oldest_fresh and oldest is not None and oldest < oldest_fresh):
+        of_rows = bytes([PRESENT]) * len(times)
     else:
-        times, rows, statuses = _marked_rows(read, found, oldest, keeps_stale=keeps_stale)
-    return _ViewRows(times, [_column(values, statuses) for values in zip(*rows, strict=True)])
+        of_rows = bytes([_row_status(time, oldest_fresh) for time in times])
+        if not keeps_stale and OUTSIDE_MAX_AGE in of_rows:
+            columns = [
+                [b"" if status == OUTSIDE_MAX_AGE else value for value, status in zip(column, of_rows, strict=True)]
+                for column in columns
+            ]
+    if has_nulls:
+        return ViewColumns(times, columns, [_with_nulls(column, of_rows) for column in columns])
+    return ViewColumns(times, columns, [of_rows] * len(columns))
 
 
-def _all_are_there(events: Sequence[int | None]) -> TypeGuard[Sequence[int]]:
-    return None not in events
+def _row_status(time: bytes, oldest_fresh: int) -> int:
+    if not time:
+        return NOT_FOUND
+    return OUTSIDE_MAX_AGE if oldest_fresh and timestamp_micros(time) < oldest_fresh else PRESENT
 
 
-def _marked_rows(
-    read: Read, found: FoundRows, oldest: int | None, *, keeps_stale: bool
-) -> tuple[list[bytes], Sequence[Sequence[bytes | None]], bytes]:
-    """Times, values and statuses of rows of which some are missing or stale."""
-    nothing: Sequence[bytes | None] = (None,) * len(read.rows_of.features)
-    times: list[bytes] = []
-    rows: list[Sequence[bytes | None]] = []
-    statuses = bytearray()
-    for event, row in zip(found.event_micros, found.values, strict=True):
-        if event is None or row is None:
-            times.append(b"")
-            rows.append(nothing)
-            statuses.append(NOT_FOUND)
-            continue
-        stale = oldest is not None and event < oldest
-        times.append(timestamp_bytes(event))
-        rows.append(nothing if stale and not keeps_stale else row)
-        statuses.append(OUTSIDE_MAX_AGE if stale else PRESENT)
-    return times, rows, bytes(statuses)
-
-
-def _column(values: Sequence[bytes | None], found: bytes) -> tuple[Sequence[bytes], bytes]:
-    """One feature's column: its values as they go out, and its statuses, given those of its rows."""
-    if None not in values:
-        return values, found  # type: ignore[return-value]
-    statuses = bytes(
-        NULL_VALUE if value is None and status == PRESENT else status
-        for value, status in zip(values, found, strict=True)
+def _with_nulls(column: Sequence[bytes], of_rows: bytes) -> bytes:
+    """One feature's statuses, given those of its rows."""
+    if b"" not in column:
+        return of_rows
+    return bytes(
+        NULL_VALUE if not value and status == PRESENT else status for value, status in zip(column, of_rows, strict=True)
     )
-    return [value or b"" for value in values], statuses
-
-
-@lru_cache(maxsize=65_536)
-def timestamp_bytes(micros: int) -> bytes:
-    """A serialized google.protobuf.Timestamp; rows of one batch often share their event time."""
-    seconds, rest = divmod(micros, 1_000_000)
-    return Timestamp(seconds=seconds, nanos=rest * 1000).SerializeToString()

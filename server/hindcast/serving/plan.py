@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from hindcast.catalog import Catalog, Field, KeyType, OnDemandView, Projection, View
 from hindcast.errors import InvalidArgument, UnknownName
 from hindcast.online.keys import ENTITYLESS_KEY, entity_key_head, sorted_names
 from hindcast.online.layouts import RowsOf
+from hindcast.shadow.v1.shadow_pb2 import FeatureRefs
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +26,11 @@ class EntityColumns:
 
     Attributes:
         head: an entity key before its values; of a view without entities the whole key.
-        keys: in the order that the entity key has them.
+        keys: positions in the plan's `keys`, in the order that the entity key has them.
     """
 
     head: bytes
-    keys: tuple[KeyColumn, ...]
+    keys: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +39,13 @@ class Read:
 
     Attributes:
         name: the projection's: the view's name or its alias.
+        entity: position in the plan's `entities`.
         rows_of: what is taken out of each row, in order.
     """
 
     name: str
     view: View
-    entity: EntityColumns
+    entity: int
     rows_of: RowsOf
 
 
@@ -69,11 +72,18 @@ class Computation:
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
-    """One column of the answer: from a read, or the feature of an on-demand view (by position in `computations`)."""
+class Run:
+    """Neighbouring columns of the answer that come from one place: features `start` to `stop` of a read, or of a computation.
 
-    name: str
-    source: Source | tuple[int, str]
+    Attributes:
+        names: the columns'.
+    """
+
+    names: tuple[str, ...]
+    read: int | None
+    start: int
+    stop: int
+    computation: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,25 +91,28 @@ class Plan:
     """A compiled question.
 
     Attributes:
+        keys: the request columns that entity keys are made of, each as one type.
         entities: the entity keys that the reads need.
+        names: the columns of the answer, in order; `runs` says where they come from.
         key_columns: request columns that must be there, with the join key types they are read as.
         request_columns: request-data columns that must be there.
     """
 
     reads: tuple[Read, ...]
+    keys: tuple[KeyColumn, ...]
     entities: tuple[EntityColumns, ...]
     computations: tuple[Computation, ...]
-    outputs: tuple[Output, ...]
+    names: tuple[str, ...]
+    runs: tuple[Run, ...]
     key_columns: Mapping[str, tuple[KeyType, ...]]
     request_columns: Mapping[str, Field]
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a request asks for: a feature service, or references `view:feature`."""
+class Wanted(NamedTuple):
+    """What a request asks for: a feature service, or a serialized list of references `view:feature`."""
 
     service: str | None
-    refs: tuple[str, ...]
+    refs_bytes: bytes
     full_names: bool
 
 
@@ -122,11 +135,12 @@ def _selected(catalog: Catalog, wanted: Wanted) -> list[tuple[Projection, Sequen
         if service is None:
             raise UnknownName("feature service", wanted.service, _known(catalog.services))
         return [(projection, projection.features) for projection in service.projections]
-    if not wanted.refs:
+    refs = FeatureRefs.FromString(wanted.refs_bytes).val
+    if not refs:
         raise InvalidArgument.at(
             "features", "nothing is asked for; name a feature service or `view:feature` references"
         )
-    return [_by_reference(at, ref) for at, ref in enumerate(wanted.refs)]
+    return [_by_reference(at, ref) for at, ref in enumerate(refs)]
 
 
 def _by_reference(at: int, ref: str) -> tuple[Projection, Sequence[str]]:
@@ -154,7 +168,9 @@ class _Draft:
         self._features: list[list[str]] = []
         self._computations: dict[str, int] = {}
         self._computed: list[Computation] = []
-        self._outputs: list[Output] = []
+        self._runs: list[Run] = []
+        self._keys: dict[KeyColumn, int] = {}
+        self._entities: dict[EntityColumns, int] = {}
 
     def add(self, projection: Projection, features: Sequence[str]) -> None:
         """Add features of one view or on-demand view to the answer."""
@@ -162,16 +178,19 @@ class _Draft:
         for feature in features:
             name = f"{projection.name}__{feature}" if self._full_names else feature
             if on_demand is None:
-                source: Source | tuple[int, str] = self._read(projection, feature)
+                source = self._read(projection, feature)
+                self._answer(Run((name,), source.read, source.feature, source.feature + 1))
             else:
-                if feature not in {field.name for field in on_demand.fields}:
+                features_there = [field.name for field in on_demand.fields]
+                if feature not in features_there:
                     raise UnknownName("feature", f"{projection.view}:{feature}", _fields(on_demand.fields))
-                source = (self._compute(on_demand), feature)
-            self._outputs.append(Output(name, source))
+                at = features_there.index(feature)
+                self._answer(Run((name,), None, at, at + 1, computation=self._compute(on_demand)))
 
     def plan(self) -> Plan:
         """The finished plan."""
-        repeated = [name for name, times in Counter(output.name for output in self._outputs).items() if times > 1]
+        names = tuple(name for run in self._runs for name in run.names)
+        repeated = [name for name, times in Counter(names).items() if times > 1]
         if repeated:
             hint = "ask for each feature once" if self._full_names else "set full_feature_names, or ask for each once"
             raise InvalidArgument.at("features", f"more than one column would be named {repeated[0]!r}; {hint}")
@@ -179,21 +198,30 @@ class _Draft:
             self._finished(projection, tuple(features))
             for (_, projection), features in zip(self._reads.values(), self._features, strict=True)
         )
-        key_columns: dict[str, tuple[KeyType, ...]] = {}
-        for read in reads:
-            for key in read.entity.keys:
-                known = key_columns.get(key.name, ())
-                key_columns[key.name] = known if key.key_type in known else (*known, key.key_type)
+        types: dict[str, tuple[KeyType, ...]] = {}
+        for key in self._keys:
+            types[key.name] = (*types.get(key.name, ()), key.key_type)
         return Plan(
             reads=reads,
-            entities=tuple(dict.fromkeys(read.entity for read in reads)),
+            keys=tuple(self._keys),
+            entities=tuple(self._entities),
             computations=tuple(self._computed),
-            outputs=tuple(self._outputs),
-            key_columns=key_columns,
+            names=names,
+            runs=tuple(self._runs),
+            key_columns=types,
             request_columns={
                 field.name: field for computation in self._computed for field in computation.request_fields
             },
         )
+
+    def _answer(self, column: Run) -> None:
+        """Add a column, to the run before it if it goes on where that one stops."""
+        if self._runs:
+            last = self._runs[-1]
+            if (last.read, last.computation, last.stop) == (column.read, column.computation, column.start):
+                self._runs[-1] = replace(last, names=last.names + column.names, stop=column.stop)
+                return
+        self._runs.append(column)
 
     def _read(self, projection: Projection, feature: str) -> Source:
         view = self._view(projection.view)
@@ -237,11 +265,15 @@ class _Draft:
         view = self._catalog.views[projection.view]
         types = {key.name: KeyType(key.value_type) for key in view.join_keys}
         names = sorted_names(view.join_keys)
-        keys = tuple(KeyColumn(projection.join_keys.get(name, name), types[name]) for name in names)
+        keys = [KeyColumn(projection.join_keys.get(name, name), types[name]) for name in names]
+        entity = EntityColumns(
+            entity_key_head(names) if names else ENTITYLESS_KEY,
+            tuple(self._keys.setdefault(key, len(self._keys)) for key in keys),
+        )
         return Read(
             name=projection.name,
             view=view,
-            entity=EntityColumns(entity_key_head(names) if names else ENTITYLESS_KEY, keys),
+            entity=self._entities.setdefault(entity, len(self._entities)),
             rows_of=RowsOf(view.stored_name, features),
         )
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from hindcast.catalog import Catalog
 from hindcast.errors import FieldViolation, InvalidArgument
 from hindcast.serving.plan import Wanted
 from hindcast.shadow.v1 import shadow_pb2
@@ -36,9 +36,8 @@ FEAST = Dialect("entities", "request_context", refuses_unknown_columns=False, ke
 HINDCAST = Dialect("entities", "request_data", refuses_unknown_columns=True, keeps_stale_values=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked.
+class Question(NamedTuple):
+    """What is asked; a tuple because every call makes one.
 
     Attributes:
         entities, request_data: by column, serialized Values.
@@ -51,9 +50,11 @@ class Question:
     with_view_versions: bool = False
 
 
-def read_feast(request: bytes, catalog: Catalog) -> Question:
-    """A `feast.serving.GetOnlineFeaturesRequest`. An entity's name is taken for its join key, as Feast still does.
+def read_feast(request: bytes, renamed: Mapping[str, str]) -> Question:
+    """A `feast.serving.GetOnlineFeaturesRequest`.
 
+    Args:
+        renamed: entity name -> join key where the two differ; Feast still takes the one for the other.
     Raises:
         InvalidArgument: the bytes are not one.
     """
@@ -61,16 +62,14 @@ def read_feast(request: bytes, catalog: Catalog) -> Question:
         message = shadow_pb2.FeastRequest.FromString(request)
     except DecodeError as error:
         raise _not_a_request("feast.serving.GetOnlineFeaturesRequest") from error
-    join_keys = catalog.join_keys
-    entities = {
-        name if name in join_keys else catalog.entities.get(name, name): column.val
-        for name, column in message.entities.items()
-    }
+    entities = {renamed.get(name, name): list(column.val) for name, column in message.entities.items()}
     return Question(
         FEAST,
-        _wanted(message.WhichOneof("kind"), message.feature_service, message.features.val, message.full_feature_names),
+        Wanted(message.feature_service, b"", message.full_feature_names)
+        if message.WhichOneof("kind") == "feature_service"
+        else Wanted(None, message.features.SerializeToString(), message.full_feature_names),
         entities,
-        {name: column.val for name, column in message.request_context.items()},
+        {name: list(column.val) for name, column in message.request_context.items()},
         message.include_feature_view_version_metadata,
     )
 
@@ -86,23 +85,20 @@ def read_hindcast(request: bytes) -> Question:
     except DecodeError as error:
         raise _not_a_request("hindcast.v1.GetOnlineFeaturesRequest") from error
     violations = []
-    if len(message.request_id.encode()) > _REQUEST_ID_BYTES_MAX:
+    if message.request_id and len(message.request_id.encode()) > _REQUEST_ID_BYTES_MAX:
         violations.append(FieldViolation("request_id", f"is longer than {_REQUEST_ID_BYTES_MAX} bytes; shorten it"))
     if len(message.tags) > _TAGS_MAX:
         violations.append(FieldViolation("tags", f"has {len(message.tags)} entries, at most {_TAGS_MAX} are kept"))
     if violations:
         raise InvalidArgument(violations)
-    kind = message.WhichOneof("features")
     return Question(
         HINDCAST,
-        _wanted(kind, message.feature_service, message.feature_list.val, message.full_feature_names),
-        {name: column.val for name, column in message.entities.items()},
-        {name: column.val for name, column in message.request_data.items()},
+        Wanted(message.feature_service, b"", message.full_feature_names)
+        if message.WhichOneof("features") == "feature_service"
+        else Wanted(None, message.feature_list.SerializeToString(), message.full_feature_names),
+        {name: list(column.val) for name, column in message.entities.items()},
+        {name: list(column.val) for name, column in message.request_data.items()},
     )
-
-
-def _wanted(kind: str | None, service: str, refs: Sequence[str], full_names: bool) -> Wanted:  # noqa: FBT001
-    return Wanted(service if kind == "feature_service" else None, tuple(refs), full_names)
 
 
 def _not_a_request(message_name: str) -> InvalidArgument:
