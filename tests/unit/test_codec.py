@@ -5,7 +5,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hindcast.errors import StoredDataError
-from hindcast.online.codec import ORDER_BYTES, PackedRow, pack_row, unpack_row
+from hindcast.online.codec import NULLS, ORDER_BYTES, PackedRow, pack_row, unpack_row
 from hindcast.online.rows import Row, RowPolicy, ViewWriter
 
 HEADER_BYTES = 42
@@ -20,7 +20,7 @@ ROWS = st.builds(
     created_micros=CREATED,
     schema_id=st.binary(min_size=8, max_size=8),
     run_id=st.binary(min_size=16, max_size=16),
-    values=st.lists(st.none() | st.binary(min_size=1, max_size=40), max_size=8),
+    values=st.lists(st.none() | st.binary(min_size=1, max_size=40).filter(lambda v: v not in NULLS), max_size=8),
 )
 ROW = PackedRow(1_700_000_000_123_456, None, b"schema-8", b"run-id-of-16-byt", [b"\x12\x02hi", None, b"\x20\x07"])
 
