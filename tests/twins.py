@@ -22,6 +22,7 @@ from hindcast.clock import Deadline, from_micros, system_clock
 from hindcast.online.connection import parse_target
 from hindcast.online.layouts import LAYOUTS, LayoutName
 from hindcast.online.reader import RedisReader
+from hindcast.serving.admission import Admission
 from hindcast.serving.answer import feast_bytes, hindcast_bytes
 from hindcast.serving.lookup import Lookup
 from hindcast.serving.question import read_feast, read_hindcast
@@ -84,7 +85,13 @@ class Twins:
         database = FEAST_DB if layout_name is LayoutName.FEAST else 0
         reader = RedisReader(parse_target(f"{self.redis.connection_string},db={database}"))
         layout = LAYOUTS[layout_name](reader, project=catalog.project)
-        lookup = Lookup(catalog=catalog, layout=layout, transformer=None, clock=system_clock)
+        lookup = Lookup(
+            catalog=catalog,
+            layout=layout,
+            transformer=None,
+            admission=Admission(in_flight_max=10**9, lag_max_seconds=60),
+            clock=system_clock,
+        )
         try:
             answers = []
             for request in requests:

@@ -6,6 +6,7 @@ HindcastError
 ├── RequestError            the caller's request is wrong
 │   ├── InvalidArgument     carries one violation per wrong field
 │   └── UnknownName         a feature service, view or feature that the catalog does not have
+├── Overloaded              the server has as much work as it can do in time
 ├── StoreUnavailable        Redis did not answer in time or the connection broke
 ├── StoredDataError         a stored row cannot be read; it is never served as a null
 ├── DeadlineExceeded        the call's own deadline passed
@@ -72,6 +73,18 @@ class UnknownName(RequestError):
         super().__init__(f"{kind} {name!r} does not exist{hint and '; '}{hint}")
         self.kind = kind
         self.name = name
+
+
+class Overloaded(HindcastError):
+    """The server has as much work as it can do in time; none of the call's was done.
+
+    Attributes:
+        limit: which limit it met: `in_flight` or `lag`.
+    """
+
+    def __init__(self, limit: str, message: str) -> None:
+        super().__init__(message)
+        self.limit = limit
 
 
 class StoreUnavailable(HindcastError):

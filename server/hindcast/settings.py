@@ -53,6 +53,8 @@ class ServeSettings:
         workers: serving processes that share the port.
         call_timeout_ms: the deadline of a call that brings none.
         drain_seconds: how long a stopping worker lets running calls finish.
+        in_flight_max_values: work that one worker takes on at once, in values; a call counts as 2,000 besides.
+        queue_max_ms: while a worker is this late with its work, it refuses calls.
     """
 
     repo_root: Path
@@ -61,3 +63,5 @@ class ServeSettings:
     tls: TlsFiles | None = None
     call_timeout_ms: int = 5_000
     drain_seconds: float = 10.0
+    in_flight_max_values: int = 1_000_000
+    queue_max_ms: int = 250

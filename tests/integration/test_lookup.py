@@ -13,6 +13,7 @@ from hindcast.online.keys import entity_key_bytes, key_value_bytes, row_key, sch
 from hindcast.online.layouts import PackedLayout
 from hindcast.online.reader import RedisReader
 from hindcast.online.schemas import Schema
+from hindcast.serving.admission import Admission
 from hindcast.serving.lookup import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT, Lookup
 from hindcast.serving.plan import Wanted
 from hindcast.serving.question import FEAST, HINDCAST, Question
@@ -78,7 +79,13 @@ def look_up(redis_server, entities, *, dialect=HINDCAST, features=("stats:a", "s
     async def run():
         reader = RedisReader(parse_target(redis_server.connection_string))
         layout = PackedLayout(reader, project="p")
-        lookup = Lookup(catalog=CATALOG, layout=layout, transformer=None, clock=lambda: NOW)
+        lookup = Lookup(
+            catalog=CATALOG,
+            layout=layout,
+            transformer=None,
+            admission=Admission(in_flight_max=10**9, lag_max_seconds=60),
+            clock=lambda: NOW,
+        )
         wanted = Wanted(None, FeatureRefs(val=features).SerializeToString(), full_names=False)
         question = Question(dialect, wanted, {"id": entities}, {})
         try:

@@ -73,6 +73,20 @@ def cli() -> None:
     "--timeout-ms", type=click.IntRange(1), default=5000, show_default=True, help="For calls that bring none."
 )
 @click.option("--drain-seconds", type=click.FloatRange(0), default=10.0, show_default=True, help="For calls at a stop.")
+@click.option(
+    "--in-flight-max-values",
+    type=click.IntRange(1),
+    default=1_000_000,
+    show_default=True,
+    help="Work that a worker takes on at once, in values (a call counts as 2,000 besides); more is refused.",
+)
+@click.option(
+    "--queue-max-ms",
+    type=click.IntRange(1),
+    default=250,
+    show_default=True,
+    help="While a worker is this late with its work, calls are refused.",
+)
 @click.option("--tls-cert", type=_pem, help="PEM certificate; needs --tls-key.")
 @click.option("--tls-key", type=_pem, help="PEM private key.")
 @click.option("--tls-client-ca", type=_pem, help="Callers must show a certificate.")
@@ -82,6 +96,8 @@ def serve(
     workers: int,
     timeout_ms: int,
     drain_seconds: float,
+    in_flight_max_values: int,
+    queue_max_ms: int,
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
@@ -99,6 +115,8 @@ def serve(
         tls=tls,
         call_timeout_ms=timeout_ms,
         drain_seconds=drain_seconds,
+        in_flight_max_values=in_flight_max_values,
+        queue_max_ms=queue_max_ms,
     )
     run(settings, say=click.echo)
 

@@ -5,7 +5,9 @@ from functools import lru_cache
 from hindcast.online.codec import Block, splice_feast, splice_hindcast, timestamp_bytes
 from hindcast.serving.lookup import NULL_VALUE, PRESENT, Answer
 from hindcast.serving.question import Question
+from hindcast.serving.status import Failure, retry_delay_of, violations_of
 from hindcast.shadow.v1 import shadow_pb2
+from hindcast.v1 import feature_service_pb2
 
 _FEAST_STATUSES = bytes(PRESENT if status == NULL_VALUE else status for status in range(256))
 """Feast's Python server says PRESENT of a stored null."""
@@ -43,3 +45,24 @@ def hindcast_bytes(answer: Answer, *, lookup_id: str, catalog_version: str, serv
         views=[(read.name, view.times) for read, view in zip(answer.plan.reads, answer.views, strict=True)],
         blocks=answer.blocks,
     )
+
+
+def stream_answer(answer: bytes) -> bytes:
+    """A `hindcast.v1.StreamOnlineFeaturesResponse` with a serialized answer."""
+    return shadow_pb2.HindcastStreamResponse(answer=answer).SerializeToString()
+
+
+def stream_failure(error: Exception, failure: Failure, *, lookup_id: str) -> bytes:
+    """A `hindcast.v1.StreamOnlineFeaturesResponse` that says what a unary call says by its status."""
+    told = feature_service_pb2.LookupFailure(
+        lookup_id=lookup_id,
+        code=failure.code.value[0],
+        reason=failure.reason,
+        message=failure.message,
+        field_violations=[
+            feature_service_pb2.FieldViolation(field=wrong.field, description=wrong.description)
+            for wrong in violations_of(error)
+        ],
+        retry_delay=retry_delay_of(error),
+    )
+    return shadow_pb2.HindcastStreamResponse(failure=told.SerializeToString()).SerializeToString()

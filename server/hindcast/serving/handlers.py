@@ -2,8 +2,10 @@
 not parse with UNKNOWN and an exception's text.
 """
 
+import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from importlib.metadata import version
 
 import grpc
@@ -11,10 +13,10 @@ import grpc
 from hindcast.clock import Clock, Deadline, uuid7
 from hindcast.errors import HindcastError
 from hindcast.online.codec import timestamp_bytes
-from hindcast.serving.answer import feast_bytes, hindcast_bytes
+from hindcast.serving.answer import feast_bytes, hindcast_bytes, stream_answer, stream_failure
 from hindcast.serving.lookup import Lookup
-from hindcast.serving.question import read_feast, read_hindcast
-from hindcast.serving.status import LOOKUP_ID_KEY, abort
+from hindcast.serving.question import read_feast, read_hindcast, read_stream_request
+from hindcast.serving.status import LOOKUP_ID_KEY, Failure, abort, failure_of
 from hindcast.shadow.v1 import shadow_pb2
 from hindcast.v1 import feature_service_pb2
 
@@ -26,6 +28,10 @@ HINDCAST = "hindcast.v1.FeatureService"
 SERVICES = (FEAST_SERVING, FEAST_GRPC, HINDCAST)
 
 Handler = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]
+StreamHandler = Callable[[AsyncIterator[bytes], grpc.aio.ServicerContext], AsyncIterator[bytes]]
+
+_UNANSWERED_MAX = 64
+"""Requests of one stream that the server works on at once: enough to keep Redis and the loop busy, not a queue to wait in."""
 
 
 class Handlers:
@@ -41,6 +47,8 @@ class Handlers:
         self._clock = clock
         self._call_timeout_ms = call_timeout_ms
         self._started_micros = clock()
+        self._streams: set[asyncio.Task[None]] = set()
+        self._ends_streams = False
 
     def generic(self) -> tuple[grpc.GenericRpcHandler, ...]:
         """What `grpc.aio.Server.add_generic_rpc_handlers` takes."""
@@ -59,38 +67,63 @@ class Handlers:
                 "GetServerInfo": self.hindcast_server_info,
             },
         }
+        streams: Mapping[str, Mapping[str, StreamHandler]] = {HINDCAST: {"StreamOnlineFeatures": self.hindcast_stream}}
         return tuple(
             grpc.method_handlers_generic_handler(
-                service, {name: grpc.unary_unary_rpc_method_handler(handler) for name, handler in methods.items()}
+                service,
+                {
+                    **{name: grpc.unary_unary_rpc_method_handler(handler) for name, handler in methods.items()},
+                    **{
+                        name: grpc.stream_stream_rpc_method_handler(handler)
+                        for name, handler in streams.get(service, {}).items()
+                    },
+                },
             )
             for service, methods in services.items()
         )
 
     async def feast_online_features(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         """`GetOnlineFeatures` of both of Feast's services, in Feast's Python dialect."""
-        lookup = self.lookup
-
-        async def run(_: str) -> bytes:
-            question = read_feast(request, lookup.renamed)
-            answer = await lookup.answer(question, deadline=self._deadline(context))
-            return feast_bytes(question, answer, join_keys=lookup.join_keys)
-
-        return await self._answered(run, context)
+        return await self._answered(self._feast_answer, request, context)
 
     async def hindcast_online_features(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         """`hindcast.v1.FeatureService.GetOnlineFeatures`."""
-        lookup = self.lookup
+        return await self._answered(self._hindcast_answer, request, context)
 
-        async def run(lookup_id: str) -> bytes:
-            answer = await lookup.answer(read_hindcast(request), deadline=self._deadline(context))
-            return hindcast_bytes(
-                answer,
-                lookup_id=lookup_id,
-                catalog_version=lookup.catalog.version,
-                served_at_micros=self._clock(),
-            )
+    async def hindcast_stream(
+        self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[bytes]:
+        """`hindcast.v1.FeatureService.StreamOnlineFeatures`: answers in the order of the requests."""
+        unanswered: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue(_UNANSWERED_MAX)
+        begun: set[asyncio.Task[bytes]] = set()
 
-        return await self._answered(run, context)
+        async def begin() -> None:
+            with contextlib.suppress(asyncio.CancelledError):  # by `end_streams`, or by the caller's going
+                async for request in requests:
+                    task = asyncio.create_task(self._stream_outcome(request))
+                    begun.add(task)
+                    task.add_done_callback(begun.discard)
+                    await unanswered.put(task)
+            await unanswered.put(None)
+
+        beginning = asyncio.create_task(begin())
+        self._streams.add(beginning)
+        try:
+            while (task := await unanswered.get()) is not None:
+                yield await task
+        finally:
+            self._streams.discard(beginning)
+            beginning.cancel()
+            for task in begun:
+                task.cancel()
+        if self._ends_streams:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "this worker is stopping; open the stream again")
+
+    def end_streams(self) -> None:
+        """Read no further request from any stream; each ends when what was read has been answered."""
+        self._ends_streams = True
+        for beginning in self._streams:
+            beginning.cancel()
 
     async def feast_serving_info(self, _request: bytes, _context: grpc.aio.ServicerContext) -> bytes:
         """`feast.serving.ServingService.GetFeastServingInfo`: the version of Feast that this server stands in for."""
@@ -110,22 +143,53 @@ class Handlers:
         info.started_at.ParseFromString(timestamp_bytes(self._started_micros))
         return info.SerializeToString()
 
-    async def _answered(self, run: Callable[[str], Awaitable[bytes]], context: grpc.aio.ServicerContext) -> bytes:
+    async def _feast_answer(self, request: bytes, deadline: Deadline, _lookup_id: str) -> bytes:
+        lookup = self.lookup
+        question = read_feast(request, lookup.renamed)
+        return feast_bytes(question, await lookup.answer(question, deadline=deadline), join_keys=lookup.join_keys)
+
+    async def _hindcast_answer(self, request: bytes, deadline: Deadline, lookup_id: str) -> bytes:
+        lookup = self.lookup
+        answer = await lookup.answer(read_hindcast(request), deadline=deadline)
+        return hindcast_bytes(
+            answer, lookup_id=lookup_id, catalog_version=lookup.catalog.version, served_at_micros=self._clock()
+        )
+
+    async def _answered(
+        self,
+        answer: Callable[[bytes, Deadline, str], Awaitable[bytes]],
+        request: bytes,
+        context: grpc.aio.ServicerContext,
+    ) -> bytes:
         """Run one lookup under an id of its own; every way it can end carries the id."""
         lookup_id = str(uuid7(self._clock()))
         try:
-            answer = await run(lookup_id)
-        except HindcastError as error:
-            await abort(context, error, lookup_id=lookup_id)
-        except Exception as error:
-            logger.exception("lookup %s met a defect", lookup_id)
-            await abort(context, error, lookup_id=lookup_id)
+            reply = await answer(request, self._deadline(context), lookup_id)
+        except Exception as error:  # noqa: BLE001 - told to the caller, and to the log if it is a defect
+            failure = _failure(error, lookup_id)
+            await abort(context, error, failure, lookup_id=lookup_id)
         context.set_trailing_metadata(((LOOKUP_ID_KEY, lookup_id),))
-        return answer
+        return reply
+
+    async def _stream_outcome(self, request: bytes) -> bytes:
+        """One message of a stream, answered by one."""
+        lookup_id = str(uuid7(self._clock()))
+        try:
+            lookup_bytes, timeout_seconds = read_stream_request(request)
+            deadline = Deadline(self._call_timeout_ms / 1000 if timeout_seconds is None else timeout_seconds)
+            return stream_answer(await self._hindcast_answer(lookup_bytes, deadline, lookup_id))
+        except Exception as error:  # noqa: BLE001 - told to the caller, and to the log if it is a defect
+            return stream_failure(error, _failure(error, lookup_id), lookup_id=lookup_id)
 
     def _deadline(self, context: grpc.aio.ServicerContext) -> Deadline:
         remaining = context.time_remaining()
         return Deadline(self._call_timeout_ms / 1000 if remaining is None else remaining)
+
+
+def _failure(error: Exception, lookup_id: str) -> Failure:
+    if not isinstance(error, HindcastError):
+        logger.error("lookup %s met a defect", lookup_id, exc_info=error)
+    return failure_of(error, lookup_id=lookup_id)
 
 
 async def _not_yet(_request: bytes, context: grpc.aio.ServicerContext) -> bytes:

@@ -7,10 +7,11 @@ from google.protobuf.message import DecodeError
 
 from hindcast.catalog import Catalog, InputColumn
 from hindcast.clock import Clock, Deadline
-from hindcast.errors import FieldViolation, InvalidArgument
+from hindcast.errors import DeadlineExceeded, FieldViolation, InvalidArgument
 from hindcast.online.codec import Block, timestamp_micros
 from hindcast.online.keys import WrongKey, key_column_bytes
 from hindcast.online.layouts import FoundRows, Layout
+from hindcast.serving.admission import CALL_COST, Admission
 from hindcast.serving.plan import (
     Computation,
     EntityColumns,
@@ -85,12 +86,21 @@ class Lookup:
         renamed: entity name -> join key, where the two differ.
     """
 
-    def __init__(self, *, catalog: Catalog, layout: Layout, transformer: "Transformer | None", clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        layout: Layout,
+        transformer: "Transformer | None",
+        admission: Admission,
+        clock: Clock,
+    ) -> None:
         self.catalog = catalog
         self.join_keys = frozenset(catalog.entities.values())
         self.renamed = {name: key for name, key in catalog.entities.items() if name not in self.join_keys}
         self._layout = layout
         self._transformer = transformer
+        self._admission = admission
         self._clock = clock
         self._plans: dict[Wanted, Plan] = {}
 
@@ -99,6 +109,7 @@ class Lookup:
 
         Raises:
             UnknownName, InvalidArgument: the question is wrong; Redis has not been asked.
+            Overloaded: the worker has too much in flight; Redis has not been asked.
             StoreUnavailable, DeadlineExceeded: Redis did not answer in time.
             StoredDataError: a stored row cannot be read.
             TransformError: an on-demand view's own code failed.
@@ -107,6 +118,24 @@ class Lookup:
         request_data = _request_data(plan, question) if plan.request_columns or question.request_data else {}
         rows = _row_count(plan, question, request_data)
         keys = _entity_keys(plan, question, rows)
+        if deadline.remaining_seconds() <= 0:
+            raise DeadlineExceeded("the deadline passed before the lookup began; allow it more time")
+        cost = CALL_COST + rows * plan.row_cost
+        self._admission.enter(cost)
+        try:
+            return await self._look_up(plan, question, keys, request_data, rows, deadline)
+        finally:
+            self._admission.leave(cost)
+
+    async def _look_up(
+        self,
+        plan: Plan,
+        question: Question,
+        keys: Sequence[Sequence[bytes | None]],
+        request_data: Mapping[str, Sequence[bytes]],
+        rows: int,
+        deadline: Deadline,
+    ) -> Answer:
         asked = [(read.rows_of, keys[read.entity]) for read in plan.reads]
         found = await self._layout.find(asked, deadline=deadline)
         now = self._clock()

@@ -9,6 +9,7 @@ from hindcast.catalog import Catalog, Field, KeyType, OnDemandView, Projection, 
 from hindcast.errors import InvalidArgument, UnknownName
 from hindcast.online.keys import ENTITYLESS_KEY, entity_key_head, sorted_names
 from hindcast.online.layouts import RowsOf
+from hindcast.serving.admission import COMPUTED_COST
 from hindcast.shadow.v1.shadow_pb2 import FeatureRefs
 
 
@@ -96,6 +97,7 @@ class Plan:
         names: the columns of the answer, in order; `runs` says where they come from.
         key_columns: request columns that must be there, with the join key types they are read as.
         request_columns: request-data columns that must be there.
+        row_cost: what a row costs, in stored values.
     """
 
     reads: tuple[Read, ...]
@@ -106,6 +108,7 @@ class Plan:
     runs: tuple[Run, ...]
     key_columns: Mapping[str, tuple[KeyType, ...]]
     request_columns: Mapping[str, Field]
+    row_cost: int
 
 
 class Wanted(NamedTuple):
@@ -212,6 +215,9 @@ class _Draft:
             request_columns={
                 field.name: field for computation in self._computed for field in computation.request_fields
             },
+            row_cost=sum(map(len, self._features))
+            + COMPUTED_COST
+            * sum(len(computation.inputs) + len(computation.view.fields) for computation in self._computed),
         )
 
     def _answer(self, column: Run) -> None:

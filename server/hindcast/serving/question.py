@@ -101,5 +101,20 @@ def read_hindcast(request: bytes) -> Question:
     )
 
 
+def read_stream_request(request: bytes) -> tuple[bytes, float | None]:
+    """The serialized lookup of a `hindcast.v1.StreamOnlineFeaturesRequest`, and how many seconds it may take.
+
+    Raises:
+        InvalidArgument: the bytes are not one.
+    """
+    try:
+        message = shadow_pb2.HindcastStreamRequest.FromString(request)
+    except DecodeError as error:
+        raise _not_a_request("hindcast.v1.StreamOnlineFeaturesRequest") from error
+    if not message.HasField("timeout"):
+        return message.lookup, None
+    return message.lookup, message.timeout.seconds + message.timeout.nanos / 1e9
+
+
 def _not_a_request(message_name: str) -> InvalidArgument:
     return InvalidArgument.at("request", f"the bytes are not a {message_name}; check the client's protos")

@@ -1,7 +1,7 @@
 """Which gRPC status each error is: one table, so that no error leaves as UNKNOWN and no vendor's words leave at all."""
 
 from datetime import timedelta
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import grpc
 from google.protobuf.any_pb2 import Any
@@ -26,6 +26,7 @@ _RETRY_AFTER = timedelta(milliseconds=100)
 _CODES: dict[type[errors.HindcastError], tuple[grpc.StatusCode, str]] = {
     errors.InvalidArgument: (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT"),
     errors.UnknownName: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_NAME"),
+    errors.Overloaded: (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
     errors.StoreUnavailable: (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
     errors.StoredDataError: (grpc.StatusCode.DATA_LOSS, "STORED_DATA"),
     errors.DeadlineExceeded: (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
@@ -34,35 +35,66 @@ _CODES: dict[type[errors.HindcastError], tuple[grpc.StatusCode, str]] = {
 _BUG = (grpc.StatusCode.INTERNAL, "BUG")
 
 
-async def abort(context: grpc.aio.ServicerContext, error: Exception, *, lookup_id: str) -> NoReturn:
-    """End the call with the status of an error, google.rpc details and the lookup's id in the trailing metadata.
+class Failure(NamedTuple):
+    """What a caller is told of an error.
 
-    An exception from outside the tree is a bug of ours: INTERNAL, with no word of what it said.
+    Attributes:
+        reason: a word that does not change, for programs.
     """
+
+    code: grpc.StatusCode
+    reason: str
+    message: str
+
+
+def failure_of(error: Exception, *, lookup_id: str) -> Failure:
+    """What a caller is told; an exception from outside the tree is a bug of ours: INTERNAL, with no word of what it said."""
     code, reason = _CODES.get(type(error), _BUG)  # type: ignore[arg-type]
     message = f"a defect in Hindcast; report it with lookup {lookup_id}" if (code, reason) == _BUG else str(error)
-    message = _cut(message, _MESSAGE_BYTES_MAX)
-    status = status_pb2.Status(code=code_pb2.Code.Value(code.name), message=message)
-    for detail in _details(error, reason):
+    return Failure(code, reason, _cut(message, _MESSAGE_BYTES_MAX))
+
+
+async def abort(context: grpc.aio.ServicerContext, error: Exception, failure: Failure, *, lookup_id: str) -> NoReturn:
+    """End the call with the status of an error, google.rpc details and the lookup's id in the trailing metadata."""
+    status = status_pb2.Status(code=code_pb2.Code.Value(failure.code.name), message=failure.message)
+    for detail in _details(error, failure.reason):
         packed = Any()
         packed.Pack(detail)
         if status.ByteSize() + packed.ByteSize() < _DETAILS_BYTES_MAX:
             status.details.append(packed)
     metadata = ((LOOKUP_ID_KEY, lookup_id), (_DETAILS_KEY, status.SerializeToString()))
-    await context.abort(code, message, metadata)
+    await context.abort(failure.code, failure.message, metadata)
     raise AssertionError
+
+
+def violations_of(error: Exception) -> list[errors.FieldViolation]:
+    """The wrong fields that an error names, cut to what a status can carry."""
+    if not isinstance(error, errors.InvalidArgument):
+        return []
+    return [
+        errors.FieldViolation(_cut(violation.field, _FIELD_BYTES_MAX), _cut(violation.description, _FIELD_BYTES_MAX))
+        for violation in error.violations[:_VIOLATIONS_MAX]
+    ]
+
+
+def retry_delay_of(error: Exception) -> Duration | None:
+    """After how long the same call is worth another try; None where it is not known to be."""
+    if not isinstance(error, errors.StoreUnavailable | errors.Overloaded):
+        return None
+    delay = Duration()
+    delay.FromTimedelta(_RETRY_AFTER)
+    return delay
 
 
 def _details(error: Exception, reason: str) -> list[Message]:
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=reason, domain=_DOMAIN)]
     if isinstance(error, errors.InvalidArgument):
-        violations = [
-            error_details_pb2.BadRequest.FieldViolation(
-                field=_cut(violation.field, _FIELD_BYTES_MAX), description=_cut(violation.description, _FIELD_BYTES_MAX)
-            )
-            for violation in error.violations[:_VIOLATIONS_MAX]
-        ]
-        bad_request = error_details_pb2.BadRequest(field_violations=violations)
+        bad_request = error_details_pb2.BadRequest(
+            field_violations=[
+                error_details_pb2.BadRequest.FieldViolation(field=wrong.field, description=wrong.description)
+                for wrong in violations_of(error)
+            ]
+        )
         while bad_request.ByteSize() > _DETAILS_BYTES_MAX - _MESSAGE_BYTES_MAX - _FIELD_BYTES_MAX:
             bad_request.field_violations.pop()
         details.append(bad_request)
@@ -70,9 +102,8 @@ def _details(error: Exception, reason: str) -> list[Message]:
         details.append(
             error_details_pb2.ResourceInfo(resource_type=error.kind, resource_name=_cut(error.name, _FIELD_BYTES_MAX))
         )
-    if isinstance(error, errors.StoreUnavailable):
-        delay = Duration()
-        delay.FromTimedelta(_RETRY_AFTER)
+    delay = retry_delay_of(error)
+    if delay is not None:
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     return details
 

@@ -80,6 +80,8 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
                 layout=layout,
                 call_timeout_ms=settings.call_timeout_ms,
                 drain_seconds=settings.drain_seconds,
+                in_flight_max_values=settings.in_flight_max_values,
+                queue_max_ms=settings.queue_max_ms,
                 tls=settings.tls,
             )
 

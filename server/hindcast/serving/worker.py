@@ -18,6 +18,7 @@ from hindcast.clock import system_clock
 from hindcast.errors import HindcastError
 from hindcast.online.layouts import LAYOUTS
 from hindcast.online.reader import RedisReader
+from hindcast.serving.admission import Admission
 from hindcast.serving.handlers import SERVICES, Handlers
 from hindcast.serving.health import Health
 from hindcast.serving.lookup import Lookup
@@ -57,8 +58,16 @@ async def serve() -> None:
     reader = RedisReader(settings.target)
     layout = LAYOUTS[settings.layout](reader, project=settings.catalog.project)
 
+    admission = Admission(in_flight_max=settings.in_flight_max_values, lag_max_seconds=settings.queue_max_ms / 1000)
+
     def lookup_in(catalog: Catalog) -> Lookup:
-        return Lookup(catalog=catalog, layout=layout, transformer=_transformer(catalog), clock=system_clock)
+        return Lookup(
+            catalog=catalog,
+            layout=layout,
+            transformer=_transformer(catalog),
+            admission=admission,
+            clock=system_clock,
+        )
 
     handlers = Handlers(
         lookup=lookup_in(settings.catalog), clock=system_clock, call_timeout_ms=settings.call_timeout_ms
@@ -72,13 +81,14 @@ async def serve() -> None:
         server.add_insecure_port(settings.address)
     else:
         server.add_secure_port(settings.address, _credentials(settings.tls))
-    async with health.watched():
+    async with health.watched(), admission.watched():
         await server.start()
         _say(READY)
         following = asyncio.create_task(_follow(orders, handlers, lookup_in, stop))
         await stop.wait()
         following.cancel()
         await health.shut_down()
+        handlers.end_streams()
         await server.stop(settings.drain_seconds)
     await reader.close()
 

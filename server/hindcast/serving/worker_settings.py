@@ -34,6 +34,8 @@ class WorkerSettings:
     layout: LayoutName
     call_timeout_ms: int
     drain_seconds: float
+    in_flight_max_values: int
+    queue_max_ms: int
     tls: TlsFiles | None
 
     def to_line(self) -> bytes:

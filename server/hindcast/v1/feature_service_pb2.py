@@ -12,11 +12,12 @@ from google.protobuf.internal import builder as _builder
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from hindcast.v1 import value_pb2 as hindcast_dot_v1_dot_value__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!hindcast/v1/feature_service.proto\x12\x0bhindcast.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17hindcast/v1/value.proto\"\xbd\x04\n\x18GetOnlineFeaturesRequest\x12\x19\n\x0f\x66\x65\x61ture_service\x18\x01 \x01(\tH\x00\x12\x30\n\x0c\x66\x65\x61ture_list\x18\x02 \x01(\x0b\x32\x18.hindcast.v1.FeatureListH\x00\x12\x45\n\x08\x65ntities\x18\x03 \x03(\x0b\x32\x33.hindcast.v1.GetOnlineFeaturesRequest.EntitiesEntry\x12L\n\x0crequest_data\x18\x04 \x03(\x0b\x32\x36.hindcast.v1.GetOnlineFeaturesRequest.RequestDataEntry\x12\x1a\n\x12\x66ull_feature_names\x18\x05 \x01(\x08\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12=\n\x04tags\x18\x07 \x03(\x0b\x32/.hindcast.v1.GetOnlineFeaturesRequest.TagsEntry\x1aI\n\rEntitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.hindcast.v1.ValueColumn:\x02\x38\x01\x1aL\n\x10RequestDataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.hindcast.v1.ValueColumn:\x02\x38\x01\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\n\n\x08\x66\x65\x61tures\"\x1b\n\x0b\x46\x65\x61tureList\x12\x0c\n\x04refs\x18\x01 \x03(\t\"\xc9\x01\n\x19GetOnlineFeaturesResponse\x12\x11\n\tlookup_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63\x61talog_version\x18\x02 \x01(\t\x12-\n\tserved_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x05views\x18\x04 \x03(\x0b\x32\x15.hindcast.v1.ViewRows\x12+\n\x07\x63olumns\x18\x05 \x03(\x0b\x32\x1a.hindcast.v1.FeatureColumn\"N\n\x08ViewRows\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x34\n\x10\x65vent_timestamps\x18\x02 \x03(\x0b\x32\x1a.google.protobuf.Timestamp\"\x97\x01\n\rFeatureColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x06values\x18\x02 \x03(\x0b\x32\x12.hindcast.v1.Value\x12,\n\x08statuses\x18\x03 \x03(\x0e\x32\x1a.hindcast.v1.FeatureStatus\x12\x17\n\nview_index\x18\x04 \x01(\rH\x00\x88\x01\x01\x42\r\n\x0b_view_index\"\x16\n\x14GetServerInfoRequest\"\xca\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x15\n\rfeast_version\x18\x02 \x01(\t\x12\x0f\n\x07project\x18\x03 \x01(\t\x12\x17\n\x0f\x63\x61talog_version\x18\x04 \x01(\t\x12.\n\nstarted_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x66\x65\x61ture_services\x18\x06 \x03(\t\x12\x15\n\rfeature_views\x18\x07 \x03(\t*\xac\x01\n\rFeatureStatus\x12\x1e\n\x1a\x46\x45\x41TURE_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46\x45\x41TURE_STATUS_PRESENT\x10\x01\x12\x1d\n\x19\x46\x45\x41TURE_STATUS_NULL_VALUE\x10\x02\x12\x1c\n\x18\x46\x45\x41TURE_STATUS_NOT_FOUND\x10\x03\x12\"\n\x1e\x46\x45\x41TURE_STATUS_OUTSIDE_MAX_AGE\x10\x04\x32\xcc\x01\n\x0e\x46\x65\x61tureService\x12\x62\n\x11GetOnlineFeatures\x12%.hindcast.v1.GetOnlineFeaturesRequest\x1a&.hindcast.v1.GetOnlineFeaturesResponse\x12V\n\rGetServerInfo\x12!.hindcast.v1.GetServerInfoRequest\x1a\".hindcast.v1.GetServerInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!hindcast/v1/feature_service.proto\x12\x0bhindcast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17hindcast/v1/value.proto\"\xbd\x04\n\x18GetOnlineFeaturesRequest\x12\x19\n\x0f\x66\x65\x61ture_service\x18\x01 \x01(\tH\x00\x12\x30\n\x0c\x66\x65\x61ture_list\x18\x02 \x01(\x0b\x32\x18.hindcast.v1.FeatureListH\x00\x12\x45\n\x08\x65ntities\x18\x03 \x03(\x0b\x32\x33.hindcast.v1.GetOnlineFeaturesRequest.EntitiesEntry\x12L\n\x0crequest_data\x18\x04 \x03(\x0b\x32\x36.hindcast.v1.GetOnlineFeaturesRequest.RequestDataEntry\x12\x1a\n\x12\x66ull_feature_names\x18\x05 \x01(\x08\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12=\n\x04tags\x18\x07 \x03(\x0b\x32/.hindcast.v1.GetOnlineFeaturesRequest.TagsEntry\x1aI\n\rEntitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.hindcast.v1.ValueColumn:\x02\x38\x01\x1aL\n\x10RequestDataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.hindcast.v1.ValueColumn:\x02\x38\x01\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\n\n\x08\x66\x65\x61tures\"\x1b\n\x0b\x46\x65\x61tureList\x12\x0c\n\x04refs\x18\x01 \x03(\t\"\xc9\x01\n\x19GetOnlineFeaturesResponse\x12\x11\n\tlookup_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63\x61talog_version\x18\x02 \x01(\t\x12-\n\tserved_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x05views\x18\x04 \x03(\x0b\x32\x15.hindcast.v1.ViewRows\x12+\n\x07\x63olumns\x18\x05 \x03(\x0b\x32\x1a.hindcast.v1.FeatureColumn\"N\n\x08ViewRows\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x34\n\x10\x65vent_timestamps\x18\x02 \x03(\x0b\x32\x1a.google.protobuf.Timestamp\"\x97\x01\n\rFeatureColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x06values\x18\x02 \x03(\x0b\x32\x12.hindcast.v1.Value\x12,\n\x08statuses\x18\x03 \x03(\x0e\x32\x1a.hindcast.v1.FeatureStatus\x12\x17\n\nview_index\x18\x04 \x01(\rH\x00\x88\x01\x01\x42\r\n\x0b_view_index\"\x80\x01\n\x1bStreamOnlineFeaturesRequest\x12\x35\n\x06lookup\x18\x01 \x01(\x0b\x32%.hindcast.v1.GetOnlineFeaturesRequest\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x92\x01\n\x1cStreamOnlineFeaturesResponse\x12\x38\n\x06\x61nswer\x18\x01 \x01(\x0b\x32&.hindcast.v1.GetOnlineFeaturesResponseH\x00\x12-\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x1a.hindcast.v1.LookupFailureH\x00\x42\t\n\x07outcome\"\xb8\x01\n\rLookupFailure\x12\x11\n\tlookup_id\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x35\n\x10\x66ield_violations\x18\x05 \x03(\x0b\x32\x1b.hindcast.v1.FieldViolation\x12.\n\x0bretry_delay\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"4\n\x0e\x46ieldViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"\x16\n\x14GetServerInfoRequest\"\xca\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x15\n\rfeast_version\x18\x02 \x01(\t\x12\x0f\n\x07project\x18\x03 \x01(\t\x12\x17\n\x0f\x63\x61talog_version\x18\x04 \x01(\t\x12.\n\nstarted_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x66\x65\x61ture_services\x18\x06 \x03(\t\x12\x15\n\rfeature_views\x18\x07 \x03(\t*\xac\x01\n\rFeatureStatus\x12\x1e\n\x1a\x46\x45\x41TURE_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46\x45\x41TURE_STATUS_PRESENT\x10\x01\x12\x1d\n\x19\x46\x45\x41TURE_STATUS_NULL_VALUE\x10\x02\x12\x1c\n\x18\x46\x45\x41TURE_STATUS_NOT_FOUND\x10\x03\x12\"\n\x1e\x46\x45\x41TURE_STATUS_OUTSIDE_MAX_AGE\x10\x04\x32\xbd\x02\n\x0e\x46\x65\x61tureService\x12\x62\n\x11GetOnlineFeatures\x12%.hindcast.v1.GetOnlineFeaturesRequest\x1a&.hindcast.v1.GetOnlineFeaturesResponse\x12o\n\x14StreamOnlineFeatures\x12(.hindcast.v1.StreamOnlineFeaturesRequest\x1a).hindcast.v1.StreamOnlineFeaturesResponse(\x01\x30\x01\x12V\n\rGetServerInfo\x12!.hindcast.v1.GetServerInfoRequest\x1a\".hindcast.v1.GetServerInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -29,28 +30,36 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_GETONLINEFEATURESREQUEST_REQUESTDATAENTRY']._serialized_options = b'8\001'
   _globals['_GETONLINEFEATURESREQUEST_TAGSENTRY']._options = None
   _globals['_GETONLINEFEATURESREQUEST_TAGSENTRY']._serialized_options = b'8\001'
-  _globals['_FEATURESTATUS']._serialized_start=1381
-  _globals['_FEATURESTATUS']._serialized_end=1553
-  _globals['_GETONLINEFEATURESREQUEST']._serialized_start=109
-  _globals['_GETONLINEFEATURESREQUEST']._serialized_end=682
-  _globals['_GETONLINEFEATURESREQUEST_ENTITIESENTRY']._serialized_start=474
-  _globals['_GETONLINEFEATURESREQUEST_ENTITIESENTRY']._serialized_end=547
-  _globals['_GETONLINEFEATURESREQUEST_REQUESTDATAENTRY']._serialized_start=549
-  _globals['_GETONLINEFEATURESREQUEST_REQUESTDATAENTRY']._serialized_end=625
-  _globals['_GETONLINEFEATURESREQUEST_TAGSENTRY']._serialized_start=627
-  _globals['_GETONLINEFEATURESREQUEST_TAGSENTRY']._serialized_end=670
-  _globals['_FEATURELIST']._serialized_start=684
-  _globals['_FEATURELIST']._serialized_end=711
-  _globals['_GETONLINEFEATURESRESPONSE']._serialized_start=714
-  _globals['_GETONLINEFEATURESRESPONSE']._serialized_end=915
-  _globals['_VIEWROWS']._serialized_start=917
-  _globals['_VIEWROWS']._serialized_end=995
-  _globals['_FEATURECOLUMN']._serialized_start=998
-  _globals['_FEATURECOLUMN']._serialized_end=1149
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=1151
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=1173
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=1176
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=1378
-  _globals['_FEATURESERVICE']._serialized_start=1556
-  _globals['_FEATURESERVICE']._serialized_end=1760
+  _globals['_FEATURESTATUS']._serialized_start=1934
+  _globals['_FEATURESTATUS']._serialized_end=2106
+  _globals['_GETONLINEFEATURESREQUEST']._serialized_start=141
+  _globals['_GETONLINEFEATURESREQUEST']._serialized_end=714
+  _globals['_GETONLINEFEATURESREQUEST_ENTITIESENTRY']._serialized_start=506
+  _globals['_GETONLINEFEATURESREQUEST_ENTITIESENTRY']._serialized_end=579
+  _globals['_GETONLINEFEATURESREQUEST_REQUESTDATAENTRY']._serialized_start=581
+  _globals['_GETONLINEFEATURESREQUEST_REQUESTDATAENTRY']._serialized_end=657
+  _globals['_GETONLINEFEATURESREQUEST_TAGSENTRY']._serialized_start=659
+  _globals['_GETONLINEFEATURESREQUEST_TAGSENTRY']._serialized_end=702
+  _globals['_FEATURELIST']._serialized_start=716
+  _globals['_FEATURELIST']._serialized_end=743
+  _globals['_GETONLINEFEATURESRESPONSE']._serialized_start=746
+  _globals['_GETONLINEFEATURESRESPONSE']._serialized_end=947
+  _globals['_VIEWROWS']._serialized_start=949
+  _globals['_VIEWROWS']._serialized_end=1027
+  _globals['_FEATURECOLUMN']._serialized_start=1030
+  _globals['_FEATURECOLUMN']._serialized_end=1181
+  _globals['_STREAMONLINEFEATURESREQUEST']._serialized_start=1184
+  _globals['_STREAMONLINEFEATURESREQUEST']._serialized_end=1312
+  _globals['_STREAMONLINEFEATURESRESPONSE']._serialized_start=1315
+  _globals['_STREAMONLINEFEATURESRESPONSE']._serialized_end=1461
+  _globals['_LOOKUPFAILURE']._serialized_start=1464
+  _globals['_LOOKUPFAILURE']._serialized_end=1648
+  _globals['_FIELDVIOLATION']._serialized_start=1650
+  _globals['_FIELDVIOLATION']._serialized_end=1702
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=1704
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=1726
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=1729
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=1931
+  _globals['_FEATURESERVICE']._serialized_start=2109
+  _globals['_FEATURESERVICE']._serialized_end=2426
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,4 @@
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from hindcast.v1 import value_pb2 as _value_pb2
 from google.protobuf.internal import containers as _containers
@@ -99,6 +100,46 @@ class FeatureColumn(_message.Message):
     statuses: _containers.RepeatedScalarFieldContainer[FeatureStatus]
     view_index: int
     def __init__(self, name: _Optional[str] = ..., values: _Optional[_Iterable[_Union[_value_pb2.Value, _Mapping]]] = ..., statuses: _Optional[_Iterable[_Union[FeatureStatus, str]]] = ..., view_index: _Optional[int] = ...) -> None: ...
+
+class StreamOnlineFeaturesRequest(_message.Message):
+    __slots__ = ("lookup", "timeout")
+    LOOKUP_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    lookup: GetOnlineFeaturesRequest
+    timeout: _duration_pb2.Duration
+    def __init__(self, lookup: _Optional[_Union[GetOnlineFeaturesRequest, _Mapping]] = ..., timeout: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class StreamOnlineFeaturesResponse(_message.Message):
+    __slots__ = ("answer", "failure")
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    answer: GetOnlineFeaturesResponse
+    failure: LookupFailure
+    def __init__(self, answer: _Optional[_Union[GetOnlineFeaturesResponse, _Mapping]] = ..., failure: _Optional[_Union[LookupFailure, _Mapping]] = ...) -> None: ...
+
+class LookupFailure(_message.Message):
+    __slots__ = ("lookup_id", "code", "reason", "message", "field_violations", "retry_delay")
+    LOOKUP_ID_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    FIELD_VIOLATIONS_FIELD_NUMBER: _ClassVar[int]
+    RETRY_DELAY_FIELD_NUMBER: _ClassVar[int]
+    lookup_id: str
+    code: int
+    reason: str
+    message: str
+    field_violations: _containers.RepeatedCompositeFieldContainer[FieldViolation]
+    retry_delay: _duration_pb2.Duration
+    def __init__(self, lookup_id: _Optional[str] = ..., code: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., field_violations: _Optional[_Iterable[_Union[FieldViolation, _Mapping]]] = ..., retry_delay: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class FieldViolation(_message.Message):
+    __slots__ = ("field", "description")
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    field: str
+    description: str
+    def __init__(self, field: _Optional[str] = ..., description: _Optional[str] = ...) -> None: ...
 
 class GetServerInfoRequest(_message.Message):
     __slots__ = ()

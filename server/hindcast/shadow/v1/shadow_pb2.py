@@ -12,9 +12,10 @@ from google.protobuf.internal import builder as _builder
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fhindcast/shadow/v1/shadow.proto\x12\x12hindcast.shadow.v1\"\x1a\n\x0bValueColumn\x12\x0b\n\x03val\x18\x01 \x03(\x0c\"\x1a\n\x0b\x46\x65\x61tureRefs\x12\x0b\n\x03val\x18\x01 \x03(\t\"\xec\x03\n\x0c\x46\x65\x61stRequest\x12\x19\n\x0f\x66\x65\x61ture_service\x18\x01 \x01(\tH\x00\x12\x33\n\x08\x66\x65\x61tures\x18\x02 \x01(\x0b\x32\x1f.hindcast.shadow.v1.FeatureRefsH\x00\x12@\n\x08\x65ntities\x18\x03 \x03(\x0b\x32..hindcast.shadow.v1.FeastRequest.EntitiesEntry\x12\x1a\n\x12\x66ull_feature_names\x18\x04 \x01(\x08\x12M\n\x0frequest_context\x18\x05 \x03(\x0b\x32\x34.hindcast.shadow.v1.FeastRequest.RequestContextEntry\x12-\n%include_feature_view_version_metadata\x18\x06 \x01(\x08\x1aP\n\rEntitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0b\x32\x1f.hindcast.shadow.v1.ValueColumn:\x02\x38\x01\x1aV\n\x13RequestContextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0b\x32\x1f.hindcast.shadow.v1.ValueColumn:\x02\x38\x01\x42\x06\n\x04kind\"c\n\rFeastResponse\x12\x10\n\x08metadata\x18\x01 \x01(\x0c\x12\x30\n\x07results\x18\x02 \x03(\x0b\x32\x1f.hindcast.shadow.v1.FeastVector\x12\x0e\n\x06status\x18\x03 \x01(\x08\"I\n\x0b\x46\x65\x61stVector\x12\x0e\n\x06values\x18\x01 \x03(\x0c\x12\x10\n\x08statuses\x18\x02 \x01(\x0c\x12\x18\n\x10\x65vent_timestamps\x18\x03 \x03(\x0c\"\x8d\x01\n\rFeastMetadata\x12\x36\n\rfeature_names\x18\x01 \x01(\x0b\x32\x1f.hindcast.shadow.v1.FeatureRefs\x12\x44\n\x15\x66\x65\x61ture_view_metadata\x18\x02 \x03(\x0b\x32%.hindcast.shadow.v1.FeastViewMetadata\"2\n\x11\x46\x65\x61stViewMetadata\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\"#\n\x10\x46\x65\x61stServingInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\"\xc3\x04\n\x0fHindcastRequest\x12\x19\n\x0f\x66\x65\x61ture_service\x18\x01 \x01(\tH\x00\x12\x37\n\x0c\x66\x65\x61ture_list\x18\x02 \x01(\x0b\x32\x1f.hindcast.shadow.v1.FeatureRefsH\x00\x12\x43\n\x08\x65ntities\x18\x03 \x03(\x0b\x32\x31.hindcast.shadow.v1.HindcastRequest.EntitiesEntry\x12J\n\x0crequest_data\x18\x04 \x03(\x0b\x32\x34.hindcast.shadow.v1.HindcastRequest.RequestDataEntry\x12\x1a\n\x12\x66ull_feature_names\x18\x05 \x01(\x08\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12;\n\x04tags\x18\x07 \x03(\x0b\x32-.hindcast.shadow.v1.HindcastRequest.TagsEntry\x1aP\n\rEntitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0b\x32\x1f.hindcast.shadow.v1.ValueColumn:\x02\x38\x01\x1aS\n\x10RequestDataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0b\x32\x1f.hindcast.shadow.v1.ValueColumn:\x02\x38\x01\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\n\n\x08\x66\x65\x61tures\"\xbb\x01\n\x10HindcastResponse\x12\x11\n\tlookup_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63\x61talog_version\x18\x02 \x01(\t\x12\x11\n\tserved_at\x18\x03 \x01(\x0c\x12\x33\n\x05views\x18\x04 \x03(\x0b\x32$.hindcast.shadow.v1.HindcastViewRows\x12\x33\n\x07\x63olumns\x18\x05 \x03(\x0b\x32\".hindcast.shadow.v1.HindcastColumn\":\n\x10HindcastViewRows\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x18\n\x10\x65vent_timestamps\x18\x02 \x03(\x0c\"h\n\x0eHindcastColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\x0c\x12\x10\n\x08statuses\x18\x03 \x01(\x0c\x12\x17\n\nview_index\x18\x04 \x01(\rH\x00\x88\x01\x01\x42\r\n\x0b_view_indexb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fhindcast/shadow/v1/shadow.proto\x12\x12hindcast.shadow.v1\x1a\x1egoogle/protobuf/duration.proto\"\x1a\n\x0bValueColumn\x12\x0b\n\x03val\x18\x01 \x03(\x0c\"\x1a\n\x0b\x46\x65\x61tureRefs\x12\x0b\n\x03val\x18\x01 \x03(\t\"\xec\x03\n\x0c\x46\x65\x61stRequest\x12\x19\n\x0f\x66\x65\x61ture_service\x18\x01 \x01(\tH\x00\x12\x33\n\x08\x66\x65\x61tures\x18\x02 \x01(\x0b\x32\x1f.hindcast.shadow.v1.FeatureRefsH\x00\x12@\n\x08\x65ntities\x18\x03 \x03(\x0b\x32..hindcast.shadow.v1.FeastRequest.EntitiesEntry\x12\x1a\n\x12\x66ull_feature_names\x18\x04 \x01(\x08\x12M\n\x0frequest_context\x18\x05 \x03(\x0b\x32\x34.hindcast.shadow.v1.FeastRequest.RequestContextEntry\x12-\n%include_feature_view_version_metadata\x18\x06 \x01(\x08\x1aP\n\rEntitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0b\x32\x1f.hindcast.shadow.v1.ValueColumn:\x02\x38\x01\x1aV\n\x13RequestContextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0b\x32\x1f.hindcast.shadow.v1.ValueColumn:\x02\x38\x01\x42\x06\n\x04kind\"c\n\rFeastResponse\x12\x10\n\x08metadata\x18\x01 \x01(\x0c\x12\x30\n\x07results\x18\x02 \x03(\x0b\x32\x1f.hindcast.shadow.v1.FeastVector\x12\x0e\n\x06status\x18\x03 \x01(\x08\"I\n\x0b\x46\x65\x61stVector\x12\x0e\n\x06values\x18\x01 \x03(\x0c\x12\x10\n\x08statuses\x18\x02 \x01(\x0c\x12\x18\n\x10\x65vent_timestamps\x18\x03 \x03(\x0c\"\x8d\x01\n\rFeastMetadata\x12\x36\n\rfeature_names\x18\x01 \x01(\x0b\x32\x1f.hindcast.shadow.v1.FeatureRefs\x12\x44\n\x15\x66\x65\x61ture_view_metadata\x18\x02 \x03(\x0b\x32%.hindcast.shadow.v1.FeastViewMetadata\"2\n\x11\x46\x65\x61stViewMetadata\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\"#\n\x10\x46\x65\x61stServingInfo\x12\x0f\n\x07version\x18\x01 \x01(\t\"\xc3\x04\n\x0fHindcastRequest\x12\x19\n\x0f\x66\x65\x61ture_service\x18\x01 \x01(\tH\x00\x12\x37\n\x0c\x66\x65\x61ture_list\x18\x02 \x01(\x0b\x32\x1f.hindcast.shadow.v1.FeatureRefsH\x00\x12\x43\n\x08\x65ntities\x18\x03 \x03(\x0b\x32\x31.hindcast.shadow.v1.HindcastRequest.EntitiesEntry\x12J\n\x0crequest_data\x18\x04 \x03(\x0b\x32\x34.hindcast.shadow.v1.HindcastRequest.RequestDataEntry\x12\x1a\n\x12\x66ull_feature_names\x18\x05 \x01(\x08\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12;\n\x04tags\x18\x07 \x03(\x0b\x32-.hindcast.shadow.v1.HindcastRequest.TagsEntry\x1aP\n\rEntitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0b\x32\x1f.hindcast.shadow.v1.ValueColumn:\x02\x38\x01\x1aS\n\x10RequestDataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12.\n\x05value\x18\x02 \x01(\x0b\x32\x1f.hindcast.shadow.v1.ValueColumn:\x02\x38\x01\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\n\n\x08\x66\x65\x61tures\"\xbb\x01\n\x10HindcastResponse\x12\x11\n\tlookup_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63\x61talog_version\x18\x02 \x01(\t\x12\x11\n\tserved_at\x18\x03 \x01(\x0c\x12\x33\n\x05views\x18\x04 \x03(\x0b\x32$.hindcast.shadow.v1.HindcastViewRows\x12\x33\n\x07\x63olumns\x18\x05 \x03(\x0b\x32\".hindcast.shadow.v1.HindcastColumn\":\n\x10HindcastViewRows\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x18\n\x10\x65vent_timestamps\x18\x02 \x03(\x0c\"h\n\x0eHindcastColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\x0c\x12\x10\n\x08statuses\x18\x03 \x01(\x0c\x12\x17\n\nview_index\x18\x04 \x01(\rH\x00\x88\x01\x01\x42\r\n\x0b_view_index\"S\n\x15HindcastStreamRequest\x12\x0e\n\x06lookup\x18\x01 \x01(\x0c\x12*\n\x07timeout\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"H\n\x16HindcastStreamResponse\x12\x10\n\x06\x61nswer\x18\x01 \x01(\x0cH\x00\x12\x11\n\x07\x66\x61ilure\x18\x02 \x01(\x0cH\x00\x42\t\n\x07outcomeb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -31,38 +32,42 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_HINDCASTREQUEST_REQUESTDATAENTRY']._serialized_options = b'8\001'
   _globals['_HINDCASTREQUEST_TAGSENTRY']._options = None
   _globals['_HINDCASTREQUEST_TAGSENTRY']._serialized_options = b'8\001'
-  _globals['_VALUECOLUMN']._serialized_start=55
-  _globals['_VALUECOLUMN']._serialized_end=81
-  _globals['_FEATUREREFS']._serialized_start=83
-  _globals['_FEATUREREFS']._serialized_end=109
-  _globals['_FEASTREQUEST']._serialized_start=112
-  _globals['_FEASTREQUEST']._serialized_end=604
-  _globals['_FEASTREQUEST_ENTITIESENTRY']._serialized_start=428
-  _globals['_FEASTREQUEST_ENTITIESENTRY']._serialized_end=508
-  _globals['_FEASTREQUEST_REQUESTCONTEXTENTRY']._serialized_start=510
-  _globals['_FEASTREQUEST_REQUESTCONTEXTENTRY']._serialized_end=596
-  _globals['_FEASTRESPONSE']._serialized_start=606
-  _globals['_FEASTRESPONSE']._serialized_end=705
-  _globals['_FEASTVECTOR']._serialized_start=707
-  _globals['_FEASTVECTOR']._serialized_end=780
-  _globals['_FEASTMETADATA']._serialized_start=783
-  _globals['_FEASTMETADATA']._serialized_end=924
-  _globals['_FEASTVIEWMETADATA']._serialized_start=926
-  _globals['_FEASTVIEWMETADATA']._serialized_end=976
-  _globals['_FEASTSERVINGINFO']._serialized_start=978
-  _globals['_FEASTSERVINGINFO']._serialized_end=1013
-  _globals['_HINDCASTREQUEST']._serialized_start=1016
-  _globals['_HINDCASTREQUEST']._serialized_end=1595
-  _globals['_HINDCASTREQUEST_ENTITIESENTRY']._serialized_start=428
-  _globals['_HINDCASTREQUEST_ENTITIESENTRY']._serialized_end=508
-  _globals['_HINDCASTREQUEST_REQUESTDATAENTRY']._serialized_start=1455
-  _globals['_HINDCASTREQUEST_REQUESTDATAENTRY']._serialized_end=1538
-  _globals['_HINDCASTREQUEST_TAGSENTRY']._serialized_start=1540
-  _globals['_HINDCASTREQUEST_TAGSENTRY']._serialized_end=1583
-  _globals['_HINDCASTRESPONSE']._serialized_start=1598
-  _globals['_HINDCASTRESPONSE']._serialized_end=1785
-  _globals['_HINDCASTVIEWROWS']._serialized_start=1787
-  _globals['_HINDCASTVIEWROWS']._serialized_end=1845
-  _globals['_HINDCASTCOLUMN']._serialized_start=1847
-  _globals['_HINDCASTCOLUMN']._serialized_end=1951
+  _globals['_VALUECOLUMN']._serialized_start=87
+  _globals['_VALUECOLUMN']._serialized_end=113
+  _globals['_FEATUREREFS']._serialized_start=115
+  _globals['_FEATUREREFS']._serialized_end=141
+  _globals['_FEASTREQUEST']._serialized_start=144
+  _globals['_FEASTREQUEST']._serialized_end=636
+  _globals['_FEASTREQUEST_ENTITIESENTRY']._serialized_start=460
+  _globals['_FEASTREQUEST_ENTITIESENTRY']._serialized_end=540
+  _globals['_FEASTREQUEST_REQUESTCONTEXTENTRY']._serialized_start=542
+  _globals['_FEASTREQUEST_REQUESTCONTEXTENTRY']._serialized_end=628
+  _globals['_FEASTRESPONSE']._serialized_start=638
+  _globals['_FEASTRESPONSE']._serialized_end=737
+  _globals['_FEASTVECTOR']._serialized_start=739
+  _globals['_FEASTVECTOR']._serialized_end=812
+  _globals['_FEASTMETADATA']._serialized_start=815
+  _globals['_FEASTMETADATA']._serialized_end=956
+  _globals['_FEASTVIEWMETADATA']._serialized_start=958
+  _globals['_FEASTVIEWMETADATA']._serialized_end=1008
+  _globals['_FEASTSERVINGINFO']._serialized_start=1010
+  _globals['_FEASTSERVINGINFO']._serialized_end=1045
+  _globals['_HINDCASTREQUEST']._serialized_start=1048
+  _globals['_HINDCASTREQUEST']._serialized_end=1627
+  _globals['_HINDCASTREQUEST_ENTITIESENTRY']._serialized_start=460
+  _globals['_HINDCASTREQUEST_ENTITIESENTRY']._serialized_end=540
+  _globals['_HINDCASTREQUEST_REQUESTDATAENTRY']._serialized_start=1487
+  _globals['_HINDCASTREQUEST_REQUESTDATAENTRY']._serialized_end=1570
+  _globals['_HINDCASTREQUEST_TAGSENTRY']._serialized_start=1572
+  _globals['_HINDCASTREQUEST_TAGSENTRY']._serialized_end=1615
+  _globals['_HINDCASTRESPONSE']._serialized_start=1630
+  _globals['_HINDCASTRESPONSE']._serialized_end=1817
+  _globals['_HINDCASTVIEWROWS']._serialized_start=1819
+  _globals['_HINDCASTVIEWROWS']._serialized_end=1877
+  _globals['_HINDCASTCOLUMN']._serialized_start=1879
+  _globals['_HINDCASTCOLUMN']._serialized_end=1983
+  _globals['_HINDCASTSTREAMREQUEST']._serialized_start=1985
+  _globals['_HINDCASTSTREAMREQUEST']._serialized_end=2068
+  _globals['_HINDCASTSTREAMRESPONSE']._serialized_start=2070
+  _globals['_HINDCASTSTREAMRESPONSE']._serialized_end=2142
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,4 @@
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -161,3 +162,19 @@ class HindcastColumn(_message.Message):
     statuses: bytes
     view_index: int
     def __init__(self, name: _Optional[str] = ..., values: _Optional[_Iterable[bytes]] = ..., statuses: _Optional[bytes] = ..., view_index: _Optional[int] = ...) -> None: ...
+
+class HindcastStreamRequest(_message.Message):
+    __slots__ = ("lookup", "timeout")
+    LOOKUP_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    lookup: bytes
+    timeout: _duration_pb2.Duration
+    def __init__(self, lookup: _Optional[bytes] = ..., timeout: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class HindcastStreamResponse(_message.Message):
+    __slots__ = ("answer", "failure")
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    answer: bytes
+    failure: bytes
+    def __init__(self, answer: _Optional[bytes] = ..., failure: _Optional[bytes] = ...) -> None: ...

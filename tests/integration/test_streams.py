@@ -1,0 +1,202 @@
+"""`StreamOnlineFeatures`: many lookups on one open stream, answered in order, each by itself."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from faults.repos import make_repo, store_rows
+from hindcast.v1.feature_service_pb2 import (
+    GetOnlineFeaturesRequest,
+    GetOnlineFeaturesResponse,
+    StreamOnlineFeaturesRequest,
+    StreamOnlineFeaturesResponse,
+)
+from hindcast.v1.value_pb2 import Value
+from services import HindcastServer, run_hindcast, wait_for
+
+METHOD = "/hindcast.v1.FeatureService/StreamOnlineFeatures"
+DRIVERS = 50
+
+
+@pytest.fixture
+def server(tmp_path, redis_server) -> Iterator[HindcastServer]:
+    """A server whose driver n has n trips."""
+    rows = [(Value(int64_val=driver), {"trips": Value(int64_val=driver)}) for driver in range(1, DRIVERS + 1)]
+    store_rows(redis_server.connection_string, "driver", rows)
+    with run_hindcast(make_repo(tmp_path / "repo", redis_server.connection_string)) as server:
+        yield server
+
+
+def lookup(driver: int, **changes) -> StreamOnlineFeaturesRequest:
+    """Asks for the trips of a driver."""
+    request = GetOnlineFeaturesRequest(feature_service=changes.pop("service", "ride"))
+    request.entities["driver_id"].val.add(int64_val=driver)
+    return StreamOnlineFeaturesRequest(lookup=request, **changes)
+
+
+def stream(channel: grpc.Channel, requests, **options):
+    """The answers to requests, as they come."""
+    return channel.stream_stream(
+        METHOD, StreamOnlineFeaturesRequest.SerializeToString, StreamOnlineFeaturesResponse.FromString
+    )(requests, timeout=30, **options)
+
+
+def trips(response: StreamOnlineFeaturesResponse) -> int:
+    """The trips that an answer says."""
+    assert response.WhichOneof("outcome") == "answer", response
+    return response.answer.columns[0].values[0].int64_val
+
+
+def test_each_request_is_answered_in_order(server):
+    """A thousand lookups on one stream give a thousand answers, each in the place of its request and with its own id."""
+    wanted = [1 + 7 * number % DRIVERS for number in range(1_000)]
+    with grpc.insecure_channel(server.address) as channel:
+        answers = list(stream(channel, (lookup(driver) for driver in wanted)))
+
+    assert wanted == [trips(answer) for answer in answers]
+    assert len({answer.answer.lookup_id for answer in answers}) == len(wanted)
+
+
+def test_an_answer_is_that_of_the_unary_call(server):
+    """But for its id and its time, a streamed answer is the unary one."""
+    with grpc.insecure_channel(server.address) as channel:
+        (streamed,) = stream(channel, iter([lookup(3)]))
+        unary = GetOnlineFeaturesResponse.FromString(
+            channel.unary_unary("/hindcast.v1.FeatureService/GetOnlineFeatures")(
+                lookup(3).lookup.SerializeToString(), timeout=10
+            )
+        )
+    for answer in (streamed.answer, unary):
+        answer.ClearField("lookup_id")
+        answer.ClearField("served_at")
+
+    assert unary == streamed.answer
+
+
+def test_a_wrong_lookup_fails_alone(server):
+    """A lookup that fails is told in its place with code, reason and field, and the stream goes on."""
+    wrong_type = lookup(1)
+    wrong_type.lookup.entities["driver_id"].val[0].string_val = "one"
+    asked = [lookup(1), lookup(1, service="nope"), wrong_type, StreamOnlineFeaturesRequest(), lookup(2)]
+    with grpc.insecure_channel(server.address) as channel:
+        first, unknown, mistyped, empty, last = stream(channel, iter(asked))
+
+    assert (1, 2) == (trips(first), trips(last))
+    assert (grpc.StatusCode.NOT_FOUND.value[0], "UNKNOWN_NAME") == (unknown.failure.code, unknown.failure.reason)
+    assert [("INVALID_ARGUMENT", 'entities["driver_id"].val[0]')] == [
+        (mistyped.failure.reason, wrong.field) for wrong in mistyped.failure.field_violations
+    ]
+    assert empty.failure.reason == "INVALID_ARGUMENT"
+    assert unknown.failure.lookup_id
+    assert unknown.failure.lookup_id != mistyped.failure.lookup_id
+
+
+def test_bytes_that_are_no_request_fail_alone(server):
+    """What does not parse is told as the one wrong request that it is."""
+    with grpc.insecure_channel(server.address) as channel:
+        call = channel.stream_stream(METHOD, response_deserializer=StreamOnlineFeaturesResponse.FromString)
+        broken, whole = call(iter([b"\xff\xff", lookup(4).SerializeToString()]), timeout=10)
+
+    assert ("INVALID_ARGUMENT", 4) == (broken.failure.reason, trips(whole))
+
+
+def test_a_lookup_that_has_no_time_left_asks_redis_nothing(server, redis_server):
+    """A timeout of zero is DEADLINE_EXCEEDED, without a command to Redis."""
+    with grpc.insecure_channel(server.address) as channel, redis_server.client() as redis:
+        list(stream(channel, iter([lookup(1)])))
+        before = redis.info("commandstats")["cmdstat_mget"]["calls"]
+        (late,) = stream(channel, iter([lookup(1, timeout=Duration(seconds=0))]))
+        after = redis.info("commandstats")["cmdstat_mget"]["calls"]
+
+    assert (grpc.StatusCode.DEADLINE_EXCEEDED.value[0], before) == (late.failure.code, after)
+
+
+def test_a_paused_redis_delays_no_answer_beyond_its_timeout(server, redis_server):
+    """Every lookup of a stream is told when its own time is up, and the stream works again when Redis does."""
+    timeout = Duration(nanos=200_000_000)
+    with grpc.insecure_channel(server.address) as channel:
+        redis_server.pause()
+        try:
+            began = time.monotonic()
+            told = list(stream(channel, (lookup(1, timeout=timeout) for _ in range(20))))
+            took = time.monotonic() - began
+        finally:
+            redis_server.resume()
+        wait_for(
+            lambda: next(stream(channel, iter([lookup(1)]))).WhichOneof("outcome") == "answer", what="Redis to answer"
+        )
+
+    assert {grpc.StatusCode.DEADLINE_EXCEEDED.value[0]} == {response.failure.code for response in told}
+    assert took < 2
+
+
+def test_a_caller_who_does_not_read_is_not_read_from_for_ever(server):
+    """The server works on a bounded number of requests whose answers nobody takes, and answers all once they are taken."""
+    asked = 0
+
+    def requests():
+        nonlocal asked
+        for _ in range(100_000):
+            asked += 1
+            yield lookup(1, service="x" * 10_000)
+
+    with grpc.insecure_channel(server.address) as channel:
+        answers = stream(channel, requests())
+        assert next(answers).failure.reason == "UNKNOWN_NAME"
+        wait_for(_steady(lambda: asked), what="the server to stop reading")
+        held = asked
+        for _ in range(held):
+            next(answers)
+        answers.cancel()
+
+    assert held < 5_000
+
+
+def _steady(value):
+    """A condition: the value was the same at five looks in a row."""
+    seen = []
+
+    def looks() -> bool:
+        seen.append(value())
+        return len(seen) >= 5 and len(set(seen[-5:])) == 1
+
+    return looks
+
+
+def test_a_caller_who_leaves_leaves_nothing_behind(server):
+    """Streams that are cancelled half way take no lookup with them: the next caller is answered."""
+    with grpc.insecure_channel(server.address) as channel:
+        for _ in range(20):
+            answers = stream(channel, (lookup(1) for _ in range(10_000)))
+            next(answers)
+            answers.cancel()
+        assert [5] == [trips(answer) for answer in stream(channel, iter([lookup(5)]))]
+
+
+def test_a_stop_ends_a_stream_that_waits_with_unavailable(server):
+    """A stream that is open when the server stops gets its answers, and then is told to go elsewhere."""
+    asked, gone = threading.Event(), threading.Event()
+
+    def requests():
+        yield lookup(1)
+        asked.set()
+        gone.wait(30)
+
+    with grpc.insecure_channel(server.address) as channel:
+        answers = stream(channel, requests())
+        assert trips(next(answers)) == 1
+        assert asked.wait(10)
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        try:
+            with pytest.raises(grpc.RpcError) as ended:
+                next(answers)
+        finally:
+            gone.set()
+            stopping.join()
+
+    assert ended.value.code() == grpc.StatusCode.UNAVAILABLE
