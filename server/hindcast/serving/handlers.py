@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 import grpc
 
-from hindcast.clock import Clock, Deadline, uuid7
+from hindcast.clock import Clock, Deadline, uuid7_text
 from hindcast.errors import HindcastError
 from hindcast.online.codec import timestamp_bytes
 from hindcast.serving.answer import feast_bytes, hindcast_bytes, stream_answer, stream_failure
@@ -162,7 +162,7 @@ class Handlers:
         context: grpc.aio.ServicerContext,
     ) -> bytes:
         """Run one lookup under an id of its own; every way it can end carries the id."""
-        lookup_id = str(uuid7(self._clock()))
+        lookup_id = uuid7_text(self._clock())
         try:
             reply = await answer(request, self._deadline(context), lookup_id)
         except Exception as error:  # noqa: BLE001 - told to the caller, and to the log if it is a defect
@@ -173,7 +173,7 @@ class Handlers:
 
     async def _stream_outcome(self, request: bytes) -> bytes:
         """One message of a stream, answered by one."""
-        lookup_id = str(uuid7(self._clock()))
+        lookup_id = uuid7_text(self._clock())
         try:
             lookup_bytes, timeout_seconds = read_stream_request(request)
             deadline = Deadline(self._call_timeout_ms / 1000 if timeout_seconds is None else timeout_seconds)
