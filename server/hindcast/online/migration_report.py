@@ -176,6 +176,8 @@ class MigrationReport:
         notes += [f"differs: {of.view}: {of.entity_key}: {of.reason}" for of in self.differences]
         if self.source_digest is not None:
             notes += [f"digest of the source  {self.source_digest}", f"digest of the target  {self.target_digest}"]
+        if self.mode is not Mode.DRY_RUN:
+            notes.append(f"{self.copy_seconds:.1f} s to copy, {self.verify_seconds:.1f} s to prove")
         return notes
 
     def _verdict(self) -> str:

@@ -67,6 +67,8 @@ class RedisSweep:
 
     def ask(self, commands: Sequence[Command]) -> list[Any]:
         """A reply per command, in order; an error about the kind of a key's value is a reply, too."""
+        if not commands:
+            return []
         if not isinstance(self._client, RedisCluster):
             return [self._checked(reply) for reply in self._said(lambda: _exchange(self._client, commands))]
         by_node: dict[str, list[int]] = defaultdict(list)
