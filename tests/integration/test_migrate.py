@@ -293,8 +293,28 @@ def test_a_correction_by_another_writer_is_kept(repo, redis):
 
     assert {"rows": 2, "newer": 1, "differing": 1} == counts(report)
     assert before == state(redis)
+    assert {"rows": 2, "newer": 1, "differing": 1} == counts(run(repo, mode=Mode.DRY_RUN))
     (difference,) = report.differences
     assert ("driver", "driver_id=1") == (difference.view, difference.entity_key)
+
+
+def test_a_correction_that_comes_while_copying_is_kept(repo, redis, monkeypatch):
+    """A row of the same time that another writer stores after the target was looked at is not written over."""
+    now = system_clock()
+    write_driver(redis, drivers(1, event_micros=now))
+    correction = pack("driver", driver(0), {"trips": Value(int64_val=-1)}, now)
+    look = PackedRows.read
+
+    def read(rows, view, entity_keys):
+        found = look(rows, view, entity_keys)
+        write_rows(redis, [correction])
+        return found
+
+    monkeypatch.setattr(PackedRows, "read", read)
+    report = run(repo)
+
+    assert {"rows": 1, "differing": 1} == counts(report)
+    assert correction.packed == redis.get(correction.key)
 
 
 def test_newer_rows_are_not_touched(repo, redis):
