@@ -180,6 +180,15 @@ def test_a_row_that_cannot_be_read_is_an_error_and_never_a_null(store, redis_ser
         look_up(redis_server, [text("x")])
 
 
+def test_a_row_of_1970_is_there(store, redis_server):
+    """The instant whose Timestamp is empty on the wire is an event time like any other, among missing rows too."""
+    store.set(key("epoch"), packed([number(1), number(2)], event=0))
+
+    answer = look_up(redis_server, [text("epoch"), text("nobody")], dialect=FEAST)
+
+    assert ([number(1), b""], [OUTSIDE_MAX_AGE, NOT_FOUND]) == answer["a"]
+
+
 def test_a_single_feature_is_a_column_like_any_other(store, redis_server):
     """Asking for one feature gives one column of whole values."""
     store.set(key("x"), packed([number(1), number(2)]))

@@ -10,7 +10,10 @@ from redis.crc import key_slot
 from hindcast.catalog import Field, KeyType
 from hindcast.online.keys import (
     entity_key_bytes,
+    entity_key_head,
+    entity_key_text,
     key_value_bytes,
+    parse_entity_key,
     project_prefix,
     row_key,
     schema_key,
@@ -122,3 +125,39 @@ def test_join_keys_are_sorted_by_code_point():
 def test_names_are_percent_encoded():
     """The encoding is the one of URLs, so that any language can compute a key."""
     assert view_prefix("a:b", "50% {x}") == f"hc:{quote('a:b', safe='')}:50%25%20%7Bx%7D:{{".encode()
+
+
+def entity_key_of(parts):
+    """The entity key of drawn parts, its names, and its types."""
+    typed = dict(parts)
+    names = tuple(sorted(typed))
+    key = entity_key_bytes(names, [key_value_bytes(typed[name][1], typed[name][0]) for name in names])
+    return key, names, tuple(typed[name][0] for name in names)
+
+
+@given(composite_keys(min_size=1), st.binary(max_size=12))
+def test_an_entity_key_says_where_it_ends(parts, rest):
+    """Whatever follows an entity key, it is found again with its names and types; cut anywhere, it is none."""
+    key, names, kinds = entity_key_of(parts)
+    parsed = parse_entity_key(key + rest)
+
+    assert (entity_key_head(names), kinds, len(key)) == tuple(parsed)
+    assert [None] * len(key) == [parse_entity_key(key[:at]) for at in range(len(key))]
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_are_an_entity_key_or_none(content):
+    """Bytes that nobody made are parsed without an error, and never past their end."""
+    parsed = parse_entity_key(content)
+
+    assert parsed is None or parsed.end <= len(content)
+
+
+def test_an_entity_key_for_people():
+    """An entity key is shown as its names and values, and bytes that are none in hexadecimal."""
+    key, _, _ = entity_key_of(
+        [("b", (KeyType.INT64, Value(int64_val=-3))), ("a", (KeyType.STRING, Value(string_val="zo\u00eb")))]
+    )
+
+    assert "a='zo\u00eb', b=-3" == entity_key_text(key)
+    assert "ff00" == entity_key_text(b"\xff\0")

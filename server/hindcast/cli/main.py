@@ -1,6 +1,6 @@
 """`hindcast`: one command per thing that a user does.
 
-Exit codes: 0 done, 1 it failed, 2 bad usage.
+Exit codes: 0 done, 1 it failed, 2 bad usage, 3 done and what was compared differs.
 """
 
 import json
@@ -16,8 +16,12 @@ except ImportError:
 
 from hindcast.catalog import read_repo
 from hindcast.errors import HindcastError, RepoError
+from hindcast.online.connection import Topology
 from hindcast.online.embedded import EmbeddedRedis
 from hindcast.settings import ServeSettings, TlsFiles, split_address
+
+_DIFFERS = 3
+"""Exit code of a command that compares: it was done, and the two sides are not equal."""
 
 
 class _Group(click.Group):
@@ -119,6 +123,91 @@ def serve(
         queue_max_ms=queue_max_ms,
     )
     run(settings, say=click.echo)
+
+
+_topology = click.Choice(list(Topology))
+
+
+@cli.command()
+@_repo
+@click.option(
+    "--from",
+    "source",
+    envvar="HINDCAST_MIGRATE_FROM",
+    show_envvar=True,
+    metavar="CONNECTION",
+    help="The Redis with Feast's rows: HOST:PORT[,db=0][,password=…], or `embedded`.  [default: the repo's own]",
+)
+@click.option(
+    "--to",
+    "target",
+    envvar="HINDCAST_MIGRATE_TO",
+    show_envvar=True,
+    metavar="CONNECTION",
+    help="The Redis for packed rows; it may be the same.  [default: the repo's own]",
+)
+@click.option("--from-type", "source_type", type=_topology, help="[default: the repo's redis_type]")
+@click.option("--to-type", "target_type", type=_topology, help="[default: the repo's redis_type]")
+@click.option("--view", "views", multiple=True, metavar="NAME", help="Only this view; may be repeated.")
+@click.option("--dry-run", is_flag=True, help="Write nothing; say what would be copied.")
+@click.option("--verify-only", is_flag=True, help="Write nothing; prove again.")
+@click.option(
+    "--future-seconds",
+    type=click.IntRange(0),
+    help="Leave out rows dated further ahead than this.  [default: the repo's future_seconds, or 300]",
+)
+@_output
+@click.pass_context
+def migrate(
+    context: click.Context,
+    repo_root: Path,
+    source: str | None,
+    target: str | None,
+    source_type: str | None,
+    target_type: str | None,
+    views: tuple[str, ...],
+    dry_run: bool,  # noqa: FBT001 - click passes a flag by its name
+    verify_only: bool,  # noqa: FBT001
+    future_seconds: int | None,
+    output: str,
+) -> None:
+    """Copy the rows of Feast's own Redis store into packed rows, and prove them equal.
+
+    Feast's rows are only read, packed rows have keys of their own, and newest wins: run it while both are served and
+    written, and as often as you like. The way, with the lines to change: docs/migration.md.
+
+    Exit codes: 0 every row is proven equal (or newer in the target), 3 some are not, 1 it failed, 2 bad usage.
+    """
+    from hindcast.online.migration import MigrationSettings, migrate  # noqa: PLC0415 - protobuf, which others do not need
+    from hindcast.online.migration_report import Mode  # noqa: PLC0415
+
+    if dry_run and verify_only:
+        raise click.UsageError("--dry-run says what would be copied, --verify-only compares what was: take one of them")
+    settings = MigrationSettings(
+        repo_root=repo_root,
+        source=source,
+        target=target,
+        source_type=source_type,
+        target_type=target_type,
+        views=views,
+        mode=Mode.DRY_RUN if dry_run else Mode.VERIFY_ONLY if verify_only else Mode.MIGRATE,
+        future_seconds=future_seconds,
+    )
+    report = migrate(settings, progress=_progress_line)
+    if sys.stderr.isatty():
+        click.echo(_CLEAR_LINE, nl=False, err=True)
+    click.echo(json.dumps(report.to_dict()) if output == "json" else report.to_text())
+    if not report.equal:
+        context.exit(_DIFFERS)
+
+
+def _progress_line(phase: str, share: float, rows: int) -> None:
+    """One line on a terminal, written over itself; nothing elsewhere."""
+    if sys.stderr.isatty():
+        click.echo(f"{_CLEAR_LINE}{phase}: {share:.0%}, {rows:,} rows", nl=False, err=True)
+
+
+_CLEAR_LINE = "\r\x1b[K"
 
 
 @cli.group()

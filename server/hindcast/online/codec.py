@@ -156,7 +156,7 @@ def oldest_micros(stored: Iterable[bytes]) -> int:
 
 
 def timestamp_bytes(micros: int) -> bytes:
-    """A serialized google.protobuf.Timestamp.
+    """A serialized google.protobuf.Timestamp; never empty, so that 1970 can be told from no time at all.
 
     Raises:
         OverflowError: outside the years 1 to 9999, which are what one can say.
@@ -164,7 +164,11 @@ def timestamp_bytes(micros: int) -> bytes:
     if not _EARLIEST <= micros < _LATEST:
         raise OverflowError("a time outside the years 1 to 9999")
     seconds, rest = divmod(micros, 1_000_000)
-    return Timestamp(seconds=seconds, nanos=rest * 1000).SerializeToString()
+    return Timestamp(seconds=seconds, nanos=rest * 1000).SerializeToString() or EPOCH
+
+
+EPOCH = b"\x08\x00"
+"""1970-01-01T00:00:00Z, as a Timestamp that says its zero."""
 
 
 @lru_cache(maxsize=4096)

@@ -8,6 +8,7 @@ of a Redis Cluster.
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from google.protobuf.message import DecodeError
@@ -118,6 +119,57 @@ class WrongKey(Exception):
         self.reason = reason
 
 
+class ParsedKey(NamedTuple):
+    """An entity key found at the start of some bytes.
+
+    Attributes:
+        head: as `entity_key_head` gives it for the key's names.
+        kinds: the type of each value.
+        end: where the key ends in those bytes.
+    """
+
+    head: bytes
+    kinds: tuple[int, ...]
+    end: int
+
+
+def parse_entity_key(key: bytes) -> ParsedKey | None:
+    """The entity key that bytes begin with, None if they begin with none. A key says its own length, so there is one at most."""
+    try:
+        (names,) = _U32.unpack_from(key)
+        at = 4
+        for _ in range(names):
+            kind, size = _U32_PAIR.unpack_from(key, at)
+            if kind != KeyType.STRING:
+                return None
+            at += 8 + size
+        head_end = at
+        kinds = []
+        for _ in range(names):
+            kind, size = _U32_PAIR.unpack_from(key, at)
+            if kind not in _SIZES or _SIZES[kind] not in {None, size}:
+                return None
+            kinds.append(kind)
+            at += 8 + size
+    except struct.error:
+        return None
+    return ParsedKey(key[:head_end], tuple(kinds), at) if at <= len(key) else None
+
+
+def entity_key_text(entity_key: bytes) -> str:
+    """An entity key for people: `account_id='12', merchant_id=3`. Hexadecimal where it is none."""
+    parsed = parse_entity_key(entity_key)
+    if parsed is None:
+        return entity_key.hex()
+    parts, at = [], 4
+    for _ in range(2 * len(parsed.kinds)):
+        kind, size = _U32_PAIR.unpack_from(entity_key, at)
+        parts.append(_DECODERS[kind](entity_key[at + 8 : at + 8 + size]))
+        at += 8 + size
+    names, values = parts[: len(parsed.kinds)], parts[len(parsed.kinds) :]
+    return ", ".join(f"{name}={value!r}" for name, value in zip(names, values, strict=True))
+
+
 def _sized(kind: KeyType, content: bytes) -> bytes:
     return _U32_PAIR.pack(kind, len(content)) + content
 
@@ -164,6 +216,24 @@ _USUAL: Mapping[KeyType, Callable[[bytes], bytes | None]] = {
     KeyType.INT64: _usual_int64,
 }
 """A hundred keys take 40 us this way, and 170 by `key_value_bytes` alone."""
+
+
+_SIZES: Mapping[int, int | None] = {
+    KeyType.BYTES: None,
+    KeyType.STRING: None,
+    KeyType.INT32: 4,
+    KeyType.INT64: 8,
+    KeyType.UNIX_TIMESTAMP: 8,
+}
+"""Bytes of a value of each type, None where the key says."""
+
+_DECODERS: Mapping[int, Callable[[bytes], Any]] = {
+    KeyType.BYTES: bytes,
+    KeyType.STRING: lambda content: content.decode(errors="replace"),
+    KeyType.INT32: lambda content: _INT32.unpack(content)[0],
+    KeyType.INT64: lambda content: _INT64.unpack(content)[0],
+    KeyType.UNIX_TIMESTAMP: lambda content: _INT64.unpack(content)[0],
+}
 
 ENTITYLESS_KEY = entity_key_bytes((ENTITYLESS_JOIN_KEY,), (_sized(KeyType.STRING, b""),))
 """The entity key of the one row of a view without entities, as Feast writes it."""

@@ -14,7 +14,7 @@ import mmh3
 
 from hindcast.clock import Deadline
 from hindcast.errors import StoredDataError
-from hindcast.online.codec import NULLS, oldest_micros, read_kind, row_kinds, timestamp_micros, unpack_entries
+from hindcast.online.codec import EPOCH, NULLS, oldest_micros, read_kind, row_kinds, timestamp_micros, unpack_entries
 from hindcast.online.keys import row_key, schema_key, view_prefix
 from hindcast.online.reader import HashFields, RedisReader
 from hindcast.online.schemas import WRONG_LENGTH, Schema, read_schema
@@ -258,7 +258,7 @@ _NOT_A_VALUE = frozenset({*NULLS, None})
 
 def _feast_rows(columns: Sequence[Sequence[bytes | None]], written_at: Sequence[bytes | None]) -> FoundRows:
     """The rows of one view out of hashes: per feature a column, and the event times."""
-    times = _without_none(written_at)
+    times = [EPOCH if time == b"" else time or b"" for time in written_at]
     missing = times.count(b"")
     if missing == len(times):
         return _nothing(missing, len(columns))

@@ -45,9 +45,13 @@ class WriteReport:
     older: int
 
 
-def write_rows(client: "Redis | RedisCluster", rows: Iterable[RowWrite]) -> WriteReport:
+def write_rows(
+    client: "Redis | RedisCluster", rows: Iterable[RowWrite], *, ties_over: bytes | None = None
+) -> WriteReport:
     """Write rows, newest wins; rows of one key are taken in the order given.
 
+    Args:
+        ties_over: of stored rows with equal times, replace only those whose run id ends so; None replaces them all.
     Raises:
         StoreUnavailable: Redis failed. Rows before the failure may be written; to write all again gives the same state.
     """
@@ -56,9 +60,9 @@ def write_rows(client: "Redis | RedisCluster", rows: Iterable[RowWrite]) -> Writ
         for chunk in _chunks(rows, _ROWS_PER_CALL * _CALLS_PER_PIPELINE):
             total += len(chunk)
             if isinstance(client, RedisCluster):
-                written += _write_cluster(client, chunk)
+                written += _write_cluster(client, chunk, ties_over)
             else:
-                written += _write_node(client, [_arguments(part) for part in _chunks(chunk, _ROWS_PER_CALL)])
+                written += _write_node(client, [_arguments(part, ties_over) for part in _chunks(chunk, _ROWS_PER_CALL)])
     except REDIS_ERRORS as error:
         raise StoreUnavailable("Redis did not take a write; check that it runs and has memory left") from error
     return WriteReport(written, total - written)
@@ -94,12 +98,14 @@ def _chunks(rows: Iterable[RowWrite], size: int) -> Iterator[list[RowWrite]]:
         yield chunk
 
 
-def _arguments(rows: Sequence[RowWrite]) -> list[Any]:
-    """Number of keys, keys, then row and expiry in turns: what EVAL and EVALSHA take after the script."""
+def _arguments(rows: Sequence[RowWrite], ties_over: bytes | None = None) -> list[Any]:
+    """Number of keys, keys, row and expiry in turns, what ties are won over: what EVAL and EVALSHA take after the script."""
     arguments: list[Any] = [len(rows)]
     arguments += [row.key for row in rows]
     for row in rows:
         arguments += (row.packed, row.expires_at_ms)
+    if ties_over is not None:
+        arguments.append(ties_over)
     return arguments
 
 
@@ -134,7 +140,7 @@ async def _write_node_async(client: redis_asyncio.Redis, calls: Sequence[list[An
     raise AssertionError
 
 
-def _write_cluster(cluster: RedisCluster, rows: Sequence[RowWrite]) -> int:
+def _write_cluster(cluster: RedisCluster, rows: Sequence[RowWrite], ties_over: bytes | None) -> int:
     """Per node one pipeline of script calls, each over rows of one slot; rows of a slot that moved are sent again.
 
     redis-py's own cluster pipeline refuses scripts.
@@ -153,22 +159,22 @@ def _write_cluster(cluster: RedisCluster, rows: Sequence[RowWrite]) -> int:
             node = cluster.get_redis_connection(cluster.get_node(node_name=name))
             with node.pipeline(transaction=False) as pipe:
                 for call in calls:
-                    pipe.eval(SCRIPT, *_arguments(call))
+                    pipe.eval(SCRIPT, *_arguments(call, ties_over))
                 for call, reply in zip(calls, pipe.execute(raise_on_error=False), strict=True):
                     if isinstance(reply, MovedError):
                         pending += call
                     else:
-                        written += _written(cluster, call, reply)
+                        written += _written(cluster, call, reply, ties_over)
         if not pending:
             return written
         cluster.nodes_manager.initialize()
     raise StoreUnavailable("the Redis Cluster keeps moving slots; try again when it has settled")
 
 
-def _written(cluster: RedisCluster, rows: Sequence[RowWrite], reply: Any) -> int:
+def _written(cluster: RedisCluster, rows: Sequence[RowWrite], reply: Any, ties_over: bytes | None) -> int:
     """How many rows of one script call were written; those of a slot that is moving go one by one, which redis-py routes."""
     if isinstance(reply, AskError | TryAgainError):
-        return sum(int(cluster.eval(SCRIPT, *_arguments([row]))) for row in rows)
+        return sum(int(cluster.eval(SCRIPT, *_arguments([row], ties_over))) for row in rows)
     if isinstance(reply, Exception):
         raise reply
     return int(reply)

@@ -17,27 +17,14 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError
 from redis.retry import Retry
 
-from hindcast.catalog import Catalog, RegistryWatch, Repo, load_catalog, read_repo
-from hindcast.errors import RepoError, ServerStartError, StoreUnavailable
-from hindcast.online.connection import REDIS_ERRORS, RedisTarget, read_target
-from hindcast.online.keys import ENTITY_KEY_VERSION
-from hindcast.online.layouts import LayoutName
+from hindcast.catalog import Catalog, RegistryWatch, load_catalog, read_repo
+from hindcast.errors import ServerStartError, StoreUnavailable
+from hindcast.online.connection import REDIS_ERRORS, RedisTarget
+from hindcast.online.store import layout_of, target_of
 from hindcast.serving.worker_settings import READY, TAKEN, WorkerSettings, catalog_to_line
 from hindcast.settings import ServeSettings, TlsFiles, split_address
 
 logger = logging.getLogger(__name__)
-
-PACKED_STORE = "hindcast.online.plugin.PackedRedisOnlineStore"
-
-_LAYOUTS = {
-    PACKED_STORE: LayoutName.PACKED,
-    "redis": LayoutName.FEAST,
-    "feast.infra.online_stores.redis.RedisOnlineStore": LayoutName.FEAST,
-}
-"""Values of `online_store.type` that can be served."""
-
-_FEAST_CONNECTION = "localhost:6379"
-"""Where Feast's own Redis store looks when nothing is said."""
 
 _START_SECONDS = 60.0
 """A worker that loads on-demand views imports Feast: 5 s on a quiet machine."""
@@ -63,12 +50,12 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
         ServerStartError: the address is in use or wrong, or a worker does not come up.
     """
     repo = read_repo(settings.repo_root)
-    layout = _layout(repo)
+    layout = layout_of(repo)
     if settings.tls is not None:
         _check_tls(settings.tls)
     catalog = load_catalog(repo)
     with _reserved(settings.address) as address:
-        target = _target(repo, layout)
+        target = target_of(repo, layout)
         _check_redis(target)
 
         def worker_settings(slot: int) -> WorkerSettings:
@@ -93,33 +80,6 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
             [worker_settings(slot) for slot in range(settings.workers)], RegistryWatch(repo, catalog)
         )
         asyncio.run(supervisor.run(lambda: say(ready)))
-
-
-def _layout(repo: Repo) -> LayoutName:
-    """How the repo's online store lays out its rows.
-
-    Raises:
-        RepoError: its type or its key serialization is not one that is served; the message has the lines to change.
-    """
-    store = str(repo.online_store["type"])
-    if repo.entity_key_version != ENTITY_KEY_VERSION:
-        raise RepoError(
-            f"{repo.root}/feature_store.yaml has entity_key_serialization_version {repo.entity_key_version}, and Hindcast "
-            f"reads version {ENTITY_KEY_VERSION}. Change the line to `entity_key_serialization_version: "
-            f"{ENTITY_KEY_VERSION}`, then run `feast apply` and `feast materialize`"
-        )
-    if store not in _LAYOUTS:
-        raise RepoError(
-            f"{repo.root}/feature_store.yaml has online_store.type {store!r}, and Hindcast serves from Redis. Change the "
-            f"block to these lines, then run `feast apply` and `feast materialize`:\n"
-            f"online_store:\n    type: {PACKED_STORE}\n    connection_string: embedded    # or HOST:PORT"
-        )
-    return _LAYOUTS[store]
-
-
-def _target(repo: Repo, layout: LayoutName) -> RedisTarget:
-    default = {"connection_string": _FEAST_CONNECTION} if layout is LayoutName.FEAST else {}
-    return read_target({**default, **repo.online_store}, repo_root=repo.root)
 
 
 def _check_redis(target: RedisTarget) -> None:

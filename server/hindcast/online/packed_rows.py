@@ -1,0 +1,101 @@
+"""All packed rows that a Redis holds of some views, each read as a server would read it: by the schema that it names."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from hindcast.catalog import View
+from hindcast.errors import StoredDataError
+from hindcast.online.codec import unpack_row
+from hindcast.online.keys import project_prefix, row_key, schema_key, view_prefix
+from hindcast.online.schemas import read_schema
+from hindcast.online.sweep import RedisSweep
+
+
+class TargetRow(NamedTuple):
+    """One packed row; `event_micros` and `values` (in the order of the view's fields) are None where it cannot be read."""
+
+    packed: bytes
+    event_micros: int | None
+    values: list[bytes | None] | None
+
+
+class TargetBatch(NamedTuple):
+    """Some rows of a sweep, by the name that a view's rows are stored under, and how much was gone through."""
+
+    rows: Mapping[str, Sequence[tuple[bytes, TargetRow]]]
+    share: float
+
+
+class PackedRows:
+    """The packed rows of some views of one project, in one Redis."""
+
+    def __init__(self, sweep: RedisSweep, *, project: str, views: Sequence[View]) -> None:
+        self._sweep = sweep
+        self._project = project
+        self._views = {view_prefix(project, view.stored_name): view for view in views}
+        self._readings: dict[tuple[bytes, str], _Reading] = {}
+
+    def batches(self) -> Iterator[TargetBatch]:
+        """Every row that is there all the time, in bounded batches and no order.
+
+        Raises:
+            StoreUnavailable: as `RedisSweep`.
+        """
+        project = project_prefix(self._project)
+        shared = next(iter(self._views)) if len(self._views) == 1 else project
+        for batch in self._sweep.keys(shared + b"*", kind="string"):
+            entity_keys: dict[bytes, list[bytes]] = defaultdict(list)
+            for key in batch.keys:
+                prefix_end = key.find(b":{", len(project)) + 2
+                if key[:prefix_end] in self._views and key.endswith(b"}"):
+                    entity_keys[key[:prefix_end]].append(key[prefix_end:-1])
+            rows = {}
+            for prefix, of_view in entity_keys.items():
+                view = self._views[prefix]
+                found = zip(of_view, self.read(view, of_view), strict=True)
+                rows[view.stored_name] = [(entity_key, row) for entity_key, row in found if row is not None]
+            yield TargetBatch(rows, batch.share)
+
+    def read(self, view: View, entity_keys: Sequence[bytes]) -> list[TargetRow | None]:
+        """One entry per entity key, in order; None where there is no row."""
+        prefix = view_prefix(self._project, view.stored_name)
+        stored = self._sweep.strings([row_key(prefix, entity_key) for entity_key in entity_keys])
+        return [None if packed is None else self._row(packed, view) for packed in stored]
+
+    def _row(self, packed: bytes, view: View) -> TargetRow:
+        try:
+            row = unpack_row(packed)
+        except StoredDataError:
+            return TargetRow(packed, None, None)
+        fields, positions = self._reading(row.schema_id, view)
+        if len(row.values) != fields:
+            return TargetRow(packed, None, None)
+        if positions is None:
+            return TargetRow(packed, row.event_micros, row.values)
+        aligned = [None if position is None else row.values[position] for position in positions]
+        return TargetRow(packed, row.event_micros, aligned)
+
+    def _reading(self, schema_id: bytes, view: View) -> "_Reading":
+        reading = self._readings.get((schema_id, view.stored_name))
+        if reading is None:
+            reading = self._readings[schema_id, view.stored_name] = self._new_reading(schema_id, view)
+        return reading
+
+    def _new_reading(self, schema_id: bytes, view: View) -> "_Reading":
+        (stored,) = self._sweep.strings([schema_key(self._project, schema_id)])
+        try:
+            schema = read_schema(schema_id, stored)
+        except StoredDataError:
+            return _UNREADABLE
+        names = tuple(field.name for field in view.fields)
+        if schema.names == names:
+            return len(names), None
+        at = {name: position for position, name in enumerate(schema.names)}
+        return len(schema.fields), [at.get(name) for name in names]
+
+
+_Reading = tuple[int, Sequence[int | None] | None]
+"""How rows of one schema are read for one view: how many values each must have, and where each field is, None if in order."""
+
+_UNREADABLE: _Reading = (-1, None)
