@@ -24,7 +24,9 @@ from hindcast.serving.plan import (
     Wanted,
     compile_plan,
 )
-from hindcast.serving.question import ROWS_MAX, Question
+from hindcast.serving.question import Question
+from hindcast.shadow.v1 import shadow_pb2
+from hindcast.v1.feature_service_pb2 import GetOnlineFeaturesResponse
 from hindcast.v1.value_pb2 import Value
 
 if TYPE_CHECKING:
@@ -47,8 +49,6 @@ _INPUT_KINDS: Mapping[int, tuple[str, ...]] = {
 }
 """Kinds of Value that a request-data field takes, by its number in `feast.types.ValueType.Enum`; other types take all. A
 function sees Python's int or float whatever the width, and callers send Python's own: int64 and double."""
-
-_DAMAGED = "is not a serialized Value"
 
 _PLANS_MAX = 1024
 """Distinct feature lists remembered; a caller who makes up a new list each time costs a plan each time, not memory."""
@@ -185,7 +185,7 @@ def _inputs(
 def _request_data(plan: Plan, question: Question) -> Mapping[str, Sequence[bytes]]:
     """The request-data columns that are needed; Feast's callers may also send them among the entities."""
     dialect = question.dialect
-    given = {**question.entities, **question.request_data}
+    given = question.request_data if dialect.refuses_unknown_columns else {**question.entities, **question.request_data}
     violations = [
         FieldViolation(f'{dialect.request_field}["{name}"]', "is required by an on-demand view; send one value per row")
         for name in plan.request_columns
@@ -197,23 +197,21 @@ def _request_data(plan: Plan, question: Question) -> Mapping[str, Sequence[bytes
             for name in question.request_data
             if name not in plan.request_columns
         ]
-    violations += [
-        FieldViolation(f'{dialect.request_field}["{name}"].val[{at}]', wrong)
-        for name, field in plan.request_columns.items()
-        for at, value in enumerate(given.get(name, ()))
-        if (wrong := _wrong_input(value, field.value_type)) is not None
-    ]
+    for name, field in plan.request_columns.items():
+        place = dialect.request_field if name in question.request_data else dialect.entities_field
+        violations += [
+            FieldViolation(f'{place}["{name}"].val[{at}]', wrong)
+            for at, value in enumerate(_values(f'{place}["{name}"]', given.get(name, ())))
+            if (wrong := _wrong_input(value, field.value_type)) is not None
+        ]
     if violations:
         raise InvalidArgument(violations)
     return {name: given[name] for name in plan.request_columns}
 
 
-def _wrong_input(value: bytes, value_type: int) -> str | None:
+def _wrong_input(value: Value, value_type: int) -> str | None:
     """What is wrong with a value that an on-demand view's function is to see; None if nothing is, or it is null."""
-    try:
-        kind = Value.FromString(value).WhichOneof("val")
-    except DecodeError:
-        return _DAMAGED
+    kind = value.WhichOneof("val")
     takes = _INPUT_KINDS.get(value_type)
     if takes is None or kind is None or kind == "null_val" or kind in takes:
         return None
@@ -226,7 +224,7 @@ def _row_count(plan: Plan, question: Question, request_data: Mapping[str, Sequen
     """How many rows are asked for; one if nothing that is needed has rows.
 
     Raises:
-        InvalidArgument: a join key is missing or not needed, columns differ in length, have no rows or too many.
+        InvalidArgument: a join key is missing or not needed, columns differ in length or have no rows.
     """
     dialect, entities = question.dialect, question.entities
     path = dialect.entities_field
@@ -239,7 +237,7 @@ def _row_count(plan: Plan, question: Question, request_data: Mapping[str, Sequen
         violations += [
             FieldViolation(f'{path}["{name}"]', "is not a join key of these features; leave it out")
             for name in entities
-            if name not in plan.key_columns and name not in request_data
+            if name not in plan.key_columns
         ]
     lengths = {f'{path}["{name}"]': len(column) for name, column in entities.items()}
     lengths |= {
@@ -256,8 +254,6 @@ def _row_count(plan: Plan, question: Question, request_data: Mapping[str, Sequen
     ]
     if not violations and rows == 0:
         violations = [FieldViolation(first, "has no values; ask for at least one row")]
-    if not violations and rows > ROWS_MAX:
-        violations = [FieldViolation(first, f"has {rows} values; ask for at most {ROWS_MAX} rows at once")]
     if violations:
         raise InvalidArgument(violations)
     return rows
@@ -270,30 +266,41 @@ def _key_values(plan: Plan, question: Question) -> dict[KeyColumn, list[bytes | 
         InvalidArgument: a value is damaged or of another type than its join key.
     """
     path = question.dialect.entities_field
-    for name in question.entities.keys() - plan.key_columns.keys():
-        # Not needed, but Feast's answers hold it, and one damaged value would make a whole answer unreadable.
-        for at, value in enumerate(question.entities[name]):
-            if _is_damaged(value):
-                raise InvalidArgument.at(f'{path}["{name}"].val[{at}]', _DAMAGED)
+    # A column that is not needed is read too: Feast's answers hold it, and one damaged value makes all of it unreadable.
+    values = {name: _values(f'{path}["{name}"]', column) for name, column in question.entities.items()}
     keys: dict[KeyColumn, list[bytes | None]] = {}
     for key in {key: None for entity in plan.entities for key in entity.keys}:
         encoded: list[bytes | None] = []
-        for at, value in enumerate(question.entities[key.name]):
+        for at, value in enumerate(values[key.name]):
             try:
-                encoded.append(key_value_bytes(Value.FromString(value), key.key_type))
-            except (DecodeError, TypeError) as error:
-                reason = str(error) if isinstance(error, TypeError) else _DAMAGED
-                raise InvalidArgument.at(f'{path}["{key.name}"].val[{at}]', reason) from error
+                encoded.append(key_value_bytes(value, key.key_type))
+            except TypeError as error:
+                raise InvalidArgument.at(f'{path}["{key.name}"].val[{at}]', str(error)) from error
         keys[key] = encoded
     return keys
 
 
-def _is_damaged(value: bytes) -> bool:
+def _values(path: str, column: Sequence[bytes]) -> Sequence[Value]:
+    """A column's values, read as they would stand in an answer: protobuf's parsers bound nesting (100 levels), so a value
+    that can be read alone can make an answer that cannot.
+
+    Raises:
+        InvalidArgument: a value is damaged, or nested too deeply.
+    """
     try:
-        Value.FromString(value)
+        return _in_answer(column)
     except DecodeError:
-        return True
-    return False
+        for at, value in enumerate(column):
+            try:
+                _in_answer([value])
+            except DecodeError as error:
+                raise InvalidArgument.at(f"{path}.val[{at}]", "is not a serialized Value") from error
+        raise
+
+
+def _in_answer(column: Sequence[bytes]) -> Sequence[Value]:
+    answer = shadow_pb2.HindcastResponse(columns=[shadow_pb2.HindcastColumn(values=column)])
+    return GetOnlineFeaturesResponse.FromString(answer.SerializeToString()).columns[0].values
 
 
 def _entity_keys(

@@ -7,11 +7,22 @@ from google.protobuf.message import DecodeError
 
 from hindcast.catalog import Catalog
 from hindcast.errors import FieldViolation, InvalidArgument
+from hindcast.serving.messages import not_a_request
 from hindcast.serving.plan import Wanted
+from hindcast.serving.wire import has_more_fields
 from hindcast.shadow.v1 import shadow_pb2
 
 ROWS_MAX = 10_000
 """Entity rows in one request. 10,000 x 50 features is an answer of 9 MB already; more rows are cheaper in several calls."""
+
+_COLUMNS_MAX = 1_000
+_REFS_MAX = 10_000
+"""A message of 16 MiB can hold a million columns or three million references; working them out held a worker for 13 s."""
+
+_FIELDS_MAX = 3_000
+_FEW_FIELDS_BYTES_MAX = 2**16
+"""Above the columns of both maps, the tags and the rest. A million columns take 600 MB when they are parsed, so they are
+counted before that; a message that is no longer than this cannot hold enough to matter."""
 
 _REQUEST_ID_BYTES_MAX = 256
 _TAGS_MAX = 32
@@ -55,17 +66,23 @@ def read_feast(request: bytes, catalog: Catalog) -> Question:
     """A `feast.serving.GetOnlineFeaturesRequest`. An entity's name is taken for its join key, as Feast still does.
 
     Raises:
-        InvalidArgument: the bytes are not one.
+        InvalidArgument: the bytes are not one, it holds too much, or one join key comes under two names.
     """
+    _check_fields(request)
     try:
         message = shadow_pb2.FeastRequest.FromString(request)
     except DecodeError as error:
-        raise _not_a_request("feast.serving.GetOnlineFeaturesRequest") from error
+        raise not_a_request("feast.serving.GetOnlineFeaturesRequest") from error
+    _check_sizes(message.features.val, {"entities": message.entities, "request_context": message.request_context})
     join_keys = catalog.join_keys
-    entities = {
-        name if name in join_keys else catalog.entities.get(name, name): column.val
-        for name, column in message.entities.items()
-    }
+    entities: dict[str, Sequence[bytes]] = {}
+    for name, column in message.entities.items():
+        join_key = name if name in join_keys else catalog.entities.get(name, name)
+        if join_key in entities:
+            raise InvalidArgument.at(
+                f'entities["{join_key}"]', "is sent twice, as the join key and by its entity's name; send one of them"
+            )
+        entities[join_key] = column.val
     return Question(
         FEAST,
         _wanted(message.WhichOneof("kind"), message.feature_service, message.features.val, message.full_feature_names),
@@ -79,12 +96,14 @@ def read_hindcast(request: bytes) -> Question:
     """A `hindcast.v1.GetOnlineFeaturesRequest`.
 
     Raises:
-        InvalidArgument: the bytes are not one, or its id or tags are over their limits.
+        InvalidArgument: the bytes are not one, or it holds too much.
     """
+    _check_fields(request)
     try:
         message = shadow_pb2.HindcastRequest.FromString(request)
     except DecodeError as error:
-        raise _not_a_request("hindcast.v1.GetOnlineFeaturesRequest") from error
+        raise not_a_request("hindcast.v1.GetOnlineFeaturesRequest") from error
+    _check_sizes(message.feature_list.val, {"entities": message.entities, "request_data": message.request_data})
     violations = []
     if len(message.request_id.encode()) > _REQUEST_ID_BYTES_MAX:
         violations.append(FieldViolation("request_id", f"is longer than {_REQUEST_ID_BYTES_MAX} bytes; shorten it"))
@@ -101,9 +120,36 @@ def read_hindcast(request: bytes) -> Question:
     )
 
 
+def _check_fields(request: bytes) -> None:
+    """Refuse a message that would take much memory to parse.
+
+    Raises:
+        InvalidArgument: it is one.
+    """
+    if len(request) > _FEW_FIELDS_BYTES_MAX and has_more_fields(request, _FIELDS_MAX):
+        raise InvalidArgument.at("request", f"has more than {_FIELDS_MAX} fields; send at most {_COLUMNS_MAX} columns")
+
+
+def _check_sizes(refs: Sequence[str], maps: Mapping[str, Mapping[str, shadow_pb2.ValueColumn]]) -> None:
+    """Refuse what would take long to work out, before any of it is.
+
+    Raises:
+        InvalidArgument: more references, columns, or rows in a column than there may be.
+    """
+    if len(refs) > _REFS_MAX:
+        raise InvalidArgument.at("features", f"has {len(refs)} references; ask for at most {_REFS_MAX} at once")
+    for field, columns in maps.items():
+        if len(columns) > _COLUMNS_MAX:
+            raise InvalidArgument.at(field, f"has {len(columns)} columns; send at most {_COLUMNS_MAX}")
+    violations = [
+        FieldViolation(f'{field}["{name}"]', f"has {rows} values; ask for at most {ROWS_MAX} rows at once")
+        for field, columns in maps.items()
+        for name, column in columns.items()
+        if (rows := len(column.val)) > ROWS_MAX
+    ]
+    if violations:
+        raise InvalidArgument(violations)
+
+
 def _wanted(kind: str | None, service: str, refs: Sequence[str], full_names: bool) -> Wanted:  # noqa: FBT001
     return Wanted(service if kind == "feature_service" else None, tuple(refs), full_names)
-
-
-def _not_a_request(message_name: str) -> InvalidArgument:
-    return InvalidArgument.at("request", f"the bytes are not a {message_name}; check the client's protos")

@@ -34,8 +34,8 @@ _CODES: dict[type[errors.HindcastError], tuple[grpc.StatusCode, str]] = {
 _BUG = (grpc.StatusCode.INTERNAL, "BUG")
 
 
-async def abort(context: grpc.aio.ServicerContext, error: Exception, *, lookup_id: str) -> NoReturn:
-    """End the call with the status of an error, google.rpc details and the lookup's id in the trailing metadata.
+async def abort(context: grpc.aio.ServicerContext, error: Exception, *, lookup_id: str | None = None) -> NoReturn:
+    """End the call with the status of an error and google.rpc details in the trailing metadata; a lookup's has its id, too.
 
     An exception from outside the tree is a bug of ours: INTERNAL, with no word of what it said.
     """
@@ -48,7 +48,9 @@ async def abort(context: grpc.aio.ServicerContext, error: Exception, *, lookup_i
         packed.Pack(detail)
         if status.ByteSize() + packed.ByteSize() < _DETAILS_BYTES_MAX:
             status.details.append(packed)
-    metadata = ((LOOKUP_ID_KEY, lookup_id), (_DETAILS_KEY, status.SerializeToString()))
+    metadata: tuple[tuple[str, str | bytes], ...] = ((_DETAILS_KEY, status.SerializeToString()),)
+    if lookup_id is not None:
+        metadata += ((LOOKUP_ID_KEY, lookup_id),)
     await context.abort(code, message, metadata)
     raise AssertionError
 
