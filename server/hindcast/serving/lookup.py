@@ -50,6 +50,8 @@ _INPUT_KINDS: Mapping[int, tuple[str, ...]] = {
 """Kinds of Value that a request-data field takes, by its number in `feast.types.ValueType.Enum`; other types take all. A
 function sees Python's int or float whatever the width, and callers send Python's own: int64 and double."""
 
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
+
 _PLANS_MAX = 1024
 """Distinct feature lists remembered; a caller who makes up a new list each time costs a plan each time, not memory."""
 
@@ -212,6 +214,8 @@ def _request_data(plan: Plan, question: Question) -> Mapping[str, Sequence[bytes
 def _wrong_input(value: Value, value_type: int) -> str | None:
     """What is wrong with a value that an on-demand view's function is to see; None if nothing is, or it is null."""
     kind = value.WhichOneof("val")
+    if kind == "unix_timestamp_val" and not _FIRST_SECOND <= value.unix_timestamp_val <= _LAST_SECOND:
+        return "is no time between the years 1 and 9999, which is all that a function can be given"
     takes = _INPUT_KINDS.get(value_type)
     if takes is None or kind is None or kind == "null_val" or kind in takes:
         return None
@@ -245,8 +249,8 @@ def _row_count(plan: Plan, question: Question, request_data: Mapping[str, Sequen
         for name, column in question.request_data.items()
         if name in request_data
     }
-    rows = next(iter(lengths.values()), 1)
-    first = next(iter(lengths), "")
+    first = min(lengths, default="")  # a map on the wire has no order
+    rows = lengths.get(first, 1)
     violations += [
         FieldViolation(field, f"has {length} values, but {first} has {rows}; send one value per row in every column")
         for field, length in lengths.items()
