@@ -65,7 +65,7 @@ DAMAGED_VALUES = {
 def values() -> Iterator[Row]:
     """Values that cannot be read."""
     damaged = "is not a serialized Value"
-    fares = _ride_inputs()
+    fares = ride_inputs()
     for name, value in DAMAGED_VALUES.items():
         yield asks(
             f"a join key that is {name}",
@@ -92,7 +92,7 @@ def values() -> Iterator[Row]:
         )
 
 
-def _ride_inputs() -> dict[str, list[Value]]:
+def ride_inputs() -> dict[str, list[Value]]:
     kinds = {number: field.name for number, field in Value.DESCRIPTOR.fields_by_number.items()}
     return {name: [value_of(kinds[kind])] for name, kind in RIDE_INPUTS.items()}
 
@@ -102,7 +102,7 @@ _REQUIRED = "is required by an on-demand view; send one value per row"
 
 def request_data() -> Iterator[Row]:
     """What on-demand views are asked with."""
-    fare, ride = ["fare:price"], _ride_inputs()
+    fare, ride = ["fare:price"], ride_inputs()
     every = [(f'request_data["{name}"]', _REQUIRED) for name in ride]
     for name in ride:
         given = {other: column for other, column in ride.items() if other != name}
@@ -378,7 +378,7 @@ def answered() -> Iterator[Row]:
         methods=BOTH_OF_FEAST,
         statuses=(1,),
     )
-    ride = _ride_inputs()
+    ride = ride_inputs()
     yield asks(
         "request data among the entities, on Feast",
         None,
