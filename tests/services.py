@@ -125,6 +125,7 @@ def run_hindcast(repo: Path, *options: str, env: dict[str, str] | None = None) -
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        errors="backslashreplace",  # gRPC logs what it cannot read as it came
         env={**os.environ, **(env or {})},
     )
     server = HindcastServer("", process)

@@ -22,13 +22,12 @@ from hindcast.clock import Deadline, from_micros, system_clock
 from hindcast.online.connection import parse_target
 from hindcast.online.layouts import LAYOUTS, LayoutName
 from hindcast.online.reader import RedisReader
-from hindcast.serving.admission import Admission
 from hindcast.serving.answer import feast_bytes, hindcast_bytes
-from hindcast.serving.lookup import Lookup
 from hindcast.serving.question import read_feast, read_hindcast
 from hindcast.v1 import value_pb2
 from hindcast.v1.feature_service_pb2 import GetOnlineFeaturesRequest as HindcastRequest
 from hindcast.v1.feature_service_pb2 import GetOnlineFeaturesResponse as HindcastResponse
+from lookups import make_lookup
 from services import RedisServer
 from strategies import RepoDraft
 
@@ -85,13 +84,7 @@ class Twins:
         database = FEAST_DB if layout_name is LayoutName.FEAST else 0
         reader = RedisReader(parse_target(f"{self.redis.connection_string},db={database}"))
         layout = LAYOUTS[layout_name](reader, project=catalog.project)
-        lookup = Lookup(
-            catalog=catalog,
-            layout=layout,
-            transformer=None,
-            admission=Admission(in_flight_max=10**9, lag_max_seconds=60),
-            clock=system_clock,
-        )
+        lookup = make_lookup(catalog, layout)
         try:
             answers = []
             for request in requests:

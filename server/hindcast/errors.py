@@ -19,6 +19,9 @@ A message says what was wrong, where, and what to do next. A vendor's message is
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+SHOWN_MAX = 1_000
+"""Characters of a caller's own text that an error repeats. A name of 16 MiB took 300 MB to write down."""
+
 
 class HindcastError(Exception):
     """Root of the tree."""
@@ -66,10 +69,11 @@ class UnknownName(RequestError):
 
     Attributes:
         kind: `feature service`, `feature view` or `feature`.
-        name: as the caller wrote it.
+        name: as the caller wrote it, its first 1,000 characters.
     """
 
     def __init__(self, kind: str, name: str, hint: str = "") -> None:
+        name = name[:SHOWN_MAX]
         super().__init__(f"{kind} {name!r} does not exist{hint and '; '}{hint}")
         self.kind = kind
         self.name = name

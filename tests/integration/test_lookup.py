@@ -13,12 +13,12 @@ from hindcast.online.keys import entity_key_bytes, key_value_bytes, row_key, sch
 from hindcast.online.layouts import PackedLayout
 from hindcast.online.reader import RedisReader
 from hindcast.online.schemas import Schema
-from hindcast.serving.admission import Admission
-from hindcast.serving.lookup import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT, Lookup
+from hindcast.serving.lookup import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
 from hindcast.serving.plan import Wanted
 from hindcast.serving.question import FEAST, HINDCAST, Question
 from hindcast.shadow.v1.shadow_pb2 import FeatureRefs
 from hindcast.v1.value_pb2 import Value
+from lookups import make_lookup
 
 STRING, INT64 = 2, 4
 NOW = 1_800_000_000_000_000
@@ -79,13 +79,7 @@ def look_up(redis_server, entities, *, dialect=HINDCAST, features=("stats:a", "s
     async def run():
         reader = RedisReader(parse_target(redis_server.connection_string))
         layout = PackedLayout(reader, project="p")
-        lookup = Lookup(
-            catalog=CATALOG,
-            layout=layout,
-            transformer=None,
-            admission=Admission(in_flight_max=10**9, lag_max_seconds=60),
-            clock=lambda: NOW,
-        )
+        lookup = make_lookup(CATALOG, layout, clock=lambda: NOW)
         wanted = Wanted(None, FeatureRefs(val=features).SerializeToString(), full_names=False)
         question = Question(dialect, wanted, {"id": entities}, {})
         try:

@@ -58,7 +58,7 @@ class Transformer:
         except Exception as error:
             logger.warning("on-demand view %s failed", view_name, exc_info=True)
             raise TransformError(
-                f"on-demand view {view_name!r} failed on these inputs ({type(error).__name__}); the server's log has more"
+                f"on-demand view {view_name!r} failed on these inputs; the server's log has more"
             ) from error
         return {field.name: _to_bytes(view, field.name, field.dtype, outputs, rows) for field in view.features}
 

@@ -199,13 +199,21 @@ def _usual_string(value: bytes) -> bytes | None:
     return None
 
 
+_INTEGER_TAGS = (b"\x20", b"\x18")
+_INTEGER_BYTES_MAX = 11
+
+
 def _usual_int64(value: bytes) -> bytes | None:
-    """An int64 other than zero that nothing hides behind, without asking which kind is set; None for anything else."""
-    if value[:1] == b"\x20":
+    """An integer other than zero, without asking which kind is set; None for anything else.
+
+    A value that other kinds hide behind gives zero here.
+    """
+    if value[:1] in _INTEGER_TAGS and len(value) <= _INTEGER_BYTES_MAX:
         try:
-            number = Value.FromString(value).int64_val
+            parsed = Value.FromString(value)
         except DecodeError:
             return None
+        number = parsed.int64_val or parsed.int32_val
         if number:
             return _INT64_HEAD + _INT64.pack(number)
     return None

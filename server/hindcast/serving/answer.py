@@ -5,7 +5,7 @@ from functools import lru_cache
 from hindcast.online.codec import Block, splice_feast, splice_hindcast, timestamp_bytes
 from hindcast.serving.lookup import NULL_VALUE, PRESENT, Answer
 from hindcast.serving.question import Question
-from hindcast.serving.status import Failure, retry_delay_of, violations_of
+from hindcast.serving.status import failure_of, retry_delay_of, violations_of
 from hindcast.shadow.v1 import shadow_pb2
 from hindcast.v1 import feature_service_pb2
 
@@ -52,8 +52,9 @@ def stream_answer(answer: bytes) -> bytes:
     return shadow_pb2.HindcastStreamResponse(answer=answer).SerializeToString()
 
 
-def stream_failure(error: Exception, failure: Failure, *, lookup_id: str) -> bytes:
+def stream_failure(error: Exception, *, call: str, lookup_id: str) -> bytes:
     """A `hindcast.v1.StreamOnlineFeaturesResponse` that says what a unary call says by its status."""
+    failure = failure_of(error, call=call)
     told = feature_service_pb2.LookupFailure(
         lookup_id=lookup_id,
         code=failure.code.value[0],

@@ -16,7 +16,7 @@ from hindcast.online.codec import timestamp_bytes
 from hindcast.serving.answer import feast_bytes, hindcast_bytes, stream_answer, stream_failure
 from hindcast.serving.lookup import Lookup
 from hindcast.serving.question import read_feast, read_hindcast, read_stream_request
-from hindcast.serving.status import LOOKUP_ID_KEY, Failure, abort, failure_of
+from hindcast.serving.status import LOOKUP_ID_KEY, abort
 from hindcast.shadow.v1 import shadow_pb2
 from hindcast.v1 import feature_service_pb2
 
@@ -166,8 +166,8 @@ class Handlers:
         try:
             reply = await answer(request, self._deadline(context), lookup_id)
         except Exception as error:  # noqa: BLE001 - told to the caller, and to the log if it is a defect
-            failure = _failure(error, lookup_id)
-            await abort(context, error, failure, lookup_id=lookup_id)
+            call = _log_defect(error, lookup_id)
+            await abort(context, error, call=call, metadata=((LOOKUP_ID_KEY, lookup_id),))
         context.set_trailing_metadata(((LOOKUP_ID_KEY, lookup_id),))
         return reply
 
@@ -179,17 +179,18 @@ class Handlers:
             deadline = Deadline(self._call_timeout_ms / 1000 if timeout_seconds is None else timeout_seconds)
             return stream_answer(await self._hindcast_answer(lookup_bytes, deadline, lookup_id))
         except Exception as error:  # noqa: BLE001 - told to the caller, and to the log if it is a defect
-            return stream_failure(error, _failure(error, lookup_id), lookup_id=lookup_id)
+            return stream_failure(error, call=_log_defect(error, lookup_id), lookup_id=lookup_id)
 
     def _deadline(self, context: grpc.aio.ServicerContext) -> Deadline:
         remaining = context.time_remaining()
         return Deadline(self._call_timeout_ms / 1000 if remaining is None else remaining)
 
 
-def _failure(error: Exception, lookup_id: str) -> Failure:
+def _log_defect(error: Exception, lookup_id: str) -> str:
+    """Write down an error from outside the tree; what a report of it should name."""
     if not isinstance(error, HindcastError):
         logger.error("lookup %s met a defect", lookup_id, exc_info=error)
-    return failure_of(error, lookup_id=lookup_id)
+    return f"lookup {lookup_id}"
 
 
 async def _not_yet(_request: bytes, context: grpc.aio.ServicerContext) -> bytes:

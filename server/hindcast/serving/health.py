@@ -6,17 +6,20 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health_aio
 
 from hindcast.clock import Deadline
 from hindcast.errors import HindcastError
 from hindcast.online.reader import RedisReader
+from hindcast.serving.messages import parsed
 
 logger = logging.getLogger(__name__)
 
 _INTERVAL_SECONDS = 0.5
 _PING_SECONDS = 1.0
+
+HEALTH = "grpc.health.v1.Health"
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -33,7 +36,21 @@ class Health:
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Serve `grpc.health.v1.Health` on a server."""
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+        check, listing, watch = self._servicer.Check, self._servicer.List, self._servicer.Watch
+        written = health_pb2.HealthCheckResponse.SerializeToString
+        methods = {
+            "Check": grpc.unary_unary_rpc_method_handler(
+                parsed(check, health_pb2.HealthCheckRequest), response_serializer=written
+            ),
+            "List": grpc.unary_unary_rpc_method_handler(
+                parsed(listing, health_pb2.HealthListRequest),
+                response_serializer=health_pb2.HealthListResponse.SerializeToString,
+            ),
+            "Watch": grpc.unary_stream_rpc_method_handler(
+                parsed(watch, health_pb2.HealthCheckRequest), response_serializer=written
+            ),
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(HEALTH, methods),))
 
     @contextlib.asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:

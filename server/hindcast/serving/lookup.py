@@ -20,7 +20,9 @@ from hindcast.serving.plan import (
     Wanted,
     compile_plan,
 )
-from hindcast.serving.question import ROWS_MAX, Question
+from hindcast.serving.question import Question
+from hindcast.shadow.v1 import shadow_pb2
+from hindcast.v1.feature_service_pb2 import GetOnlineFeaturesResponse
 from hindcast.v1.value_pb2 import Value
 
 if TYPE_CHECKING:
@@ -44,7 +46,10 @@ _INPUT_KINDS: Mapping[int, tuple[str, ...]] = {
 """Kinds of Value that a request-data field takes, by its number in `feast.types.ValueType.Enum`; other types take all. A
 function sees Python's int or float whatever the width, and callers send Python's own: int64 and double."""
 
-_DAMAGED = "is not a serialized Value"
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
+
+_FLAT_BYTES_MAX = 100
+"""A level of nesting takes two bytes, and protobuf's parsers stop at 100 levels, of which an answer has a few."""
 
 _PLANS_MAX = 1024
 """Distinct feature lists remembered; a caller who makes up a new list each time costs a plan each time, not memory."""
@@ -207,7 +212,7 @@ def _inputs(
 def _request_data(plan: Plan, question: Question) -> Mapping[str, Sequence[bytes]]:
     """The request-data columns that are needed; Feast's callers may also send them among the entities."""
     dialect = question.dialect
-    given = {**question.entities, **question.request_data}
+    given = question.request_data if dialect.refuses_unknown_columns else {**question.entities, **question.request_data}
     violations = [
         FieldViolation(f'{dialect.request_field}["{name}"]', "is required by an on-demand view; send one value per row")
         for name in plan.request_columns
@@ -219,23 +224,23 @@ def _request_data(plan: Plan, question: Question) -> Mapping[str, Sequence[bytes
             for name in question.request_data
             if name not in plan.request_columns
         ]
-    violations += [
-        FieldViolation(f'{dialect.request_field}["{name}"].val[{at}]', wrong)
-        for name, field in plan.request_columns.items()
-        for at, value in enumerate(given.get(name, ()))
-        if (wrong := _wrong_input(value, field.value_type)) is not None
-    ]
+    for name, field in plan.request_columns.items():
+        place = dialect.request_field if name in question.request_data else dialect.entities_field
+        violations += [
+            FieldViolation(f'{place}["{name}"].val[{at}]', wrong)
+            for at, value in enumerate(_values(f'{place}["{name}"]', given.get(name, ())))
+            if (wrong := _wrong_input(value, field.value_type)) is not None
+        ]
     if violations:
         raise InvalidArgument(violations)
     return {name: given[name] for name in plan.request_columns}
 
 
-def _wrong_input(value: bytes, value_type: int) -> str | None:
+def _wrong_input(value: Value, value_type: int) -> str | None:
     """What is wrong with a value that an on-demand view's function is to see; None if nothing is, or it is null."""
-    try:
-        kind = Value.FromString(value).WhichOneof("val")
-    except DecodeError:
-        return _DAMAGED
+    kind = value.WhichOneof("val")
+    if kind == "unix_timestamp_val" and not _FIRST_SECOND <= value.unix_timestamp_val <= _LAST_SECOND:
+        return "is no time between the years 1 and 9999, which is all that a function can be given"
     takes = _INPUT_KINDS.get(value_type)
     if takes is None or kind is None or kind == "null_val" or kind in takes:
         return None
@@ -248,13 +253,13 @@ def _row_count(plan: Plan, question: Question, request_data: Mapping[str, Sequen
     """How many rows are asked for; one if nothing that is needed has rows.
 
     Raises:
-        InvalidArgument: a join key is missing or not needed, columns differ in length, have no rows or too many.
+        InvalidArgument: a join key is missing or not needed, columns differ in length or have no rows.
     """
     dialect, entities = question.dialect, question.entities
     if entities.keys() == plan.key_columns.keys() and not question.request_data:
         # The usual case, without a path per column.
         lengths_seen = {len(column) for column in entities.values()} or {1}
-        if len(lengths_seen) == 1 and 0 < (rows := lengths_seen.pop()) <= ROWS_MAX:
+        if len(lengths_seen) == 1 and (rows := lengths_seen.pop()) > 0:
             return rows
     path = dialect.entities_field
     violations = [
@@ -266,7 +271,7 @@ def _row_count(plan: Plan, question: Question, request_data: Mapping[str, Sequen
         violations += [
             FieldViolation(f'{path}["{name}"]', "is not a join key of these features; leave it out")
             for name in entities
-            if name not in plan.key_columns and name not in request_data
+            if name not in plan.key_columns
         ]
     lengths = {f'{path}["{name}"]': len(column) for name, column in entities.items()}
     lengths |= {
@@ -274,8 +279,8 @@ def _row_count(plan: Plan, question: Question, request_data: Mapping[str, Sequen
         for name, column in question.request_data.items()
         if name in request_data
     }
-    rows = next(iter(lengths.values()), 1)
-    first = next(iter(lengths), "")
+    first = min(lengths, default="")  # a map on the wire has no order
+    rows = lengths.get(first, 1)
     violations += [
         FieldViolation(field, f"has {length} values, but {first} has {rows}; send one value per row in every column")
         for field, length in lengths.items()
@@ -283,8 +288,6 @@ def _row_count(plan: Plan, question: Question, request_data: Mapping[str, Sequen
     ]
     if not violations and rows == 0:
         violations = [FieldViolation(first, "has no values; ask for at least one row")]
-    if not violations and rows > ROWS_MAX:
-        violations = [FieldViolation(first, f"has {rows} values; ask for at most {ROWS_MAX} rows at once")]
     if violations:
         raise InvalidArgument(violations)
     return rows
@@ -297,8 +300,11 @@ def _entity_keys(plan: Plan, question: Question, rows: int) -> list[Sequence[byt
         InvalidArgument: a value is damaged or of another type than its join key.
     """
     path = question.dialect.entities_field
-    if len(question.entities) > len(plan.key_columns):
-        _check_unneeded(plan, question)
+    for name, column in question.entities.items():
+        # A column that is not needed is looked at, too: Feast's answers hold it, and one damaged value makes all of it
+        # unreadable. So does one that nests too deeply, behind the value that a key is made of.
+        if name not in plan.key_columns or max(map(len, column)) > _FLAT_BYTES_MAX:
+            _values(f'{path}["{name}"]', column)
     columns = []
     for key in plan.keys:
         try:
@@ -317,24 +323,31 @@ def _joined_keys(entity: EntityColumns, columns: Sequence[Sequence[bytes | None]
     return [None if None in parts else b"".join((head, *parts)) for parts in zip(*columns, strict=True)]
 
 
-def _check_unneeded(plan: Plan, question: Question) -> None:
-    """Columns that no view needs are in Feast's answers all the same, and one damaged value would make those unreadable.
+def _values(path: str, column: Sequence[bytes]) -> Sequence[Value]:
+    """A column's values, read as they would stand in an answer: protobuf's parsers bound nesting (100 levels), so a value
+    that can be read alone can make an answer that cannot.
 
     Raises:
-        InvalidArgument: a value of one is damaged.
+        InvalidArgument: a value is damaged, or nested too deeply.
     """
-    for name in question.entities.keys() - plan.key_columns.keys():
-        for at, value in enumerate(question.entities[name]):
+    try:
+        return _in_answer(column)
+    except DecodeError:
+        for at, value in enumerate(column):
             try:
-                Value.FromString(value)
+                _in_answer([value])
             except DecodeError as error:
-                path = f'{question.dialect.entities_field}["{name}"].val[{at}]'
-                raise InvalidArgument.at(path, _DAMAGED) from error
+                raise InvalidArgument.at(f"{path}.val[{at}]", "is not a serialized Value") from error
+        raise
+
+
+def _in_answer(column: Sequence[bytes]) -> Sequence[Value]:
+    answer = shadow_pb2.HindcastResponse(columns=[shadow_pb2.HindcastColumn(values=column)])
+    return GetOnlineFeaturesResponse.FromString(answer.SerializeToString()).columns[0].values
 
 
 def _view_columns(found: FoundRows, oldest_fresh: int, *, keeps_stale: bool) -> ViewColumns:
     """Statuses of found rows, and their values as they go out.
-
     Args:
         oldest_fresh: a row from before this time is stale, in microseconds since 1970; 0 if none ever is.
     """

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from hindcast.catalog import Catalog, Field, KeyType, OnDemandView, Projection, View
-from hindcast.errors import InvalidArgument, UnknownName
+from hindcast.errors import SHOWN_MAX, InvalidArgument, UnknownName
 from hindcast.online.keys import ENTITYLESS_KEY, entity_key_head, sorted_names
 from hindcast.online.layouts import RowsOf
 from hindcast.serving.admission import COMPUTED_COST
@@ -148,8 +148,8 @@ def _selected(catalog: Catalog, wanted: Wanted) -> list[tuple[Projection, Sequen
 
 def _by_reference(at: int, ref: str) -> tuple[Projection, Sequence[str]]:
     view_name, colon, feature = ref.partition(":")
-    if not colon or not view_name or not feature:
-        raise InvalidArgument.at(f"features[{at}]", f"{ref!r} is not a reference; write `view:feature`")
+    if not colon or not view_name.partition("@")[0] or not feature:
+        raise InvalidArgument.at(f"features[{at}]", f"{ref[:SHOWN_MAX]!r} is not a reference; write `view:feature`")
     name, _, version = view_name.partition("@")
     if not version or version.lower() == "latest":
         view_name = name  # the newest version is what a view's own name means, too

@@ -7,11 +7,22 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 
 from hindcast.errors import FieldViolation, InvalidArgument
+from hindcast.serving.messages import not_a_request
 from hindcast.serving.plan import Wanted
+from hindcast.serving.wire import has_more_fields
 from hindcast.shadow.v1 import shadow_pb2
 
 ROWS_MAX = 10_000
 """Entity rows in one request. 10,000 x 50 features is an answer of 9 MB already; more rows are cheaper in several calls."""
+
+_COLUMNS_MAX = 1_000
+_REFS_MAX = 10_000
+"""A message of 16 MiB can hold a million columns or three million references; working them out held a worker for 13 s."""
+
+_FIELDS_MAX = 3_000
+_FEW_FIELDS_BYTES_MAX = 2**16
+"""Above the columns of both maps, the tags and the rest. A million columns take 600 MB when they are parsed, so they are
+counted before that; a message that is no longer than this cannot hold enough to matter."""
 
 _REQUEST_ID_BYTES_MAX = 256
 _TAGS_MAX = 32
@@ -56,20 +67,27 @@ def read_feast(request: bytes, renamed: Mapping[str, str]) -> Question:
     Args:
         renamed: entity name -> join key where the two differ; Feast still takes the one for the other.
     Raises:
-        InvalidArgument: the bytes are not one.
+        InvalidArgument: the bytes are not one, it holds too much, or one join key comes under two names.
     """
+    _check_fields(request)
     try:
         message = shadow_pb2.FeastRequest.FromString(request)
     except DecodeError as error:
-        raise _not_a_request("feast.serving.GetOnlineFeaturesRequest") from error
-    entities = {renamed.get(name, name): list(column.val) for name, column in message.entities.items()}
+        raise not_a_request("feast.serving.GetOnlineFeaturesRequest") from error
+    sent = _columns("entities", message.entities)
+    entities = {renamed.get(name, name): column for name, column in sent.items()}
+    if len(entities) < len(sent):
+        twice = next(renamed[name] for name in sent if name in renamed and renamed[name] in sent)
+        raise InvalidArgument.at(
+            f'entities["{twice}"]', "is sent twice, as the join key and by its entity's name; send one of them"
+        )
     return Question(
         FEAST,
         Wanted(message.feature_service, b"", message.full_feature_names)
         if message.WhichOneof("kind") == "feature_service"
-        else Wanted(None, message.features.SerializeToString(), message.full_feature_names),
+        else Wanted(None, _refs_bytes(message.features), message.full_feature_names),
         entities,
-        {name: list(column.val) for name, column in message.request_context.items()},
+        _columns("request_context", message.request_context),
         message.include_feature_view_version_metadata,
     )
 
@@ -78,12 +96,13 @@ def read_hindcast(request: bytes) -> Question:
     """A `hindcast.v1.GetOnlineFeaturesRequest`.
 
     Raises:
-        InvalidArgument: the bytes are not one, or its id or tags are over their limits.
+        InvalidArgument: the bytes are not one, or it holds too much.
     """
+    _check_fields(request)
     try:
         message = shadow_pb2.HindcastRequest.FromString(request)
     except DecodeError as error:
-        raise _not_a_request("hindcast.v1.GetOnlineFeaturesRequest") from error
+        raise not_a_request("hindcast.v1.GetOnlineFeaturesRequest") from error
     violations = []
     if message.request_id and len(message.request_id.encode()) > _REQUEST_ID_BYTES_MAX:
         violations.append(FieldViolation("request_id", f"is longer than {_REQUEST_ID_BYTES_MAX} bytes; shorten it"))
@@ -95,9 +114,9 @@ def read_hindcast(request: bytes) -> Question:
         HINDCAST,
         Wanted(message.feature_service, b"", message.full_feature_names)
         if message.WhichOneof("features") == "feature_service"
-        else Wanted(None, message.feature_list.SerializeToString(), message.full_feature_names),
-        {name: list(column.val) for name, column in message.entities.items()},
-        {name: list(column.val) for name, column in message.request_data.items()},
+        else Wanted(None, _refs_bytes(message.feature_list), message.full_feature_names),
+        _columns("entities", message.entities),
+        _columns("request_data", message.request_data),
     )
 
 
@@ -110,11 +129,50 @@ def read_stream_request(request: bytes) -> tuple[bytes, float | None]:
     try:
         message = shadow_pb2.HindcastStreamRequest.FromString(request)
     except DecodeError as error:
-        raise _not_a_request("hindcast.v1.StreamOnlineFeaturesRequest") from error
+        raise not_a_request("hindcast.v1.StreamOnlineFeaturesRequest") from error
     if not message.HasField("timeout"):
         return message.lookup, None
     return message.lookup, message.timeout.seconds + message.timeout.nanos / 1e9
 
 
-def _not_a_request(message_name: str) -> InvalidArgument:
-    return InvalidArgument.at("request", f"the bytes are not a {message_name}; check the client's protos")
+def _check_fields(request: bytes) -> None:
+    """Refuse a message that would take much memory to parse.
+
+    Raises:
+        InvalidArgument: it is one.
+    """
+    if len(request) > _FEW_FIELDS_BYTES_MAX and has_more_fields(request, _FIELDS_MAX):
+        raise InvalidArgument.at("request", f"has more than {_FIELDS_MAX} fields; send at most {_COLUMNS_MAX} columns")
+
+
+def _refs_bytes(refs: shadow_pb2.FeatureRefs) -> bytes:
+    """References as they name a plan; they are looked at one by one when it is made.
+
+    Raises:
+        InvalidArgument: more of them than there may be.
+    """
+    if len(refs.val) > _REFS_MAX:
+        raise InvalidArgument.at("features", f"has {len(refs.val)} references; ask for at most {_REFS_MAX} at once")
+    return refs.SerializeToString()
+
+
+def _columns(field: str, sent: Mapping[str, shadow_pb2.ValueColumn]) -> dict[str, Sequence[bytes]]:
+    """The columns of a map.
+
+    Raises:
+        InvalidArgument: more columns, or rows in a column, than there may be.
+    """
+    if len(sent) > _COLUMNS_MAX:
+        raise InvalidArgument.at(field, f"has {len(sent)} columns; send at most {_COLUMNS_MAX}")
+    columns: dict[str, Sequence[bytes]] = {}
+    violations = []
+    for name, column in sent.items():
+        values = column.val
+        if len(values) > ROWS_MAX:
+            told = f"has {len(values)} values; ask for at most {ROWS_MAX} rows at once"
+            violations.append(FieldViolation(f'{field}["{name}"]', told))
+        else:
+            columns[name] = list(values)
+    if violations:
+        raise InvalidArgument(violations)
+    return columns

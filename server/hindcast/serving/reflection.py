@@ -5,23 +5,28 @@ from importlib.resources import files
 import grpc
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor_pool import DescriptorPool
-from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from hindcast.serving.health import HEALTH
+from hindcast.serving.messages import parsed_stream
 
 V1 = "grpc.reflection.v1.ServerReflection"
-HEALTH = "grpc.health.v1.Health"
 
 
 def add_reflection(server: grpc.aio.Server, services: tuple[str, ...]) -> None:
     """Serve both versions of reflection; their messages have one wire form."""
     names = (*services, HEALTH, V1, reflection.SERVICE_NAME)
     servicer = reflection.aio.ReflectionServicer(service_names=names, pool=_pool())
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
     method = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
-        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        parsed_stream(servicer.ServerReflectionInfo, reflection_pb2.ServerReflectionRequest),
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(V1, {"ServerReflectionInfo": method}),))
+    server.add_generic_rpc_handlers(
+        tuple(
+            grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": method})
+            for name in (V1, reflection.SERVICE_NAME)
+        )
+    )
 
 
 def _pool() -> DescriptorPool:

@@ -47,23 +47,33 @@ class Failure(NamedTuple):
     message: str
 
 
-def failure_of(error: Exception, *, lookup_id: str) -> Failure:
-    """What a caller is told; an exception from outside the tree is a bug of ours: INTERNAL, with no word of what it said."""
+def failure_of(error: Exception, *, call: str) -> Failure:
+    """What a caller is told; an exception from outside the tree is a bug of ours: INTERNAL, with no word of what it said.
+
+    Args:
+        call: what a report should name: `lookup` and its id.
+    """
     code, reason = _CODES.get(type(error), _BUG)  # type: ignore[arg-type]
-    message = f"a defect in Hindcast; report it with lookup {lookup_id}" if (code, reason) == _BUG else str(error)
+    message = f"a defect in Hindcast; report it with {call}" if (code, reason) == _BUG else str(error)
     return Failure(code, reason, _cut(message, _MESSAGE_BYTES_MAX))
 
 
-async def abort(context: grpc.aio.ServicerContext, error: Exception, failure: Failure, *, lookup_id: str) -> NoReturn:
-    """End the call with the status of an error, google.rpc details and the lookup's id in the trailing metadata."""
+async def abort(
+    context: grpc.aio.ServicerContext,
+    error: Exception,
+    *,
+    call: str = "this call",
+    metadata: tuple[tuple[str, str], ...] = (),
+) -> NoReturn:
+    """End the call with the status of an error, and google.rpc details in the trailing metadata after that given."""
+    failure = failure_of(error, call=call)
     status = status_pb2.Status(code=code_pb2.Code.Value(failure.code.name), message=failure.message)
     for detail in _details(error, failure.reason):
         packed = Any()
         packed.Pack(detail)
         if status.ByteSize() + packed.ByteSize() < _DETAILS_BYTES_MAX:
             status.details.append(packed)
-    metadata = ((LOOKUP_ID_KEY, lookup_id), (_DETAILS_KEY, status.SerializeToString()))
-    await context.abort(failure.code, failure.message, metadata)
+    await context.abort(failure.code, failure.message, (*metadata, (_DETAILS_KEY, status.SerializeToString())))
     raise AssertionError
 
 

@@ -106,6 +106,10 @@ async def _follow(
         except HindcastError as error:
             logger.error("catalog %s cannot be served, the last one goes on: %s", catalog.version, error)  # noqa: TRY400
             _say(REFUSED)
+        except Exception:
+            # Left alone it would end this task without a word, and with it every later catalog.
+            logger.exception("catalog %s met a defect, the last one goes on", catalog.version)
+            _say(REFUSED)
         else:
             _say(TAKEN)
     stop.set()
