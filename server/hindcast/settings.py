@@ -52,7 +52,9 @@ class ServeSettings:
         address: HOST:PORT; port 0 takes a free one.
         workers: serving processes that share the port.
         call_timeout_ms: the deadline of a call that brings none.
-        drain_seconds: how long a stopping worker lets running calls finish.
+        max_connection_age_seconds: after about this long a caller is told to connect anew. A stopping worker needs it to
+            part from its callers, so it bounds how long that takes.
+        drain_seconds: how long a stopping worker then lets calls finish that still run.
     """
 
     repo_root: Path
@@ -60,4 +62,5 @@ class ServeSettings:
     workers: int = 1
     tls: TlsFiles | None = None
     call_timeout_ms: int = 5_000
+    max_connection_age_seconds: float = 15.0
     drain_seconds: float = 10.0

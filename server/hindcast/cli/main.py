@@ -72,7 +72,20 @@ def cli() -> None:
 @click.option(
     "--timeout-ms", type=click.IntRange(1), default=5000, show_default=True, help="For calls that bring none."
 )
-@click.option("--drain-seconds", type=click.FloatRange(0), default=10.0, show_default=True, help="For calls at a stop.")
+@click.option(
+    "--max-connection-age-seconds",
+    type=click.FloatRange(0.1, 86_400),
+    default=15.0,
+    show_default=True,
+    help="Callers connect anew after about this long; a stop waits for it.",
+)
+@click.option(
+    "--drain-seconds",
+    type=click.FloatRange(0),
+    default=10.0,
+    show_default=True,
+    help="For calls that still run after that.",
+)
 @click.option("--tls-cert", type=_pem, help="PEM certificate; needs --tls-key.")
 @click.option("--tls-key", type=_pem, help="PEM private key.")
 @click.option("--tls-client-ca", type=_pem, help="Callers must show a certificate.")
@@ -81,12 +94,16 @@ def serve(
     address: str,
     workers: int,
     timeout_ms: int,
+    max_connection_age_seconds: float,
     drain_seconds: float,
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
 ) -> None:
-    """Serve the repo's features over gRPC, until Ctrl-C or SIGTERM."""
+    """Serve the repo's features over gRPC, until Ctrl-C or SIGTERM; a second one does not wait for callers.
+
+    SIGHUP replaces the workers one by one, without a failed call.
+    """
     from hindcast.serving import run  # noqa: PLC0415 - gRPC and protobuf, which no other command needs
 
     if (tls_cert is None) != (tls_key is None) or (tls_client_ca and not tls_cert):
@@ -98,6 +115,7 @@ def serve(
         workers=workers,
         tls=tls,
         call_timeout_ms=timeout_ms,
+        max_connection_age_seconds=max_connection_age_seconds,
         drain_seconds=drain_seconds,
     )
     run(settings, say=click.echo)

@@ -1,5 +1,5 @@
 """One serving process: `python -m hindcast.serving.worker`, started by the supervisor, which hands it a `WorkerSettings`
-on standard input and ends it by SIGTERM, or by dying, which closes that input.
+on standard input and ends it by SIGTERM, or by dying, which closes that input. A second SIGTERM ends it at once.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from hindcast.clock import system_clock
 from hindcast.errors import HindcastError
 from hindcast.online.layouts import LAYOUTS
 from hindcast.online.reader import RedisReader
+from hindcast.serving.drain import Stop, age_options, drain
 from hindcast.serving.handlers import SERVICES, Handlers
 from hindcast.serving.health import Health
 from hindcast.serving.lookup import Lookup
@@ -30,7 +31,7 @@ from hindcast.serving.worker_settings import (
     WorkerSettings,
     catalog_from_line,
 )
-from hindcast.settings import TlsFiles
+from hindcast.settings import TlsFiles, split_address
 
 if TYPE_CHECKING:
     from hindcast.catalog.transforms import Transformer
@@ -46,11 +47,11 @@ _OPTIONS = (
 
 
 async def serve() -> None:
-    """Serve until told to stop, then let running calls finish."""
-    stop = asyncio.Event()
+    """Serve until told to stop, then part from the callers."""
+    stop = Stop()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.tell)
     orders = asyncio.StreamReader(limit=LINE_BYTES_MAX)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
     settings = WorkerSettings.from_line(await orders.readline())
@@ -64,7 +65,7 @@ async def serve() -> None:
         lookup=lookup_in(settings.catalog), clock=system_clock, call_timeout_ms=settings.call_timeout_ms
     )
     health = Health(reader, SERVICES)
-    server = grpc.aio.server(options=_OPTIONS)
+    server = grpc.aio.server(options=[*_OPTIONS, *age_options(settings.max_connection_age_seconds)])
     server.add_generic_rpc_handlers(handlers.generic())
     health.add_to(server)
     add_reflection(server, SERVICES)
@@ -75,11 +76,17 @@ async def serve() -> None:
     async with health.watched():
         await server.start()
         _say(READY)
-        following = asyncio.create_task(_follow(orders, handlers, lookup_in, stop))
-        await stop.wait()
-        following.cancel()
+        following = asyncio.create_task(_follow(orders, handlers, lookup_in, stop.told))
+        await stop.told.wait()
         await health.shut_down()
-        await server.stop(settings.drain_seconds)
+        await drain(
+            server,
+            port=split_address(settings.address)[1],
+            max_connection_age_seconds=settings.max_connection_age_seconds,
+            drain_seconds=settings.drain_seconds,
+            stop=stop,
+        )
+        following.cancel()
     await reader.close()
 
 

@@ -25,7 +25,12 @@ LINE_BYTES_MAX = 256 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """What the supervisor hands a worker. It can hold a password: it travels by pipe, never by argument."""
+    """What the supervisor hands a worker. It can hold a password: it travels by pipe, never by argument.
+
+    Attributes:
+        slot: a number below twice the number of workers that no other living worker of this server has. A worker's
+            successor overlaps with it and has another one; numbers come back once their worker has ended.
+    """
 
     slot: int
     address: str
@@ -33,6 +38,7 @@ class WorkerSettings:
     target: RedisTarget
     layout: LayoutName
     call_timeout_ms: int
+    max_connection_age_seconds: float
     drain_seconds: float
     tls: TlsFiles | None
 
