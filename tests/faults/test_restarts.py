@@ -149,10 +149,8 @@ def test_replacing_the_workers_fails_no_call(repo, workers):
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 def test_stop_loses_no_call(repo, authorities, tls):
-    """A server stopped under load answers every call of a raw caller, until that caller finds nobody listening.
-
-    A raw caller's call is lost if it fails in any other way than by a refused connection, which is a call never sent.
-    """
+    """A server stopped under load answers every call of a raw caller, until that caller finds nobody listening."""
+    # Lost is a call that fails in any other way than by a connection that could not be made: that one was never sent.
     (ours, _) = authorities
     options = ("--tls-cert", str(ours.server), "--tls-key", str(ours.server_key)) if tls else ()
     for _ in range(CYCLES):
