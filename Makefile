@@ -7,7 +7,7 @@ PROTO_VENV := .venv-proto
 PROTO_STAMP := $(PROTO_VENV)/.installed
 PROTOS := $(shell find protos -name '*.proto')
 
-.PHONY: demo serve test lint bench proto
+.PHONY: demo serve test faults lint bench proto
 .DEFAULT_GOAL := demo
 
 $(STAMP): pyproject.toml constraints.txt
@@ -36,6 +36,10 @@ feature_repo/data/registry.db: | $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest
+
+# Every fault 20 times over; `make test` has each of them twice.
+faults: $(STAMP)
+	@HINDCAST_FAULT_CYCLES=20 $(BIN)/python -m pytest tests/faults
 
 lint: $(STAMP) $(PROTO_STAMP)
 	@$(BIN)/ruff check

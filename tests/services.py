@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from redis import Redis
+from redis.exceptions import RedisError
 
 from hindcast.online.embedded import server_program
 
@@ -43,6 +44,8 @@ class RedisServer:
 
     port: int
     process: subprocess.Popen[bytes]
+    command: list[str]
+    folder: str
 
     @property
     def connection_string(self) -> str:
@@ -66,6 +69,12 @@ class RedisServer:
         self.process.kill()
         self.process.wait()
 
+    def restart(self) -> None:
+        """Start it again after a kill, with what it has on disk; returns when it answers."""
+        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, cwd=self.folder)
+        with contextlib.closing(self.client()) as client:
+            wait_for(lambda: _answers(client), what="Redis")
+
 
 @contextlib.contextmanager
 def run_redis(*options: str, port: int | None = None) -> Iterator[RedisServer]:
@@ -77,14 +86,20 @@ def run_redis(*options: str, port: int | None = None) -> Iterator[RedisServer]:
             *("--save", "", "--appendonly", "no", "--loglevel", "warning", *options),
         ]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=folder)
-        server = RedisServer(port, process)
+        server = RedisServer(port, process, command, folder)
         try:
             wait_for(lambda: _listens(port), what="Redis")
             yield server
         finally:
             server.resume()
-            process.kill()
-            process.wait()
+            server.kill()
+
+
+def _answers(client: Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except RedisError:
+        return False
 
 
 def _listens(port: int) -> bool:
@@ -147,13 +162,14 @@ def run_hindcast(repo: Path, *options: str, env: dict[str, str] | None = None) -
         assert server.address, "hindcast serve ended:\n" + "\n".join(server.output)
         yield server
     finally:
+        for seconds in (2, 20):
+            # A second one does not wait for callers.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.terminate()
+                process.wait(seconds)
         if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.kill()
+            process.wait()
         reader.join()
         assert process.stdout is not None
         process.stdout.close()

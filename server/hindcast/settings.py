@@ -45,23 +45,36 @@ class TlsFiles:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """What each worker of `hindcast serve` was told.
+
+    Attributes:
+        call_timeout_ms: the deadline of a call that brings none.
+        max_connection_age_seconds: after about this long a caller is told to connect anew. A stopping worker needs it to
+            part from its callers, so it bounds how long that takes.
+        drain_seconds: how long a stopping worker then lets calls finish that still run.
+        in_flight_max_values: work that one worker takes on at once, in values; a call counts as 2,000 besides.
+        queue_max_ms: while a worker is this late with its work, it refuses calls.
+    """
+
+    tls: TlsFiles | None = None
+    call_timeout_ms: int = 5_000
+    max_connection_age_seconds: float = 15.0
+    drain_seconds: float = 10.0
+    in_flight_max_values: int = 1_000_000
+    queue_max_ms: int = 250
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServeSettings:
     """What `hindcast serve` was told.
 
     Attributes:
         address: HOST:PORT; port 0 takes a free one.
         workers: serving processes that share the port.
-        call_timeout_ms: the deadline of a call that brings none.
-        drain_seconds: how long a stopping worker lets running calls finish.
-        in_flight_max_values: work that one worker takes on at once, in values; a call counts as 2,000 besides.
-        queue_max_ms: while a worker is this late with its work, it refuses calls.
     """
 
     repo_root: Path
     address: str = "127.0.0.1:50051"
     workers: int = 1
-    tls: TlsFiles | None = None
-    call_timeout_ms: int = 5_000
-    drain_seconds: float = 10.0
-    in_flight_max_values: int = 1_000_000
-    queue_max_ms: int = 250
+    worker: WorkerOptions = WorkerOptions()

@@ -231,6 +231,7 @@ def test_a_worker_imports_feast_for_on_demand_views_only(shared_redis, tmp_path,
         target=parse_target(shared_redis.connection_string),
         layout=LayoutName.PACKED,
         call_timeout_ms=5000,
+        max_connection_age_seconds=15.0,
         drain_seconds=1.0,
         tls=None,
     )

@@ -288,9 +288,13 @@ def test_killed_supervisor_leaves_no_worker(server):
     wait_for(lambda: not any(map(is_alive, workers)), what="the end of the workers")
 
 
-def test_stop_lets_running_calls_finish(server, redis):
+def test_stop_lets_running_calls_finish(repo, redis):
     """A call that waits for Redis when SIGTERM comes is answered, and then the exit code is 0."""
-    with connected(server) as channel, ThreadPoolExecutor(1) as pool:
+    with (
+        run_hindcast(repo, "--workers", "2", "--max-connection-age-seconds", "1") as server,
+        connected(server) as channel,
+        ThreadPoolExecutor(1) as pool,
+    ):
         assert answers(channel)
         redis.pause()
         try:
@@ -332,7 +336,8 @@ def refuses_connections(server: HindcastServer) -> bool:
 
 def test_stop_does_not_wait_for_who_only_watches(repo):
     """An open health Watch is told NOT_SERVING, and does not hold up a stop beyond the drain."""
-    with run_hindcast(repo, "--drain-seconds", "1") as server, connected(server) as channel:
+    options = ("--max-connection-age-seconds", "0.5", "--drain-seconds", "1")
+    with run_hindcast(repo, *options) as server, connected(server) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=30)
         assert SERVING == next(watch).status
         begin = time.monotonic()

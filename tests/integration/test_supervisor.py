@@ -4,7 +4,7 @@ import asyncio
 import sys
 
 from hindcast.catalog import Catalog
-from hindcast.serving import supervisor
+from hindcast.serving import worker_process
 
 CATALOG = Catalog("p", "sha256:0", "0", {}, {}, {}, {}, {})
 OBEDIENT = "import sys\nfor line in sys.stdin: print('taken', flush=True)"
@@ -22,9 +22,9 @@ def test_two_catalogs_can_be_handed_over_at_once():
 
     async def run():
         process = await started(OBEDIENT)
-        worker = supervisor._Worker(process)
+        worker = worker_process.WorkerProcess(process, slot=0)
         taken = await asyncio.gather(worker.take(CATALOG), worker.take(CATALOG))
-        await worker.end(0)
+        await worker.stop(seconds=0, hurry=asyncio.Event())
         return taken
 
     assert [True, True] == asyncio.run(run())
@@ -32,11 +32,11 @@ def test_two_catalogs_can_be_handed_over_at_once():
 
 def test_a_worker_that_answers_nothing_is_ended_for_another_to_start(monkeypatch):
     """A worker that is silent about a catalog holds up no reload: it is ended, and its successor takes the newest."""
-    monkeypatch.setattr(supervisor, "_START_SECONDS", 0.2)
+    monkeypatch.setattr(worker_process, "_START_SECONDS", 0.2)
 
     async def run():
         process = await started(SILENT)
-        taken = await supervisor._Worker(process).take(CATALOG)
+        taken = await worker_process.WorkerProcess(process, slot=0).take(CATALOG)
         return taken, await asyncio.wait_for(process.wait(), 10)
 
     taken, code = asyncio.run(run())

@@ -17,6 +17,7 @@ from grpc_health.v1.health import HealthServicer
 from hindcast.catalog import read_repo
 from hindcast.cli.main import cli
 from hindcast.online.connection import Endpoint, read_target
+from hindcast.serving.drain import part_seconds
 from hindcast.settings import STATE_DIR_VARIABLE
 
 ROOT = Path(__file__).parents[2]
@@ -97,7 +98,7 @@ def test_stop_grace_covers_the_drain():
     """The container is not killed before its calls had the time that the server gives them."""
     _, options = parse_hindcast(SERVICES["server"]["command"])
     grace_seconds = float(SERVICES["server"]["stop_grace_period"].removesuffix("s"))
-    assert grace_seconds > options["drain_seconds"] + 5
+    assert grace_seconds > part_seconds(options["max_connection_age_seconds"]) + options["drain_seconds"] + 5
 
 
 def test_compose_builds_from_the_dockerfile():

@@ -18,7 +18,7 @@ from hindcast.catalog import read_repo
 from hindcast.errors import HindcastError, RepoError
 from hindcast.online.connection import Topology
 from hindcast.online.embedded import EmbeddedRedis
-from hindcast.settings import ServeSettings, TlsFiles, split_address
+from hindcast.settings import ServeSettings, TlsFiles, WorkerOptions, split_address
 
 _DIFFERS = 3
 """Exit code of a command that compares: it was done, and the two sides are not equal."""
@@ -76,7 +76,20 @@ def cli() -> None:
 @click.option(
     "--timeout-ms", type=click.IntRange(1), default=5000, show_default=True, help="For calls that bring none."
 )
-@click.option("--drain-seconds", type=click.FloatRange(0), default=10.0, show_default=True, help="For calls at a stop.")
+@click.option(
+    "--max-connection-age-seconds",
+    type=click.FloatRange(0.1, 86_400),
+    default=15.0,
+    show_default=True,
+    help="Callers connect anew after about this long; a stop waits for it.",
+)
+@click.option(
+    "--drain-seconds",
+    type=click.FloatRange(0),
+    default=10.0,
+    show_default=True,
+    help="For calls that still run after that.",
+)
 @click.option(
     "--in-flight-max-values",
     type=click.IntRange(1),
@@ -99,6 +112,7 @@ def serve(
     address: str,
     workers: int,
     timeout_ms: int,
+    max_connection_age_seconds: float,
     drain_seconds: float,
     in_flight_max_values: int,
     queue_max_ms: int,
@@ -106,7 +120,10 @@ def serve(
     tls_key: Path | None,
     tls_client_ca: Path | None,
 ) -> None:
-    """Serve the repo's features over gRPC, until Ctrl-C or SIGTERM."""
+    """Serve the repo's features over gRPC, until Ctrl-C or SIGTERM; a second one does not wait for callers.
+
+    SIGHUP replaces the workers one by one, without a failed call.
+    """
     from hindcast.serving import run  # noqa: PLC0415 - gRPC and protobuf, which no other command needs
 
     if (tls_cert is None) != (tls_key is None) or (tls_client_ca and not tls_cert):
@@ -116,11 +133,14 @@ def serve(
         repo_root=repo_root,
         address=address,
         workers=workers,
-        tls=tls,
-        call_timeout_ms=timeout_ms,
-        drain_seconds=drain_seconds,
-        in_flight_max_values=in_flight_max_values,
-        queue_max_ms=queue_max_ms,
+        worker=WorkerOptions(
+            tls=tls,
+            call_timeout_ms=timeout_ms,
+            max_connection_age_seconds=max_connection_age_seconds,
+            drain_seconds=drain_seconds,
+            in_flight_max_values=in_flight_max_values,
+            queue_max_ms=queue_max_ms,
+        ),
     )
     run(settings, say=click.echo)
 

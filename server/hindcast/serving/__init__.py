@@ -1,6 +1,6 @@
 """The serving room: gRPC requests come in, answers from the online store go out.
 
-`supervisor` starts `worker` processes that share a port. A request is read by `question`, worked out by `plan`, looked up by
+`supervisor` keeps a `worker` process in each `place`, on one port, after `preflight` has looked; `drain` lets one leave. A request is read by `question`, worked out by `plan`, looked up by
 `lookup`, written by `answer`, all under `handlers`; `status` says which gRPC code each error is.
 """
 

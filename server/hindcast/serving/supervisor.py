@@ -1,46 +1,37 @@
-"""The supervisor: checks everything that can be wrong, then starts the workers, and keeps as many running as were asked for.
+"""The supervisor: checks everything that can be wrong, then starts the workers, keeps as many running as were asked for, and
+replaces them when it is told to.
 
 It creates no gRPC object and never imports Feast, so that a worker starts from a clean process.
 """
 
 import asyncio
-import contextlib
 import logging
+import os
 import signal
-import socket
-import ssl
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, NoPermissionError
-from redis.retry import Retry
+from hindcast.catalog import RegistryWatch, load_catalog, read_repo
+from hindcast.errors import HindcastError, ServerStartError
+from hindcast.online.store import layout_of
+from hindcast.serving.drain import Stop
+from hindcast.serving.place import Place
+from hindcast.serving.preflight import check_tls, find_redis, reserved
+from hindcast.serving.worker_settings import WorkerSettings
+from hindcast.settings import ServeSettings
 
-from hindcast.catalog import Catalog, RegistryWatch, load_catalog, read_repo
-from hindcast.errors import ServerStartError, StoreUnavailable
-from hindcast.online.connection import REDIS_ERRORS, RedisTarget
-from hindcast.online.store import layout_of, target_of
-from hindcast.serving.worker_settings import READY, TAKEN, WorkerSettings, catalog_to_line
-from hindcast.settings import ServeSettings, TlsFiles, split_address
+if TYPE_CHECKING:
+    from hindcast.serving.worker_process import WorkerProcess
 
 logger = logging.getLogger(__name__)
-
-_START_SECONDS = 60.0
-"""A worker that loads on-demand views imports Feast: 5 s on a quiet machine."""
-
-_BACKOFF_SECONDS = (0.05, 0.2, 1.0, 5.0)
-_STEADY_SECONDS = 30.0
-"""A worker that lived this long did not die of its start: the next one starts at once again."""
-
-_KILL_SECONDS = 5.0
 
 _LOOK_SECONDS = 0.5
 """How often the registry is looked at: a `feast apply` is served within 2 s of its end."""
 
 
 def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM or SIGINT; a second one does not wait for callers. SIGHUP replaces the workers one by one.
 
     Args:
         say: told one line beginning `serving` when the first answer can be given.
@@ -51,161 +42,117 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
     """
     repo = read_repo(settings.repo_root)
     layout = layout_of(repo)
-    if settings.tls is not None:
-        _check_tls(settings.tls)
+    if settings.worker.tls is not None:
+        check_tls(settings.worker.tls)
     catalog = load_catalog(repo)
-    with _reserved(settings.address) as address:
-        target = target_of(repo, layout)
-        _check_redis(target)
+    with reserved(settings.address) as address:
+        first = WorkerSettings(
+            slot=0,
+            address=address,
+            catalog=catalog,
+            target=find_redis(repo, layout),
+            layout=layout,
+            options=settings.worker,
+        )
 
-        def worker_settings(slot: int) -> WorkerSettings:
-            return WorkerSettings(
-                slot=slot,
-                address=address,
-                catalog=catalog,
-                target=target,
-                layout=layout,
-                call_timeout_ms=settings.call_timeout_ms,
-                drain_seconds=settings.drain_seconds,
-                in_flight_max_values=settings.in_flight_max_values,
-                queue_max_ms=settings.queue_max_ms,
-                tls=settings.tls,
-            )
+        def look_again() -> WorkerSettings:
+            changed = read_repo(settings.repo_root)
+            if replace(changed, online_store=repo.online_store) != repo:
+                raise ServerStartError(
+                    f"{repo.root}/feature_store.yaml has changed beyond its online_store block, which a replaced worker "
+                    "cannot follow; stop the server and start it again"
+                )
+            if settings.worker.tls is not None:
+                check_tls(settings.worker.tls)
+            layout = layout_of(changed)
+            return replace(first, target=find_redis(changed, layout), layout=layout)
 
         ready = (
             f"serving project {catalog.project} on {address} "
             f"(workers: {settings.workers}, services: {len(catalog.services)}, catalog: {catalog.version[:19]})"
         )
-        supervisor = _Supervisor(
-            [worker_settings(slot) for slot in range(settings.workers)], RegistryWatch(repo, catalog)
-        )
+        supervisor = _Supervisor(settings.workers, first, registry=RegistryWatch(repo, catalog), look_again=look_again)
         asyncio.run(supervisor.run(lambda: say(ready)))
 
 
-def _check_redis(target: RedisTarget) -> None:
-    try:
-        # One try: whoever starts a server wants to hear now, and redis-py would try for up to 15 s.
-        once = replace(target, options={**target.options, "retry": Retry(NoBackoff(), 0)})
-        with contextlib.closing(once.client()) as client:
-            client.ping()
-    except (AuthenticationError, NoPermissionError) as error:
-        raise StoreUnavailable(
-            f"Redis at {target} refuses the login; check username and password in online_store.connection_string, and "
-            "that this user may PING and MGET"
-        ) from error
-    except REDIS_ERRORS as error:
-        raise StoreUnavailable(
-            f"Redis at {target} does not answer. Start it, or change online_store.connection_string in feature_store.yaml "
-            "(`embedded` starts one for this repo)"
-        ) from error
-
-
-def _check_tls(tls: TlsFiles) -> None:
-    """A worker could only die of wrong files, in words of gRPC's."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(tls.certificate, tls.key, password="")
-    except OSError as error:
-        raise ServerStartError(
-            f"{tls.certificate} and {tls.key} are not a PEM certificate and its PEM key without a passphrase; "
-            "check --tls-cert and --tls-key"
-        ) from error
-    try:
-        if tls.client_ca is not None:
-            context.load_verify_locations(tls.client_ca)
-    except OSError as error:
-        raise ServerStartError(f"{tls.client_ca} holds no PEM certificate; check --tls-client-ca") from error
-
-
-@contextlib.contextmanager
-def _reserved(address: str) -> Iterator[str]:
-    """Hold HOST:PORT for the workers, who share it by SO_REUSEPORT; port 0 becomes a free one.
-
-    A bound socket that does not listen receives no connection. Another server is looked for without SO_REUSEPORT first,
-    because with it a second Hindcast would silently take half of the calls.
-    """
-    try:
-        host, port = split_address(address)
-    except ValueError as error:
-        raise ServerStartError(str(error)) from error
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-        reservation = socket.socket(family)
-        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        reservation.bind((host, port))
-    except OSError as error:
-        raise ServerStartError(
-            f"{address} cannot be listened on: it is in use, not of this machine, or needs other rights"
-        ) from error
-    with reservation:
-        shown = f"[{host}]" if family == socket.AF_INET6 else host
-        yield f"{shown}:{reservation.getsockname()[1]}"
-
-
 class _Supervisor:
-    def __init__(self, workers: list[WorkerSettings], registry: RegistryWatch) -> None:
-        self._workers = workers
+    def __init__(
+        self,
+        workers: int,
+        settings: WorkerSettings,
+        *,
+        registry: RegistryWatch,
+        look_again: Callable[[], WorkerSettings],
+    ) -> None:
+        """Args: look_again gives the settings of workers that replace others; it blocks, and raises HindcastError."""
         self._registry = registry
-        self._running: dict[int, _Worker] = {}
-        self._stopping = asyncio.Event()
+        self._look_again = look_again
+        self._running: set[WorkerProcess] = set()
+        self._stop = Stop()
+        self._replace = asyncio.Event()
+        self._had_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+        self._places = [
+            # A worker and its successor live at once, so a place has two slots.
+            Place((number, number + workers), settings, registry=registry, running=self._running, stop=self._stop)
+            for number in range(workers)
+        ]
 
     async def run(self, when_ready: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
+            loop.add_signal_handler(number, self._stop.tell)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         try:
             async with asyncio.TaskGroup() as tasks:
-                first_starts = [loop.create_future() for _ in self._workers]
-                for settings, first_start in zip(self._workers, first_starts, strict=True):
-                    tasks.create_task(self._keep(settings, first_start))
-                if all(await asyncio.gather(*first_starts)):
-                    when_ready()
-                    tasks.create_task(self._follow_registry())
+                first_starts = [loop.create_future() for _ in self._places]
+                keeping = [
+                    tasks.create_task(place.keep(first_start.set_result))
+                    for place, first_start in zip(self._places, first_starts, strict=True)
+                ]
+                if not all(await asyncio.gather(*first_starts)):
+                    return
+                when_ready()
+                others = [tasks.create_task(self._follow_registry()), tasks.create_task(self._replace_when_told())]
+                await asyncio.wait(keeping)
+                for other in others:
+                    other.cancel()
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
 
-    async def _keep(self, settings: WorkerSettings, first_start: "asyncio.Future[bool]") -> None:
-        """Keep one slot filled until told to stop."""
+    def _hang_up(self) -> None:
+        """SIGHUP is also how the kernel says that the terminal is gone, and then nobody wants this server any more."""
+        if self._had_terminal and not _has_terminal():
+            self._stop.tell()
+        else:
+            self._replace.set()
+
+    async def _replace_when_told(self) -> None:
+        """Replace all workers, one after the other; asked once or more while that goes on, once more afterwards."""
         loop = asyncio.get_running_loop()
-        failures = 0
-        while not self._stopping.is_set():
-            began = loop.time()
-            catalog = self._registry.catalog
-            worker = await _Worker.start(replace(settings, catalog=catalog))
-            came_up = await worker.comes_up(self._stopping)
-            if not first_start.done():
-                if not came_up and not self._stopping.is_set():
-                    first_start.set_result(False)
-                    await worker.end(0)
-                    raise ServerStartError(f"worker {settings.slot} does not come up; its words are above")
-                first_start.set_result(came_up)
-            if came_up:
-                self._running[settings.slot] = worker
-                if self._registry.catalog is not catalog:
-                    await worker.take(self._registry.catalog)
-                code = await worker.lives(self._stopping, drain_seconds=settings.drain_seconds)
-                del self._running[settings.slot]
+        while True:
+            await self._replace.wait()
+            self._replace.clear()
+            try:
+                settings = await loop.run_in_executor(None, self._look_again)
+            except HindcastError as error:
+                logger.error("no worker is replaced: %s", error)  # noqa: TRY400 - the message says it all
+                continue
+            for place in self._places:
+                if not await place.renew(settings):
+                    logger.error("a successor does not come up, its words are above: the workers that serve now stay")
+                    break
             else:
-                code = await worker.end(0)
-            if self._stopping.is_set():
-                return
-            failures = 0 if loop.time() - began > _STEADY_SECONDS else failures + 1
-            pause = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS)) - 1] if failures else 0.0
-            logger.error("worker %d ended with code %s; another starts in %.2f s", settings.slot, code, pause)
-            await self._pause(pause)
+                logger.info("all workers are replaced")
 
     async def _follow_registry(self) -> None:
-        """Hand every new catalog to all workers."""
+        """Hand every new catalog to all workers, those included that only part from their callers."""
         loop = asyncio.get_running_loop()
-        while self._registry.is_possible and not self._stopping.is_set():
-            await self._pause(_LOOK_SECONDS)
+        while self._registry.is_possible:
+            await asyncio.sleep(_LOOK_SECONDS)
             if not await loop.run_in_executor(None, self._registry.look):
                 continue
             catalog = self._registry.catalog
-            taken = await asyncio.gather(*(worker.take(catalog) for worker in list(self._running.values())))
+            taken = await asyncio.gather(*(worker.take(catalog) for worker in list(self._running)))
             logger.info(
                 "catalog %s: taken by %d of %d workers (services: %d, views: %d)",
                 catalog.version[:19],
@@ -215,82 +162,10 @@ class _Supervisor:
                 len(catalog.views) + len(catalog.on_demand_views),
             )
 
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
 
-
-class _Worker:
-    """One child process."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-        self._handing_over = asyncio.Lock()
-
-    @classmethod
-    async def start(cls, settings: WorkerSettings) -> "_Worker":
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "hindcast.serving.worker"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            # A terminal's Ctrl-C goes to the supervisor alone, which then ends the workers in order.
-            start_new_session=True,
-        )
-        assert process.stdin is not None  # noqa: S101 - asked for above
-        process.stdin.write(settings.to_line())
-        with contextlib.suppress(ConnectionError):
-            await process.stdin.drain()
-        return cls(process)
-
-    async def comes_up(self, stopping: asyncio.Event) -> bool:
-        """Whether the worker says that it serves, in time and before it is told to stop."""
-        assert self._process.stdout is not None  # noqa: S101
-        said = asyncio.ensure_future(self._process.stdout.readline())
-        told = asyncio.ensure_future(stopping.wait())
-        await asyncio.wait({said, told}, timeout=_START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        told.cancel()
-        if said.done():
-            return said.result() == READY
-        said.cancel()
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
         return False
-
-    async def take(self, catalog: Catalog) -> bool:
-        """Hand over a new catalog; whether it is served now.
-
-        A worker that does not say in time is ended, and its successor starts from the newest catalog.
-        """
-        assert self._process.stdin is not None  # noqa: S101 - asked for at the start
-        assert self._process.stdout is not None  # noqa: S101
-        try:
-            # One at a time: the pipe back has one reader, and each word on it belongs to one catalog.
-            async with self._handing_over, asyncio.timeout(_START_SECONDS):
-                self._process.stdin.write(catalog_to_line(catalog))
-                await self._process.stdin.drain()
-                return await self._process.stdout.readline() == TAKEN
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-        except ConnectionError:
-            pass  # it has ended by itself
-        return False
-
-    async def lives(self, stopping: asyncio.Event, *, drain_seconds: float) -> int | None:
-        """Wait until the worker ends, or end it when told to; return its exit code."""
-        ended = asyncio.ensure_future(self._process.wait())
-        told = asyncio.ensure_future(stopping.wait())
-        await asyncio.wait({ended, told}, return_when=asyncio.FIRST_COMPLETED)
-        told.cancel()
-        if not ended.done():
-            await self.end(drain_seconds)
-        return await ended
-
-    async def end(self, drain_seconds: float) -> int | None:
-        """SIGTERM, then SIGKILL once the drain is overdue; the exit code."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGTERM)
-        try:
-            return await asyncio.wait_for(self._process.wait(), drain_seconds + _KILL_SECONDS)
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-            return await self._process.wait()
+    return True

@@ -1,5 +1,5 @@
 """One serving process: `python -m hindcast.serving.worker`, started by the supervisor, which hands it a `WorkerSettings`
-on standard input and ends it by SIGTERM, or by dying, which closes that input.
+on standard input and ends it by SIGTERM, or by dying, which closes that input. A second SIGTERM ends it at once.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from hindcast.errors import HindcastError
 from hindcast.online.layouts import LAYOUTS
 from hindcast.online.reader import RedisReader
 from hindcast.serving.admission import Admission
+from hindcast.serving.drain import Stop, age_options, drain
 from hindcast.serving.handlers import SERVICES, Handlers
 from hindcast.serving.health import Health
 from hindcast.serving.lookup import Lookup
@@ -31,7 +32,7 @@ from hindcast.serving.worker_settings import (
     WorkerSettings,
     catalog_from_line,
 )
-from hindcast.settings import TlsFiles
+from hindcast.settings import TlsFiles, split_address
 
 if TYPE_CHECKING:
     from hindcast.catalog.transforms import Transformer
@@ -47,18 +48,19 @@ _OPTIONS = (
 
 
 async def serve() -> None:
-    """Serve until told to stop, then let running calls finish."""
-    stop = asyncio.Event()
+    """Serve until told to stop, then part from the callers."""
+    stop = Stop()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.tell)
     orders = asyncio.StreamReader(limit=LINE_BYTES_MAX)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
     settings = WorkerSettings.from_line(await orders.readline())
+    options = settings.options
     reader = RedisReader(settings.target)
     layout = LAYOUTS[settings.layout](reader, project=settings.catalog.project)
 
-    admission = Admission(in_flight_max=settings.in_flight_max_values, lag_max_seconds=settings.queue_max_ms / 1000)
+    admission = Admission(in_flight_max=options.in_flight_max_values, lag_max_seconds=options.queue_max_ms / 1000)
 
     def lookup_in(catalog: Catalog) -> Lookup:
         return Lookup(
@@ -69,27 +71,31 @@ async def serve() -> None:
             clock=system_clock,
         )
 
-    handlers = Handlers(
-        lookup=lookup_in(settings.catalog), clock=system_clock, call_timeout_ms=settings.call_timeout_ms
-    )
+    handlers = Handlers(lookup=lookup_in(settings.catalog), clock=system_clock, call_timeout_ms=options.call_timeout_ms)
     health = Health(reader, SERVICES)
-    server = grpc.aio.server(options=_OPTIONS)
+    server = grpc.aio.server(options=[*_OPTIONS, *age_options(options.max_connection_age_seconds)])
     server.add_generic_rpc_handlers(handlers.generic())
     health.add_to(server)
     add_reflection(server, SERVICES)
-    if settings.tls is None:
+    if options.tls is None:
         server.add_insecure_port(settings.address)
     else:
-        server.add_secure_port(settings.address, _credentials(settings.tls))
+        server.add_secure_port(settings.address, _credentials(options.tls))
     async with health.watched(), admission.watched():
         await server.start()
         _say(READY)
-        following = asyncio.create_task(_follow(orders, handlers, lookup_in, stop))
-        await stop.wait()
-        following.cancel()
+        following = asyncio.create_task(_follow(orders, handlers, lookup_in, stop.told))
+        await stop.told.wait()
         await health.shut_down()
         handlers.end_streams()
-        await server.stop(settings.drain_seconds)
+        await drain(
+            server,
+            port=split_address(settings.address)[1],
+            max_connection_age_seconds=options.max_connection_age_seconds,
+            drain_seconds=options.drain_seconds,
+            stop=stop,
+        )
+        following.cancel()
     await reader.close()
 
 

@@ -8,7 +8,7 @@ import msgspec
 from hindcast.catalog import Catalog
 from hindcast.online.connection import RedisTarget
 from hindcast.online.layouts import LayoutName
-from hindcast.settings import TlsFiles
+from hindcast.settings import WorkerOptions
 
 READY = b"ready\n"
 """What a worker writes to its standard output when it serves."""
@@ -25,18 +25,19 @@ LINE_BYTES_MAX = 256 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """What the supervisor hands a worker. It can hold a password: it travels by pipe, never by argument."""
+    """What the supervisor hands a worker. It can hold a password: it travels by pipe, never by argument.
+
+    Attributes:
+        slot: a number below twice the number of workers that no other living worker of this server has. A worker's
+            successor overlaps with it and has another one; numbers come back once their worker has ended.
+    """
 
     slot: int
     address: str
     catalog: Catalog
     target: RedisTarget
     layout: LayoutName
-    call_timeout_ms: int
-    drain_seconds: float
-    in_flight_max_values: int
-    queue_max_ms: int
-    tls: TlsFiles | None
+    options: WorkerOptions
 
     def to_line(self) -> bytes:
         """One line of JSON."""
