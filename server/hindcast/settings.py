@@ -53,6 +53,8 @@ class ServeSettings:
         workers: serving processes that share the port.
         call_timeout_ms: the deadline of a call that brings none.
         drain_seconds: how long a stopping worker lets running calls finish.
+        metrics_address: HOST:PORT of `/metrics`; None for no metrics.
+        traces: whether calls leave OpenTelemetry traces.
     """
 
     repo_root: Path
@@ -61,3 +63,5 @@ class ServeSettings:
     tls: TlsFiles | None = None
     call_timeout_ms: int = 5_000
     drain_seconds: float = 10.0
+    metrics_address: str | None = None
+    traces: bool = False

@@ -31,9 +31,10 @@ class _Group(click.Group):
             context.exit(2 if isinstance(error, RepoError) else 1)
 
 
-def _checked_address(_context: click.Context, _parameter: click.Parameter, address: str) -> str:
+def _checked_address(_context: click.Context, _parameter: click.Parameter, address: str | None) -> str | None:
     try:
-        split_address(address)
+        if address is not None:
+            split_address(address)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
     return address
@@ -73,6 +74,14 @@ def cli() -> None:
     "--timeout-ms", type=click.IntRange(1), default=5000, show_default=True, help="For calls that bring none."
 )
 @click.option("--drain-seconds", type=click.FloatRange(0), default=10.0, show_default=True, help="For calls at a stop.")
+@click.option(
+    "--metrics-address",
+    callback=_checked_address,
+    help="HOST:PORT of Prometheus metrics, at /metrics; none when not given.",
+)
+@click.option(
+    "--otel", is_flag=True, help="Send OpenTelemetry traces, as the OTEL_* variables say; needs the otel extra."
+)
 @click.option("--tls-cert", type=_pem, help="PEM certificate; needs --tls-key.")
 @click.option("--tls-key", type=_pem, help="PEM private key.")
 @click.option("--tls-client-ca", type=_pem, help="Callers must show a certificate.")
@@ -82,6 +91,8 @@ def serve(
     workers: int,
     timeout_ms: int,
     drain_seconds: float,
+    metrics_address: str | None,
+    otel: bool,  # noqa: FBT001 - a flag of the command line
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
@@ -99,6 +110,8 @@ def serve(
         tls=tls,
         call_timeout_ms=timeout_ms,
         drain_seconds=drain_seconds,
+        metrics_address=metrics_address,
+        traces=otel,
     )
     run(settings, say=click.echo)
 

@@ -5,6 +5,7 @@ not parse with UNKNOWN and an exception's text.
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -12,10 +13,15 @@ from hindcast.clock import Clock, Deadline, uuid7
 from hindcast.errors import HindcastError
 from hindcast.serving.answer import feast_bytes, hindcast_bytes
 from hindcast.serving.lookup import Lookup, timestamp_bytes
+from hindcast.serving.metrics import Metrics
 from hindcast.serving.question import read_feast, read_hindcast
 from hindcast.serving.status import LOOKUP_ID_KEY, abort
+from hindcast.serving.tracing import Traces
 from hindcast.shadow.v1 import shadow_pb2
 from hindcast.v1 import feature_service_pb2
+
+if TYPE_CHECKING:
+    from hindcast.serving.calls import Handler
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +29,6 @@ FEAST_SERVING = "feast.serving.ServingService"
 FEAST_GRPC = "GrpcFeatureServer"
 HINDCAST = "hindcast.v1.FeatureService"
 SERVICES = (FEAST_SERVING, FEAST_GRPC, HINDCAST)
-
-Handler = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]
 
 
 class Handlers:
@@ -34,11 +38,13 @@ class Handlers:
         lookup: what calls that begin now are answered from. Setting another one changes no call that has begun.
     """
 
-    def __init__(self, *, lookup: Lookup, clock: Clock, call_timeout_ms: int) -> None:
+    def __init__(self, *, lookup: Lookup, clock: Clock, call_timeout_ms: int, metrics: Metrics, traces: Traces) -> None:
         """Args: call_timeout_ms is the deadline of a call that brings none."""
         self.lookup = lookup
         self._clock = clock
         self._call_timeout_ms = call_timeout_ms
+        self._metrics = metrics
+        self._traces = traces
         self._started_micros = clock()
 
     def generic(self) -> tuple[grpc.GenericRpcHandler, ...]:
@@ -60,7 +66,13 @@ class Handlers:
         }
         return tuple(
             grpc.method_handlers_generic_handler(
-                service, {name: grpc.unary_unary_rpc_method_handler(handler) for name, handler in methods.items()}
+                service,
+                {
+                    name: grpc.unary_unary_rpc_method_handler(
+                        self._metrics.counted(service, name, self._traces.traced(service, name, handler))
+                    )
+                    for name, handler in methods.items()
+                },
             )
             for service, methods in services.items()
         )

@@ -12,6 +12,7 @@ import ssl
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError
@@ -22,6 +23,9 @@ from hindcast.errors import RepoError, ServerStartError, StoreUnavailable
 from hindcast.online.connection import REDIS_ERRORS, RedisTarget, read_target
 from hindcast.online.keys import ENTITY_KEY_VERSION
 from hindcast.online.layouts import LayoutName
+from hindcast.serving.fleet import Fleet
+from hindcast.serving.metric_file import forget_live_gauges
+from hindcast.serving.tracing import check_installed
 from hindcast.serving.worker_settings import READY, TAKEN, WorkerSettings, catalog_to_line
 from hindcast.settings import ServeSettings, TlsFiles, split_address
 
@@ -66,8 +70,11 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
     layout = _layout(repo)
     if settings.tls is not None:
         _check_tls(settings.tls)
+    if settings.traces:
+        check_installed()
     catalog = load_catalog(repo)
-    with _reserved(settings.address) as address:
+    registry, fleet = RegistryWatch(repo, catalog), Fleet(wanted=settings.workers)
+    with _reserved(settings.address) as address, _metrics(settings, fleet, registry) as metrics_folder:
         target = _target(repo, layout)
         _check_redis(target)
 
@@ -81,15 +88,15 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
                 call_timeout_ms=settings.call_timeout_ms,
                 drain_seconds=settings.drain_seconds,
                 tls=settings.tls,
+                metrics_folder=metrics_folder,
+                traces=settings.traces,
             )
 
         ready = (
             f"serving project {catalog.project} on {address} "
             f"(workers: {settings.workers}, services: {len(catalog.services)}, catalog: {catalog.version[:19]})"
         )
-        supervisor = _Supervisor(
-            [worker_settings(slot) for slot in range(settings.workers)], RegistryWatch(repo, catalog)
-        )
+        supervisor = _Supervisor([worker_settings(slot) for slot in range(settings.workers)], registry, fleet)
         asyncio.run(supervisor.run(lambda: say(ready)))
 
 
@@ -155,6 +162,17 @@ def _check_tls(tls: TlsFiles) -> None:
         raise ServerStartError(f"{tls.client_ca} holds no PEM certificate; check --tls-client-ca") from error
 
 
+def _metrics(
+    settings: ServeSettings, fleet: Fleet, registry: RegistryWatch
+) -> contextlib.AbstractContextManager[Path | None]:
+    """Answer `/metrics` if that is wanted; gives the folder for what workers count."""
+    if settings.metrics_address is None:
+        return contextlib.nullcontext()
+    from hindcast.serving.exposition import exposed  # noqa: PLC0415 - prometheus_client, which few servers need
+
+    return exposed(settings.metrics_address, fleet=fleet, registry=registry)
+
+
 @contextlib.contextmanager
 def _reserved(address: str) -> Iterator[str]:
     """Hold HOST:PORT for the workers, who share it by SO_REUSEPORT; port 0 becomes a free one.
@@ -184,9 +202,10 @@ def _reserved(address: str) -> Iterator[str]:
 
 
 class _Supervisor:
-    def __init__(self, workers: list[WorkerSettings], registry: RegistryWatch) -> None:
+    def __init__(self, workers: list[WorkerSettings], registry: RegistryWatch, fleet: Fleet) -> None:
         self._workers = workers
         self._registry = registry
+        self._fleet = fleet
         self._running: dict[int, _Worker] = {}
         self._stopping = asyncio.Event()
 
@@ -222,14 +241,19 @@ class _Supervisor:
                 first_start.set_result(came_up)
             if came_up:
                 self._running[settings.slot] = worker
+                self._fleet.serves(settings.slot, process_id=worker.process_id, catalog_version=catalog.version)
                 if self._registry.catalog is not catalog:
-                    await worker.take(self._registry.catalog)
+                    await self._hand_over(settings.slot, worker)
                 code = await worker.lives(self._stopping, drain_seconds=settings.drain_seconds)
                 del self._running[settings.slot]
             else:
                 code = await worker.end(0)
+            self._fleet.ended(settings.slot)
+            if settings.metrics_folder is not None:
+                forget_live_gauges(settings.metrics_folder, settings.slot)
             if self._stopping.is_set():
                 return
+            self._fleet.restarts["died"] += 1
             failures = 0 if loop.time() - began > _STEADY_SECONDS else failures + 1
             pause = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS)) - 1] if failures else 0.0
             logger.error("worker %d ended with code %s; another starts in %.2f s", settings.slot, code, pause)
@@ -242,8 +266,11 @@ class _Supervisor:
             await self._pause(_LOOK_SECONDS)
             if not await loop.run_in_executor(None, self._registry.look):
                 continue
+            self._fleet.reloaded()
             catalog = self._registry.catalog
-            taken = await asyncio.gather(*(worker.take(catalog) for worker in list(self._running.values())))
+            taken = await asyncio.gather(
+                *(self._hand_over(slot, worker) for slot, worker in list(self._running.items()))
+            )
             logger.info(
                 "catalog %s: taken by %d of %d workers (services: %d, views: %d)",
                 catalog.version[:19],
@@ -252,6 +279,14 @@ class _Supervisor:
                 len(catalog.services),
                 len(catalog.views) + len(catalog.on_demand_views),
             )
+
+    async def _hand_over(self, slot: int, worker: "_Worker") -> bool:
+        """Hand the newest catalog to a worker; whether it is served now."""
+        catalog = self._registry.catalog
+        taken = await worker.take(catalog)
+        if taken and self._running.get(slot) is worker:
+            self._fleet.serves(slot, process_id=worker.process_id, catalog_version=catalog.version)
+        return taken
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -264,6 +299,11 @@ class _Worker:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self._handing_over = asyncio.Lock()
+
+    @property
+    def process_id(self) -> int:
+        """The process's id."""
+        return self._process.pid
 
     @classmethod
     async def start(cls, settings: WorkerSettings) -> "_Worker":

@@ -16,12 +16,15 @@ import uvloop
 from hindcast.catalog import Catalog
 from hindcast.clock import system_clock
 from hindcast.errors import HindcastError
-from hindcast.online.layouts import LAYOUTS
+from hindcast.online.layouts import LAYOUTS, Layout
 from hindcast.online.reader import RedisReader
 from hindcast.serving.handlers import SERVICES, Handlers
 from hindcast.serving.health import Health
 from hindcast.serving.lookup import Lookup
+from hindcast.serving.metrics import Metrics, WorkerMetrics
+from hindcast.serving.observed import ObservedLayout
 from hindcast.serving.reflection import add_reflection
+from hindcast.serving.tracing import OtelTraces, Traces
 from hindcast.serving.worker_settings import (
     LINE_BYTES_MAX,
     READY,
@@ -55,13 +58,21 @@ async def serve() -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
     settings = WorkerSettings.from_line(await orders.readline())
     reader = RedisReader(settings.target)
-    layout = LAYOUTS[settings.layout](reader, project=settings.catalog.project)
+    layout: Layout = LAYOUTS[settings.layout](reader, project=settings.catalog.project)
+    metrics = WorkerMetrics(settings.metrics_folder, slot=settings.slot) if settings.metrics_folder else Metrics()
+    traces = OtelTraces(slot=settings.slot) if settings.traces else Traces()
+    if settings.metrics_folder or settings.traces:
+        layout = ObservedLayout(layout, metrics=metrics, traces=traces)
 
     def lookup_in(catalog: Catalog) -> Lookup:
         return Lookup(catalog=catalog, layout=layout, transformer=_transformer(catalog), clock=system_clock)
 
     handlers = Handlers(
-        lookup=lookup_in(settings.catalog), clock=system_clock, call_timeout_ms=settings.call_timeout_ms
+        lookup=lookup_in(settings.catalog),
+        clock=system_clock,
+        call_timeout_ms=settings.call_timeout_ms,
+        metrics=metrics,
+        traces=traces,
     )
     health = Health(reader, SERVICES)
     server = grpc.aio.server(options=_OPTIONS)
@@ -72,7 +83,7 @@ async def serve() -> None:
         server.add_insecure_port(settings.address)
     else:
         server.add_secure_port(settings.address, _credentials(settings.tls))
-    async with health.watched():
+    async with traces.kept(), metrics.kept(), health.watched():
         await server.start()
         _say(READY)
         following = asyncio.create_task(_follow(orders, handlers, lookup_in, stop))

@@ -1,6 +1,7 @@
 """What passes between the supervisor and a worker, a line each: settings and then catalogs one way, a word back for each."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,7 +26,13 @@ LINE_BYTES_MAX = 256 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """What the supervisor hands a worker. It can hold a password: it travels by pipe, never by argument."""
+    """What the supervisor hands a worker. It can hold a password: it travels by pipe, never by argument.
+
+    Attributes:
+        slot: no other living worker of this server has it.
+        metrics_folder: where the worker writes what it counts; None if it counts nothing.
+        traces: whether calls leave OpenTelemetry traces.
+    """
 
     slot: int
     address: str
@@ -35,6 +42,8 @@ class WorkerSettings:
     call_timeout_ms: int
     drain_seconds: float
     tls: TlsFiles | None
+    metrics_folder: Path | None = None
+    traces: bool = False
 
     def to_line(self) -> bytes:
         """One line of JSON."""
