@@ -41,10 +41,14 @@ class MetricFile:
         # A reader must never meet the file before it has its size: it is made under a name that no reader looks for.
         made = path if path.exists() else path.with_suffix(".new")
         self._file = made.open("r+b" if made.exists() else "x+b")
-        self._bytes = max(_FIRST_BYTES, os.fstat(self._file.fileno()).st_size)
-        os.posix_fallocate(self._file.fileno(), 0, self._bytes)
-        made.rename(path)
-        self._map = mmap.mmap(self._file.fileno(), self._bytes)
+        try:
+            self._bytes = max(_FIRST_BYTES, os.fstat(self._file.fileno()).st_size)
+            os.posix_fallocate(self._file.fileno(), 0, self._bytes)
+            made.rename(path)
+            self._map = mmap.mmap(self._file.fileno(), self._bytes)
+        except OSError:
+            self._file.close()
+            raise
         self._used: int = max(_HEADER_BYTES, _USED.unpack_from(self._map)[0])
         self._positions: dict[str, int] = {}
         self._entries: Counter[str] = Counter()
