@@ -13,9 +13,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))  # the same real services that tests run on
 
+import metrics  # noqa: E402
 import serving  # noqa: E402
 
-CLAIMS = {"serving": serving.run}
+CLAIMS = {"serving": serving.run, "metrics": metrics.run}
 
 
 def main() -> int:

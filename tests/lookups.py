@@ -7,6 +7,7 @@ from hindcast.clock import system_clock
 from hindcast.online.layouts import Layout
 from hindcast.serving.admission import Admission
 from hindcast.serving.lookup import Lookup
+from hindcast.serving.metrics import Metrics
 
 UNBOUNDED = 10**12
 
@@ -15,7 +16,8 @@ def make_lookup(catalog: Catalog, layout: Layout, **settings: Any) -> Lookup:
     """A lookup on a catalog and a layout; settings replace the usual ones."""
     usual = {
         "transformer": None,
-        "admission": Admission(in_flight_max=UNBOUNDED, lag_max_seconds=UNBOUNDED),
+        "admission": Admission(in_flight_max=UNBOUNDED, lag_max_seconds=UNBOUNDED, metrics=Metrics()),
         "clock": system_clock,
+        "metrics": Metrics(),
     }
     return Lookup(catalog=catalog, layout=layout, **{**usual, **settings})

@@ -55,6 +55,7 @@ class WorkerOptions:
         drain_seconds: how long a stopping worker then lets calls finish that still run.
         in_flight_max_values: work that one worker takes on at once, in values; a call counts as 2,000 besides.
         queue_max_ms: while a worker is this late with its work, it refuses calls.
+        traces: whether calls leave OpenTelemetry traces.
     """
 
     tls: TlsFiles | None = None
@@ -63,6 +64,7 @@ class WorkerOptions:
     drain_seconds: float = 10.0
     in_flight_max_values: int = 1_000_000
     queue_max_ms: int = 250
+    traces: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +74,11 @@ class ServeSettings:
     Attributes:
         address: HOST:PORT; port 0 takes a free one.
         workers: serving processes that share the port.
+        metrics_address: HOST:PORT of `/metrics`; None for no metrics.
     """
 
     repo_root: Path
     address: str = "127.0.0.1:50051"
     workers: int = 1
+    metrics_address: str | None = None
     worker: WorkerOptions = WorkerOptions()

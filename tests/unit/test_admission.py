@@ -7,6 +7,7 @@ import pytest
 
 from hindcast.errors import Overloaded
 from hindcast.serving.admission import Admission
+from hindcast.serving.metrics import Metrics
 
 
 async def until(condition):
@@ -18,7 +19,7 @@ async def until(condition):
 
 def test_calls_are_taken_on_until_their_cost_is_the_limit():
     """A call that would go over the limit is refused, and taken on once another has left."""
-    admission = Admission(in_flight_max=10, lag_max_seconds=1)
+    admission = Admission(in_flight_max=10, lag_max_seconds=1, metrics=Metrics())
     admission.enter(6)
     admission.enter(4)
 
@@ -32,7 +33,7 @@ def test_calls_are_taken_on_until_their_cost_is_the_limit():
 
 def test_a_call_over_the_limit_is_taken_on_alone():
     """The largest call that may be asked can be answered, whatever the limit."""
-    admission = Admission(in_flight_max=10, lag_max_seconds=1)
+    admission = Admission(in_flight_max=10, lag_max_seconds=1, metrics=Metrics())
 
     admission.enter(1_000)
 
@@ -43,7 +44,7 @@ def test_a_late_loop_refuses_calls_until_it_has_caught_up():
     """While the event loop is later than the limit every call is refused, and none after."""
 
     async def run():
-        admission = Admission(in_flight_max=10, lag_max_seconds=0.05)
+        admission = Admission(in_flight_max=10, lag_max_seconds=0.05, metrics=Metrics())
         async with admission.watched():
             await asyncio.sleep(0)  # the watch has begun to wait
             time.sleep(0.2)  # noqa: ASYNC251 - what a busy worker does

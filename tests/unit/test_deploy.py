@@ -1,6 +1,8 @@
 """What can be known of the deployment files without Docker."""
 
+import json
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from hindcast.catalog import read_repo
 from hindcast.cli.main import cli
 from hindcast.online.connection import Endpoint, read_target
 from hindcast.serving.drain import part_seconds
+from hindcast.serving.families import FAMILIES, Kind
 from hindcast.settings import STATE_DIR_VARIABLE
 
 ROOT = Path(__file__).parents[2]
@@ -204,12 +207,71 @@ def test_dockerfile_keeps_state_where_its_user_may_write():
 
 
 def test_prometheus_scrapes_what_runs():
-    """Prometheus asks only services that answer it: today itself."""
+    """Prometheus asks only services that answer it: itself, and the server where its command says."""
     config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
     targets = [
         target for job in config["scrape_configs"] for group in job["static_configs"] for target in group["targets"]
     ]
-    assert ["localhost:9090"] == targets
+    _, options = parse_hindcast(SERVICES["server"]["command"])
+    assert ["localhost:9090", f"server:{options['metrics_address'].rpartition(':')[2]}"] == targets
+    assert [] == [name for name in config["rule_files"] if not (DEPLOY / "prometheus" / name).is_file()]
+
+
+def dashboard_queries():
+    """Title and query of every panel of the dashboard."""
+    dashboard = json.loads((DEPLOY / "grafana" / "dashboards" / "hindcast.json").read_text())
+    return [(panel["title"], target["expr"]) for panel in dashboard["panels"] for target in panel.get("targets", [])]
+
+
+def alert_queries():
+    """Name and query of every alert."""
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())
+    return [(rule["alert"], rule["expr"]) for group in rules["groups"] for rule in group["rules"]]
+
+
+SAMPLES = {
+    f"{family.name}{end}": {*family.labels, "job", "instance", *(["le"] if end == "_bucket" else [])}
+    for family in FAMILIES
+    for end in (("_bucket", "_sum", "_count") if family.kind is Kind.HISTOGRAM else ("",))
+}
+"""Every sample that the server shows (tests/unit/test_metrics.py holds it to that), with the labels that it has."""
+
+
+@pytest.mark.parametrize(("name", "query"), dashboard_queries() + alert_queries())
+def test_queries_ask_for_what_is_shown(name, query):
+    """Panels and alerts name only metrics that the server shows, and select and group by labels that those have."""
+    asked = re.findall(r"\b(?:hindcast|grpc|feast)_(?!code|method|service|type)\w+", query)
+    assert asked or "up{" in query
+    assert [] == [metric for metric in asked if metric not in SAMPLES]
+    known = set.intersection(*(SAMPLES[metric] for metric in asked)) if asked else {"job"}
+    selected = re.findall(r"(\w+)(?:=~|!=|=)\"", query)
+    grouped = [label.strip() for labels in re.findall(r"by \(([^)]*)\)", query) for label in labels.split(",")]
+    assert {*selected, *grouped} <= known
+    assert query.count("(") == query.count(")")
+
+
+def test_alerts_say_what_to_do():
+    """Each alert has a severity, says what is wrong, and what to do about it."""
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())
+    for rule in rules["groups"][0]["rules"]:
+        assert rule["labels"]["severity"] in {"critical", "warning"}
+        assert {"summary", "action"} == set(rule["annotations"])
+
+
+def test_the_dashboard_is_the_generated_one(tmp_path):
+    """The committed dashboard is what its script writes."""
+    script = shutil.copy(DEPLOY / "grafana" / "generate", tmp_path)
+    (tmp_path / "dashboards").mkdir()
+    subprocess.run([sys.executable, script], check=True)
+    written = (tmp_path / "dashboards" / "hindcast.json").read_text()
+    assert (DEPLOY / "grafana" / "dashboards" / "hindcast.json").read_text() == written
+
+
+def test_grafana_is_given_the_dashboard():
+    """The folder that Grafana is told to read is the one that the compose file mounts the dashboard into."""
+    config = yaml.safe_load((DEPLOY / "grafana" / "provisioning" / "dashboards" / "hindcast.yml").read_text())
+    (provider,) = config["providers"]
+    assert ("./deploy/grafana/dashboards", provider["options"]["path"]) in mounts(SERVICES["grafana"])
 
 
 def test_grafana_reads_the_prometheus_of_the_compose_file():

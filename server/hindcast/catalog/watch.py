@@ -1,6 +1,7 @@
 """Following a registry while it changes: what is new and whole is taken, what is torn is not."""
 
 import logging
+from typing import TYPE_CHECKING
 
 from hindcast.catalog.compile import compile_catalog
 from hindcast.catalog.model import Catalog
@@ -8,6 +9,9 @@ from hindcast.catalog.registry import read_registry
 from hindcast.catalog.repo import FileRegistry, OtherRegistry, Repo
 from hindcast.errors import CatalogError
 from hindcast.shadow.v1.registry_pb2 import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 logger = logging.getLogger(__name__)
 
@@ -22,11 +26,13 @@ class RegistryWatch:
     Attributes:
         catalog: the last good one.
         problem: why the registry as it is now is not taken; empty while it is.
+        materialized: view -> end of its newest materialized interval, in microseconds since 1970; empty before the first look.
     """
 
     def __init__(self, repo: Repo, catalog: Catalog) -> None:
         self.catalog = catalog
         self.problem = ""
+        self.materialized: Mapping[str, int] = {}
         self._repo = repo
         self._seen: object = None
 
@@ -51,6 +57,7 @@ class RegistryWatch:
         if self.problem:
             logger.info("the registry can be read again")
         self.problem, self._seen = "", state
+        self.materialized = _materialized(registry, catalog)
         changed = catalog.version != self.catalog.version
         self.catalog = catalog
         return changed
@@ -75,6 +82,16 @@ class RegistryWatch:
 def _lost(before: Catalog, after: Catalog) -> list[str]:
     names = {*before.views, *before.on_demand_views, *before.services}
     return sorted(names - {*after.views, *after.on_demand_views, *after.unservable, *after.services})
+
+
+def _materialized(registry: Registry, catalog: Catalog) -> dict[str, int]:
+    of_views = [(view.spec.project, view.spec.name, view.meta) for view in registry.feature_views]
+    of_views += [(view.spec.project, view.spec.name, view.meta) for view in registry.stream_feature_views]
+    return {
+        name: max(interval.end_time.ToMicroseconds() for interval in meta.materialization_intervals)
+        for project, name, meta in of_views
+        if project == catalog.project and name in catalog.views and meta.materialization_intervals
+    }
 
 
 def _is_whole(registry: Registry, repo: Repo) -> bool:

@@ -35,9 +35,10 @@ class _Group(click.Group):
             context.exit(2 if isinstance(error, RepoError) else 1)
 
 
-def _checked_address(_context: click.Context, _parameter: click.Parameter, address: str) -> str:
+def _checked_address(_context: click.Context, _parameter: click.Parameter, address: str | None) -> str | None:
     try:
-        split_address(address)
+        if address is not None:
+            split_address(address)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
     return address
@@ -104,6 +105,14 @@ def cli() -> None:
     show_default=True,
     help="While a worker is this late with its work, calls are refused.",
 )
+@click.option(
+    "--metrics-address",
+    callback=_checked_address,
+    help="HOST:PORT of Prometheus metrics, at /metrics; none when not given.",
+)
+@click.option(
+    "--otel", is_flag=True, help="Send OpenTelemetry traces, as the OTEL_* variables say; needs the otel extra."
+)
 @click.option("--tls-cert", type=_pem, help="PEM certificate; needs --tls-key.")
 @click.option("--tls-key", type=_pem, help="PEM private key.")
 @click.option("--tls-client-ca", type=_pem, help="Callers must show a certificate.")
@@ -116,6 +125,8 @@ def serve(
     drain_seconds: float,
     in_flight_max_values: int,
     queue_max_ms: int,
+    metrics_address: str | None,
+    otel: bool,  # noqa: FBT001 - a flag of the command line
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
@@ -133,6 +144,7 @@ def serve(
         repo_root=repo_root,
         address=address,
         workers=workers,
+        metrics_address=metrics_address,
         worker=WorkerOptions(
             tls=tls,
             call_timeout_ms=timeout_ms,
@@ -140,6 +152,7 @@ def serve(
             drain_seconds=drain_seconds,
             in_flight_max_values=in_flight_max_values,
             queue_max_ms=queue_max_ms,
+            traces=otel,
         ),
     )
     run(settings, say=click.echo)

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from hindcast.errors import Overloaded
+from hindcast.serving.metrics import Metrics
 
 CALL_COST = 2_000
 """What a call costs beside its values, in values: an RPC takes as long as 2,000 values of a wide answer."""
@@ -26,7 +27,7 @@ class Admission:
         lag_seconds: how late the event loop was when it was last looked at: how long a call waits that has not begun.
     """
 
-    def __init__(self, *, in_flight_max: int, lag_max_seconds: float) -> None:
+    def __init__(self, *, in_flight_max: int, lag_max_seconds: float, metrics: Metrics) -> None:
         """Args:
         in_flight_max: a call over it is refused, unless it is the only one.
         lag_max_seconds: while the event loop is later than this, every call is refused.
@@ -36,6 +37,8 @@ class Admission:
         self.lag_seconds = 0.0
         self._in_flight_max = in_flight_max
         self._lag_max_seconds = lag_max_seconds
+        self._metrics = metrics
+        metrics.watch_cost(lambda: self.in_flight, limit=in_flight_max)
 
     def enter(self, cost: int) -> None:
         """Take on a call, which must `leave` with the same cost.
@@ -71,4 +74,6 @@ class Admission:
         while True:
             asked = loop.time()
             await asyncio.sleep(_SAMPLE_SECONDS)
+            # uvloop's timers fire up to a millisecond early.
             self.lag_seconds = max(0.0, loop.time() - asked - _SAMPLE_SECONDS)
+            self._metrics.loop_lagged(self.lag_seconds)

@@ -3,7 +3,8 @@
 from functools import lru_cache
 
 from hindcast.online.codec import Block, splice_feast, splice_hindcast, timestamp_bytes
-from hindcast.serving.lookup import NULL_VALUE, PRESENT, Answer
+from hindcast.serving.field_status import NULL_VALUE, PRESENT
+from hindcast.serving.lookup import Answer
 from hindcast.serving.question import Question
 from hindcast.serving.status import failure_of, retry_delay_of, violations_of
 from hindcast.shadow.v1 import shadow_pb2

@@ -7,11 +7,13 @@ from google.protobuf.message import DecodeError
 
 from hindcast.catalog import Catalog, InputColumn
 from hindcast.clock import Clock, Deadline
-from hindcast.errors import DeadlineExceeded, FieldViolation, InvalidArgument
+from hindcast.errors import DeadlineExceeded, FieldViolation, InvalidArgument, Overloaded
 from hindcast.online.codec import Block, timestamp_micros
 from hindcast.online.keys import WrongKey, key_column_bytes
 from hindcast.online.layouts import FoundRows, Layout
 from hindcast.serving.admission import CALL_COST, Admission
+from hindcast.serving.field_status import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
+from hindcast.serving.metrics import Metrics
 from hindcast.serving.plan import (
     Computation,
     EntityColumns,
@@ -27,9 +29,6 @@ from hindcast.v1.value_pb2 import Value
 
 if TYPE_CHECKING:
     from hindcast.catalog.transforms import Transformer
-
-PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE = 1, 2, 3, 4
-"""Numbers of `feast.serving.FieldStatus` and `hindcast.v1.FeatureStatus` alike."""
 
 _INTEGERS = ("int32_val", "int64_val")
 _NUMBERS = ("float_val", *_INTEGERS, "double_val")
@@ -99,6 +98,7 @@ class Lookup:
         transformer: "Transformer | None",
         admission: Admission,
         clock: Clock,
+        metrics: Metrics,
     ) -> None:
         self.catalog = catalog
         self.join_keys = frozenset(catalog.entities.values())
@@ -106,6 +106,7 @@ class Lookup:
         self._layout = layout
         self._transformer = transformer
         self._admission = admission
+        self._metrics = metrics
         self._clock = clock
         self._plans: dict[Wanted, Plan] = {}
 
@@ -123,10 +124,16 @@ class Lookup:
         request_data = _request_data(plan, question) if plan.request_columns or question.request_data else {}
         rows = _row_count(plan, question, request_data)
         keys = _entity_keys(plan, question, rows)
+        self._metrics.lookup_asked(rows=rows)
         if deadline.remaining_seconds() <= 0:
+            self._metrics.call_expired()
             raise DeadlineExceeded("the deadline passed before the lookup began; allow it more time")
         cost = CALL_COST + rows * plan.row_cost
-        self._admission.enter(cost)
+        try:
+            self._admission.enter(cost)
+        except Overloaded as error:
+            self._metrics.call_shed(error.limit)
+            raise
         try:
             return await self._look_up(plan, question, keys, request_data, rows, deadline)
         finally:
@@ -149,6 +156,10 @@ class Lookup:
             _view_columns(of_view, read.view.ttl_micros and now - read.view.ttl_micros, keeps_stale=keeps_stale)
             for read, of_view in zip(plan.reads, found, strict=True)
         ]
+        for read, of_view, rows_of_view in zip(plan.reads, views, found, strict=True):
+            oldest = rows_of_view.oldest_micros
+            age_seconds = None if oldest is None else (now - oldest) / 1e6
+            self._metrics.rows_read(read.view.name, of_view.statuses, oldest_age_seconds=age_seconds)
         computed = self._compute(plan, views, question.entities, request_data, rows) if plan.computations else []
         return Answer(plan, rows, views, [_block(run, views, computed) for run in plan.runs])
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from hindcast.catalog import RegistryWatch
 from hindcast.errors import ServerStartError
 from hindcast.serving.drain import Stop, part_seconds
+from hindcast.serving.fleet import Fleet
+from hindcast.serving.metric_file import forget_live_gauges
 from hindcast.serving.worker_process import WorkerProcess
 from hindcast.serving.worker_settings import WorkerSettings
 
@@ -36,6 +38,7 @@ class Place:
         settings: WorkerSettings,
         *,
         registry: RegistryWatch,
+        fleet: Fleet,
         running: set[WorkerProcess],
         stop: Stop,
     ) -> None:
@@ -46,6 +49,7 @@ class Place:
         self._slot, self._other_slot = slots
         self._settings = settings
         self._registry = registry
+        self._fleet = fleet
         self._running = running
         self._stop = stop
         self._renewal: _Renewal | None = None
@@ -80,6 +84,7 @@ class Place:
             code = await self._end(worker, seconds=self._stop_seconds if came_up else 0)
             if self._stop.told.is_set():
                 break
+            self._fleet.restarts["died"] += 1
             failures = 0 if asyncio.get_running_loop().time() - began > _STEADY_SECONDS else failures + 1
             pause = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS)) - 1] if failures else 0.0
             logger.error("worker %d ended with code %s; another starts in %.2f s", worker.slot, code, pause)
@@ -113,8 +118,10 @@ class Place:
         came_up = await worker.comes_up(self._stop.told)
         if came_up:
             self._running.add(worker)
-            if self._registry.catalog is not catalog:
-                await worker.take(self._registry.catalog)
+            self._fleet.serves(slot, process_id=worker.process_id, catalog_version=catalog.version)
+            newest = self._registry.catalog
+            if newest is not catalog and await worker.take(newest):
+                self._fleet.serves(slot, process_id=worker.process_id, catalog_version=newest.version)
         return worker, came_up
 
     async def _serve(self, worker: WorkerProcess) -> WorkerProcess:
@@ -132,6 +139,7 @@ class Place:
             if came_up:
                 logger.info("worker %d takes the place of worker %d", successor.slot, worker.slot)
                 self._slot, self._other_slot = self._other_slot, self._slot
+                self._fleet.restarts["renewed"] += 1
                 self._parting = asyncio.create_task(self._part(worker))
                 worker = successor
             else:
@@ -146,6 +154,9 @@ class Place:
     async def _end(self, worker: WorkerProcess, *, seconds: float) -> int:
         code = await worker.stop(seconds=seconds, hurry=self._stop.hurry)
         self._running.discard(worker)
+        self._fleet.ended(worker.slot)
+        if self._settings.metrics_folder is not None:
+            forget_live_gauges(self._settings.metrics_folder, worker.slot)
         return code
 
     def _renewed(self, renewal: _Renewal, *, came_up: bool) -> None:

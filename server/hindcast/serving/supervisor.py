@@ -9,15 +9,19 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hindcast.catalog import RegistryWatch, load_catalog, read_repo
+from hindcast.catalog import Catalog, RegistryWatch, load_catalog, read_repo
 from hindcast.errors import HindcastError, ServerStartError
 from hindcast.online.store import layout_of
 from hindcast.serving.drain import Stop
+from hindcast.serving.fleet import Fleet
 from hindcast.serving.place import Place
 from hindcast.serving.preflight import check_tls, find_redis, reserved
+from hindcast.serving.tracing import check_installed
 from hindcast.serving.worker_settings import WorkerSettings
 from hindcast.settings import ServeSettings
 
@@ -44,8 +48,11 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
     layout = layout_of(repo)
     if settings.worker.tls is not None:
         check_tls(settings.worker.tls)
+    if settings.worker.traces:
+        check_installed()
     catalog = load_catalog(repo)
-    with reserved(settings.address) as address:
+    registry, fleet = RegistryWatch(repo, catalog), Fleet(wanted=settings.workers)
+    with reserved(settings.address) as address, _metrics(settings, fleet, registry) as metrics_folder:
         first = WorkerSettings(
             slot=0,
             address=address,
@@ -53,6 +60,7 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
             target=find_redis(repo, layout),
             layout=layout,
             options=settings.worker,
+            metrics_folder=metrics_folder,
         )
 
         def look_again() -> WorkerSettings:
@@ -71,21 +79,22 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
             f"serving project {catalog.project} on {address} "
             f"(workers: {settings.workers}, services: {len(catalog.services)}, catalog: {catalog.version[:19]})"
         )
-        supervisor = _Supervisor(settings.workers, first, registry=RegistryWatch(repo, catalog), look_again=look_again)
+        supervisor = _Supervisor(first, registry=registry, fleet=fleet, look_again=look_again)
         asyncio.run(supervisor.run(lambda: say(ready)))
 
 
 class _Supervisor:
     def __init__(
         self,
-        workers: int,
         settings: WorkerSettings,
         *,
         registry: RegistryWatch,
+        fleet: Fleet,
         look_again: Callable[[], WorkerSettings],
     ) -> None:
         """Args: look_again gives the settings of workers that replace others; it blocks, and raises HindcastError."""
         self._registry = registry
+        self._fleet = fleet
         self._look_again = look_again
         self._running: set[WorkerProcess] = set()
         self._stop = Stop()
@@ -93,8 +102,15 @@ class _Supervisor:
         self._had_terminal = _has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
         self._places = [
             # A worker and its successor live at once, so a place has two slots.
-            Place((number, number + workers), settings, registry=registry, running=self._running, stop=self._stop)
-            for number in range(workers)
+            Place(
+                (number, number + fleet.wanted),
+                settings,
+                registry=registry,
+                fleet=fleet,
+                running=self._running,
+                stop=self._stop,
+            )
+            for number in range(fleet.wanted)
         ]
 
     async def run(self, when_ready: Callable[[], None]) -> None:
@@ -151,8 +167,9 @@ class _Supervisor:
             await asyncio.sleep(_LOOK_SECONDS)
             if not await loop.run_in_executor(None, self._registry.look):
                 continue
+            self._fleet.reloaded()
             catalog = self._registry.catalog
-            taken = await asyncio.gather(*(worker.take(catalog) for worker in list(self._running)))
+            taken = await asyncio.gather(*(self._hand_over(worker, catalog) for worker in list(self._running)))
             logger.info(
                 "catalog %s: taken by %d of %d workers (services: %d, views: %d)",
                 catalog.version[:19],
@@ -161,6 +178,21 @@ class _Supervisor:
                 len(catalog.services),
                 len(catalog.views) + len(catalog.on_demand_views),
             )
+
+    async def _hand_over(self, worker: "WorkerProcess", catalog: Catalog) -> bool:
+        taken = await worker.take(catalog)
+        if taken and worker in self._running:
+            self._fleet.serves(worker.slot, process_id=worker.process_id, catalog_version=catalog.version)
+        return taken
+
+
+def _metrics(settings: ServeSettings, fleet: Fleet, registry: RegistryWatch) -> AbstractContextManager[Path | None]:
+    """Answer `/metrics` if that is wanted; gives the folder for what workers count."""
+    if settings.metrics_address is None:
+        return nullcontext()
+    from hindcast.serving.exposition import exposed  # noqa: PLC0415 - prometheus_client, which few servers need
+
+    return exposed(settings.metrics_address, fleet=fleet, registry=registry)
 
 
 def _has_terminal() -> bool:

@@ -16,14 +16,17 @@ import uvloop
 from hindcast.catalog import Catalog
 from hindcast.clock import system_clock
 from hindcast.errors import HindcastError
-from hindcast.online.layouts import LAYOUTS
+from hindcast.online.layouts import LAYOUTS, Layout
 from hindcast.online.reader import RedisReader
 from hindcast.serving.admission import Admission
 from hindcast.serving.drain import Stop, age_options, drain
 from hindcast.serving.handlers import SERVICES, Handlers
 from hindcast.serving.health import Health
 from hindcast.serving.lookup import Lookup
+from hindcast.serving.metrics import Metrics, WorkerMetrics
+from hindcast.serving.observed import ObservedLayout
 from hindcast.serving.reflection import add_reflection
+from hindcast.serving.tracing import OtelTraces, Traces
 from hindcast.serving.worker_settings import (
     LINE_BYTES_MAX,
     READY,
@@ -58,9 +61,14 @@ async def serve() -> None:
     settings = WorkerSettings.from_line(await orders.readline())
     options = settings.options
     reader = RedisReader(settings.target)
-    layout = LAYOUTS[settings.layout](reader, project=settings.catalog.project)
-
-    admission = Admission(in_flight_max=options.in_flight_max_values, lag_max_seconds=options.queue_max_ms / 1000)
+    metrics = WorkerMetrics(settings.metrics_folder, slot=settings.slot) if settings.metrics_folder else Metrics()
+    traces = OtelTraces(slot=settings.slot) if options.traces else Traces()
+    layout: Layout = LAYOUTS[settings.layout](reader, project=settings.catalog.project)
+    if settings.metrics_folder or options.traces:
+        layout = ObservedLayout(layout, metrics=metrics, traces=traces)
+    admission = Admission(
+        in_flight_max=options.in_flight_max_values, lag_max_seconds=options.queue_max_ms / 1000, metrics=metrics
+    )
 
     def lookup_in(catalog: Catalog) -> Lookup:
         return Lookup(
@@ -69,9 +77,16 @@ async def serve() -> None:
             transformer=_transformer(catalog),
             admission=admission,
             clock=system_clock,
+            metrics=metrics,
         )
 
-    handlers = Handlers(lookup=lookup_in(settings.catalog), clock=system_clock, call_timeout_ms=options.call_timeout_ms)
+    handlers = Handlers(
+        lookup=lookup_in(settings.catalog),
+        clock=system_clock,
+        call_timeout_ms=options.call_timeout_ms,
+        metrics=metrics,
+        traces=traces,
+    )
     health = Health(reader, SERVICES)
     server = grpc.aio.server(options=[*_OPTIONS, *age_options(options.max_connection_age_seconds)])
     server.add_generic_rpc_handlers(handlers.generic())
@@ -81,7 +96,7 @@ async def serve() -> None:
         server.add_insecure_port(settings.address)
     else:
         server.add_secure_port(settings.address, _credentials(options.tls))
-    async with health.watched(), admission.watched():
+    async with traces.kept(), metrics.kept(), health.watched(), admission.watched():
         await server.start()
         _say(READY)
         following = asyncio.create_task(_follow(orders, handlers, lookup_in, stop.told))

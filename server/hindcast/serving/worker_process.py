@@ -25,6 +25,7 @@ class WorkerProcess:
 
     def __init__(self, process: asyncio.subprocess.Process, *, slot: int) -> None:
         self.slot = slot
+        self.process_id = process.pid
         self.ended = asyncio.ensure_future(process.wait())
         self._process = process
         self._handing_over = asyncio.Lock()

@@ -1,6 +1,7 @@
 """What passes between the supervisor and a worker, a line each: settings and then catalogs one way, a word back for each."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -30,6 +31,7 @@ class WorkerSettings:
     Attributes:
         slot: a number below twice the number of workers that no other living worker of this server has. A worker's
             successor overlaps with it and has another one; numbers come back once their worker has ended.
+        metrics_folder: where the worker writes what it counts; None if it counts nothing.
     """
 
     slot: int
@@ -38,6 +40,7 @@ class WorkerSettings:
     target: RedisTarget
     layout: LayoutName
     options: WorkerOptions
+    metrics_folder: Path | None = None
 
     def to_line(self) -> bytes:
         """One line of JSON."""

@@ -1,4 +1,5 @@
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -81,10 +82,18 @@ class FeatureViewSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., project: _Optional[str] = ..., entities: _Optional[_Iterable[str]] = ..., features: _Optional[_Iterable[_Union[FeatureSpec, _Mapping]]] = ..., ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., entity_columns: _Optional[_Iterable[_Union[FeatureSpec, _Mapping]]] = ..., disabled: bool = ...) -> None: ...
 
 class FeatureViewMeta(_message.Message):
-    __slots__ = ("current_version_number",)
+    __slots__ = ("materialization_intervals", "current_version_number")
+    MATERIALIZATION_INTERVALS_FIELD_NUMBER: _ClassVar[int]
     CURRENT_VERSION_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    materialization_intervals: _containers.RepeatedCompositeFieldContainer[MaterializationInterval]
     current_version_number: int
-    def __init__(self, current_version_number: _Optional[int] = ...) -> None: ...
+    def __init__(self, materialization_intervals: _Optional[_Iterable[_Union[MaterializationInterval, _Mapping]]] = ..., current_version_number: _Optional[int] = ...) -> None: ...
+
+class MaterializationInterval(_message.Message):
+    __slots__ = ("end_time",)
+    END_TIME_FIELD_NUMBER: _ClassVar[int]
+    end_time: _timestamp_pb2.Timestamp
+    def __init__(self, end_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class StreamFeatureView(_message.Message):
     __slots__ = ("spec", "meta")

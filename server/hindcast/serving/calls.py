@@ -1,0 +1,26 @@
+"""Calls as gRPC's asyncio server hands them over, in bytes, and how they end."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import grpc
+
+Handler = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]
+"""Of a unary RPC."""
+
+UploadHandler = Callable[[AsyncIterator[bytes], grpc.aio.ServicerContext], Awaitable[bytes]]
+"""Of a client-streaming RPC."""
+
+StreamHandler = Callable[[AsyncIterator[bytes], grpc.aio.ServicerContext], AsyncIterator[bytes]]
+"""Of a bidirectional RPC."""
+
+
+def code_of(error: BaseException, context: grpc.aio.ServicerContext) -> grpc.StatusCode:
+    """The status with which a call ends whose handler has raised."""
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        # gRPC cancels the handler when the deadline has come, and when the caller has gone before that.
+        expired = context.time_remaining() == 0
+        return grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
+    # What `abort` was given; gRPC answers any other exception with UNKNOWN.
+    code = context.code()
+    return code if isinstance(code, grpc.StatusCode) and code is not grpc.StatusCode.OK else grpc.StatusCode.UNKNOWN
