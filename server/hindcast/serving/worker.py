@@ -23,6 +23,7 @@ from hindcast.serving.handlers import SERVICES, Handlers
 from hindcast.serving.health import Health
 from hindcast.serving.lookup import Lookup
 from hindcast.serving.reflection import add_reflection
+from hindcast.serving.sockets import above_connections
 from hindcast.serving.worker_settings import (
     LINE_BYTES_MAX,
     READY,
@@ -69,10 +70,11 @@ async def serve() -> None:
     server.add_generic_rpc_handlers(handlers.generic())
     health.add_to(server)
     add_reflection(server, SERVICES)
-    if settings.tls is None:
-        server.add_insecure_port(settings.address)
-    else:
-        server.add_secure_port(settings.address, _credentials(settings.tls))
+    with above_connections():
+        if settings.tls is None:
+            server.add_insecure_port(settings.address)
+        else:
+            server.add_secure_port(settings.address, _credentials(settings.tls))
     async with health.watched():
         await server.start()
         _say(READY)
