@@ -244,7 +244,7 @@ def test_a_worker_imports_feast_for_on_demand_views_only(shared_redis, tmp_path,
 
     assert child.returncode == 0, told
     assert ("'feast'" in told) == on_demand
-    assert on_demand or told.endswith("[]")
+    assert on_demand or told.startswith("[]") or "\n[]" in told
 
 
 def test_a_served_process_tree_holds_no_feast(shared_redis, tmp_path):

@@ -8,13 +8,9 @@ gRPC say GOAWAY to each, which lets a caller finish what it has begun and go els
 import asyncio
 import contextlib
 import logging
-import os
-import socket
-import struct
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from hindcast.serving.sockets import connections, stop_listening
 
 if TYPE_CHECKING:
     import grpc
@@ -28,10 +24,6 @@ _GOAWAY_SECONDS = 0.5
 """For the GOAWAY, the ping that follows it, and the caller's close."""
 
 _LOOK_SECONDS = 0.05
-
-_QUEUE_SECONDS = 0.05
-_TCP_INFO_ACCEPT_QUEUE = struct.Struct("=24xI")
-"""Of a listening socket, `tcpi_unacked` counts the connections that nobody has accepted yet."""
 
 
 class Stop:
@@ -81,17 +73,17 @@ async def drain(
         drain_seconds: for what still runs once every connection was told to go; then it is cancelled.
         stop: once it says hurry, nothing is waited for any more.
     """
-    await _stop_listening(port)
+    await stop_listening(port)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + part_seconds(max_connection_age_seconds)
-    count = _connections(port)
+    count = connections(port)
     if count:
         logger.info(
             "%d connections are served until they have gone, at most %.1f s; a second signal ends them now",
             count,
             deadline - loop.time(),
         )
-    while loop.time() < deadline and not stop.hurry.is_set() and _connections(port):
+    while loop.time() < deadline and not stop.hurry.is_set() and connections(port):
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.hurry.wait(), _LOOK_SECONDS)
     stopping = asyncio.ensure_future(server.stop(drain_seconds))
@@ -101,64 +93,3 @@ async def drain(
     if not stopping.done():
         await server.stop(None)
     await stopping
-
-
-async def _stop_listening(port: int) -> None:
-    """Take the process's listening sockets out of the port, as gRPC cannot before it stops.
-
-    The kernel resets connections that are made and not yet accepted, so a moment is awaited when there is none.
-    """
-    deadline = time.monotonic() + _QUEUE_SECONDS
-    for listener in _sockets(port, _listens):
-        while _accept_queue(listener) and time.monotonic() < deadline:  # noqa: ASYNC110 - the kernel sets no event
-            await asyncio.sleep(0)
-        # gRPC sees a listener that fails, says so in its log, and lets go of it.
-        with contextlib.suppress(OSError):
-            listener.shutdown(socket.SHUT_RD)
-
-
-def _connections(port: int) -> int:
-    """How many callers are connected to the port of this process."""
-    return sum(1 for _ in _sockets(port, _is_connected))
-
-
-def _sockets(port: int, wanted: Callable[[socket.socket], bool]) -> Iterator[socket.socket]:
-    """Sockets of this process that are bound to a port. gRPC made them, and does not hand them out.
-
-    Each is a duplicate, closed when the next one is asked for.
-    """
-    for descriptor in Path("/proc/self/fd").iterdir():
-        try:
-            if not str(descriptor.readlink()).startswith("socket:"):
-                continue
-            duplicate = socket.socket(fileno=os.dup(int(descriptor.name)))
-        except OSError:
-            continue  # gRPC has closed it meanwhile
-        with duplicate:
-            if duplicate.family in {socket.AF_INET, socket.AF_INET6} and _is_on(duplicate, port) and wanted(duplicate):
-                yield duplicate
-
-
-def _is_on(one: socket.socket, port: int) -> bool:
-    try:
-        return bool(one.getsockname()[1] == port)
-    except OSError:
-        return False
-
-
-def _listens(one: socket.socket) -> bool:
-    return bool(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-
-
-def _is_connected(one: socket.socket) -> bool:
-    try:
-        one.getpeername()
-    except OSError:
-        return False
-    return True
-
-
-def _accept_queue(listener: socket.socket) -> int:
-    info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_ACCEPT_QUEUE.size)
-    (waiting,) = _TCP_INFO_ACCEPT_QUEUE.unpack(info)
-    return int(waiting)

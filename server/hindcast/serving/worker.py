@@ -26,6 +26,7 @@ from hindcast.serving.lookup import Lookup
 from hindcast.serving.metrics import Metrics, WorkerMetrics
 from hindcast.serving.observed import ObservedLayout
 from hindcast.serving.reflection import add_reflection
+from hindcast.serving.sockets import above_connections
 from hindcast.serving.tracing import OtelTraces, Traces
 from hindcast.serving.worker_settings import (
     LINE_BYTES_MAX,
@@ -92,10 +93,11 @@ async def serve() -> None:
     server.add_generic_rpc_handlers(handlers.generic())
     health.add_to(server)
     add_reflection(server, SERVICES)
-    if options.tls is None:
-        server.add_insecure_port(settings.address)
-    else:
-        server.add_secure_port(settings.address, _credentials(options.tls))
+    with above_connections():
+        if options.tls is None:
+            server.add_insecure_port(settings.address)
+        else:
+            server.add_secure_port(settings.address, _credentials(options.tls))
     async with traces.kept(), metrics.kept(), health.watched(), admission.watched():
         await server.start()
         _say(READY)
