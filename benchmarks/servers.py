@@ -1,0 +1,122 @@
+"""The servers that are compared, one worker each, and the CPU time of each one's whole process tree."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from failure import BenchmarkFailed
+from load import ask
+
+from services import FEAST, HINDCAST, RedisServer, free_port, run_hindcast, wait_for
+
+FEAST_METHOD = "/GrpcFeatureServer/GetOnlineFeatures"
+EMPTY_METHOD = "/feast.serving.ServingService/GetFeastServingInfo"
+
+_CONNECT_SECONDS = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running feature server.
+
+    Attributes:
+        name: as tables call it.
+        processes: it and all its children, as they were when it could answer.
+        redis: where its rows are.
+    """
+
+    name: str
+    address: str
+    processes: tuple[psutil.Process, ...]
+    redis: RedisServer
+
+    def cpu_seconds(self) -> float:
+        """CPU time that its processes have used so far.
+
+        Raises:
+            BenchmarkFailed: one of them has ended.
+        """
+        return sum(_cpu_seconds(process) for process in self.processes)
+
+    def redis_cpu_seconds(self) -> float:
+        """CPU time that its Redis has used so far."""
+        return _cpu_seconds(psutil.Process(self.redis.process.pid))
+
+    def worker_rss_bytes(self) -> int:
+        """Resident memory of its largest process, which is a worker."""
+        return max(int(process.memory_info().rss) for process in self.processes)
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess as error:
+        raise BenchmarkFailed(f"process {process.pid} of a server ended while it was measured") from error
+    return float(times.user + times.system)
+
+
+def _tree(process_id: int) -> tuple[psutil.Process, ...]:
+    root = psutil.Process(process_id)
+    return (root, *root.children(recursive=True))
+
+
+@contextlib.contextmanager
+def feast_server(name: str, repo: Path, redis: RedisServer, *, request: bytes) -> Iterator[Server]:
+    """Run `feast listen`, with the options that it has by default."""
+    address = f"127.0.0.1:{free_port()}"
+    log_path = repo / "feast-listen.log"
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            [FEAST, "listen", "--address", address],
+            cwd=repo,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        )
+    try:
+        wait_for(lambda: process.poll() is not None or _listens(address), seconds=120, what="feast listen")
+        if process.poll() is not None:
+            raise BenchmarkFailed(f"feast listen ended:\n{log_path.read_text()[-2000:]}")
+        ask(address, FEAST_METHOD, request)
+        yield Server(name, address, _tree(process.pid), redis)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def hindcast_server(name: str, repo: Path, redis: RedisServer, *, request: bytes) -> Iterator[Server]:
+    """Run `hindcast serve` with one worker."""
+    with run_hindcast(repo, "--workers", "1") as server:
+        ask(server.address, FEAST_METHOD, request)
+        yield Server(name, server.address, _tree(server.process.pid), redis)
+
+
+def first_answer_seconds(repo: Path, *, request: bytes) -> float:
+    """From starting `hindcast serve` to its first answer; the server is ended again."""
+    address = f"127.0.0.1:{free_port()}"
+    command = [str(HINDCAST), "serve", "--repo", str(repo), "--address", address, "--workers", "1"]
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not _listens(address):
+            if process.poll() is not None or time.perf_counter() - began > 60:
+                raise BenchmarkFailed(f"{' '.join(command)} does not come up; run it by hand to see why")
+            time.sleep(_CONNECT_SECONDS)
+        ask(address, FEAST_METHOD, request)
+        return time.perf_counter() - began
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
