@@ -8,6 +8,7 @@ HindcastError
 │   └── UnknownName         a feature service, view or feature that the catalog does not have
 ├── StoreUnavailable        Redis did not answer in time or the connection broke
 ├── StoredDataError         a stored row cannot be read; it is never served as a null
+├── NotWritable             a view or its source does not take writes, as the repo stands
 ├── DeadlineExceeded        the call's own deadline passed
 ├── TransformError          an on-demand view's own code failed
 └── ServerStartError        the server cannot start: a port in use, a worker that does not come up
@@ -80,6 +81,10 @@ class StoreUnavailable(HindcastError):
 
 class StoredDataError(HindcastError):
     """A stored row cannot be read: damaged, or written by a newer version."""
+
+
+class NotWritable(HindcastError):
+    """A view or its source does not take writes, as the repo stands; the message says what to change."""
 
 
 class DeadlineExceeded(HindcastError):

@@ -14,15 +14,15 @@ from hindcast.serving.answer import feast_bytes, hindcast_bytes
 from hindcast.serving.lookup import Lookup, timestamp_bytes
 from hindcast.serving.question import read_feast, read_hindcast
 from hindcast.serving.status import LOOKUP_ID_KEY, abort
+from hindcast.serving.writes import FEAST_GRPC, PUSH_SERVICE
 from hindcast.shadow.v1 import shadow_pb2
 from hindcast.v1 import feature_service_pb2
 
 logger = logging.getLogger(__name__)
 
 FEAST_SERVING = "feast.serving.ServingService"
-FEAST_GRPC = "GrpcFeatureServer"
 HINDCAST = "hindcast.v1.FeatureService"
-SERVICES = (FEAST_SERVING, FEAST_GRPC, HINDCAST)
+SERVICES = (FEAST_SERVING, FEAST_GRPC, HINDCAST, PUSH_SERVICE)
 
 Handler = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]
 
@@ -48,11 +48,7 @@ class Handlers:
                 "GetFeastServingInfo": self.feast_serving_info,
                 "GetOnlineFeatures": self.feast_online_features,
             },
-            FEAST_GRPC: {
-                "GetOnlineFeatures": self.feast_online_features,
-                "Push": _not_yet,
-                "WriteToOnlineStore": _not_yet,
-            },
+            FEAST_GRPC: {"GetOnlineFeatures": self.feast_online_features},
             HINDCAST: {
                 "GetOnlineFeatures": self.hindcast_online_features,
                 "GetServerInfo": self.hindcast_server_info,
@@ -125,10 +121,3 @@ class Handlers:
     def _deadline(self, context: grpc.aio.ServicerContext) -> Deadline:
         remaining = context.time_remaining()
         return Deadline(self._call_timeout_ms / 1000 if remaining is None else remaining)
-
-
-async def _not_yet(_request: bytes, context: grpc.aio.ServicerContext) -> bytes:
-    await context.abort(
-        grpc.StatusCode.UNIMPLEMENTED, "this server only reads so far; push through Feast's Python SDK (store.push)"
-    )
-    raise AssertionError

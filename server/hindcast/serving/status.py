@@ -12,6 +12,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from hindcast import errors
 
 LOOKUP_ID_KEY = "hindcast-lookup-id"
+RUN_ID_KEY = "hindcast-run-id"
 _DETAILS_KEY = "grpc-status-details-bin"
 _DOMAIN = "hindcast"
 _DETAILS_BYTES_MAX = 3_500
@@ -29,18 +30,26 @@ _CODES: dict[type[errors.HindcastError], tuple[grpc.StatusCode, str]] = {
     errors.StoreUnavailable: (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
     errors.StoredDataError: (grpc.StatusCode.DATA_LOSS, "STORED_DATA"),
     errors.DeadlineExceeded: (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
+    errors.NotWritable: (grpc.StatusCode.FAILED_PRECONDITION, "NOT_WRITABLE"),
     errors.TransformError: (grpc.StatusCode.FAILED_PRECONDITION, "TRANSFORM_FAILED"),
 }
 _BUG = (grpc.StatusCode.INTERNAL, "BUG")
 
 
-async def abort(context: grpc.aio.ServicerContext, error: Exception, *, lookup_id: str) -> NoReturn:
+async def abort(
+    context: grpc.aio.ServicerContext, error: Exception, *, lookup_id: str, id_key: str = LOOKUP_ID_KEY
+) -> NoReturn:
     """End the call with the status of an error, google.rpc details and the lookup's id in the trailing metadata.
+
+    Args:
+        lookup_id: the id that the call is known by: a lookup's, or a run's for a push.
+        id_key: the metadata key that says which.
 
     An exception from outside the tree is a bug of ours: INTERNAL, with no word of what it said.
     """
     code, reason = _CODES.get(type(error), _BUG)  # type: ignore[arg-type]
-    message = f"a defect in Hindcast; report it with lookup {lookup_id}" if (code, reason) == _BUG else str(error)
+    what = "run" if id_key == RUN_ID_KEY else "lookup"
+    message = f"a defect in Hindcast; report it with {what} {lookup_id}" if (code, reason) == _BUG else str(error)
     message = _cut(message, _MESSAGE_BYTES_MAX)
     status = status_pb2.Status(code=code_pb2.Code.Value(code.name), message=message)
     for detail in _details(error, reason):
@@ -48,7 +57,7 @@ async def abort(context: grpc.aio.ServicerContext, error: Exception, *, lookup_i
         packed.Pack(detail)
         if status.ByteSize() + packed.ByteSize() < _DETAILS_BYTES_MAX:
             status.details.append(packed)
-    metadata = ((LOOKUP_ID_KEY, lookup_id), (_DETAILS_KEY, status.SerializeToString()))
+    metadata = ((id_key, lookup_id), (_DETAILS_KEY, status.SerializeToString()))
     await context.abort(code, message, metadata)
     raise AssertionError
 

@@ -22,6 +22,8 @@ from hindcast.errors import RepoError, ServerStartError, StoreUnavailable
 from hindcast.online.connection import REDIS_ERRORS, RedisTarget, read_target
 from hindcast.online.keys import ENTITY_KEY_VERSION
 from hindcast.online.layouts import LayoutName
+from hindcast.online.rows import read_policy
+from hindcast.serving.ingest import WriteSettings
 from hindcast.serving.worker_settings import READY, TAKEN, WorkerSettings, catalog_to_line
 from hindcast.settings import ServeSettings, TlsFiles, split_address
 
@@ -64,6 +66,11 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
     """
     repo = read_repo(settings.repo_root)
     layout = _layout(repo)
+    writes = WriteSettings(
+        policy=read_policy(repo.online_store),
+        offline_store_type=str(repo.offline_store["type"]),
+        repo_root=repo.root,
+    )
     if settings.tls is not None:
         _check_tls(settings.tls)
     catalog = load_catalog(repo)
@@ -78,6 +85,7 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
                 catalog=catalog,
                 target=target,
                 layout=layout,
+                writes=writes,
                 call_timeout_ms=settings.call_timeout_ms,
                 drain_seconds=settings.drain_seconds,
                 tls=settings.tls,

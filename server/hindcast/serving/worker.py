@@ -18,8 +18,10 @@ from hindcast.clock import system_clock
 from hindcast.errors import HindcastError
 from hindcast.online.layouts import LAYOUTS
 from hindcast.online.reader import RedisReader
+from hindcast.online.sinks import SINKS
 from hindcast.serving.handlers import SERVICES, Handlers
 from hindcast.serving.health import Health
+from hindcast.serving.ingest import Ingest
 from hindcast.serving.lookup import Lookup
 from hindcast.serving.reflection import add_reflection
 from hindcast.serving.worker_settings import (
@@ -30,6 +32,7 @@ from hindcast.serving.worker_settings import (
     WorkerSettings,
     catalog_from_line,
 )
+from hindcast.serving.writes import Writes
 from hindcast.settings import TlsFiles
 
 if TYPE_CHECKING:
@@ -63,9 +66,16 @@ async def serve() -> None:
     handlers = Handlers(
         lookup=lookup_in(settings.catalog), clock=system_clock, call_timeout_ms=settings.call_timeout_ms
     )
+    sink = SINKS[settings.layout](settings.target, project=settings.catalog.project, policy=settings.writes.policy)
+    writes = Writes(
+        Ingest(sink, settings.writes, clock=system_clock),
+        lambda: handlers.lookup.catalog,
+        clock=system_clock,
+        call_timeout_ms=settings.call_timeout_ms,
+    )
     health = Health(reader, SERVICES)
     server = grpc.aio.server(options=_OPTIONS)
-    server.add_generic_rpc_handlers(handlers.generic())
+    server.add_generic_rpc_handlers((*handlers.generic(), *writes.generic()))
     health.add_to(server)
     add_reflection(server, SERVICES)
     if settings.tls is None:
@@ -80,6 +90,7 @@ async def serve() -> None:
         following.cancel()
         await health.shut_down()
         await server.stop(settings.drain_seconds)
+    await sink.close()
     await reader.close()
 
 

@@ -8,6 +8,7 @@ import msgspec
 from hindcast.catalog import Catalog
 from hindcast.online.connection import RedisTarget
 from hindcast.online.layouts import LayoutName
+from hindcast.serving.ingest import WriteSettings
 from hindcast.settings import TlsFiles
 
 READY = b"ready\n"
@@ -32,6 +33,7 @@ class WorkerSettings:
     catalog: Catalog
     target: RedisTarget
     layout: LayoutName
+    writes: WriteSettings
     call_timeout_ms: int
     drain_seconds: float
     tls: TlsFiles | None
