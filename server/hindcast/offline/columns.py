@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+from google.protobuf.message import Message
 
 from hindcast.errors import FieldViolation, InvalidArgument
 from hindcast.v1.value_pb2 import Value
@@ -26,12 +27,8 @@ _NATURAL: Mapping[str, pa.DataType] = {
 }
 """What the items of a Value are in Arrow, by the Value's kind, as Feast maps them (feast/type_map.py)."""
 
-_FIRST_TIME = {_UTC_SECONDS: _UTC_MICROS, pa.list_(_UTC_SECONDS): pa.list_(_UTC_MICROS)}
-"""Seconds have no Parquet form; a new source gets microseconds."""
-
 _SHAPES = ("_list_val", "_set_val", "_val")
-_MAPS = frozenset({"map_val", "struct_val", "map_list_val", "struct_list_val"})
-_NO_FORM = frozenset({"scalar_map_val", "zoned_timestamp_val"})
+_MAPS = frozenset({"map", "struct"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +48,19 @@ class PushedColumn:
     values: Sequence[bytes | None] | Sequence[int]
 
 
-def arrow_table(columns: Sequence[PushedColumn], schema: pa.Schema | None) -> pa.Table:
-    """The rows in the form of the source's schema, or of the columns themselves where there is none yet.
+def first_schema(fields: Mapping[str, str], times: Sequence[str]) -> pa.Schema:
+    """The schema of a source that has no file yet.
+
+    Args:
+        fields: column of the source -> kind of its Values. Those that have no form in a Parquet file are left out.
+        times: its timestamp columns.
+    """
+    types = {name: _first_type(kind) for name, kind in fields.items()} | dict.fromkeys(times, _UTC_MICROS)
+    return pa.schema({name: kind for name, kind in types.items() if kind is not None})
+
+
+def arrow_table(columns: Sequence[PushedColumn], schema: pa.Schema) -> pa.Table:
+    """The rows in the form of the source's schema.
 
     Columns of the schema that are not pushed are null. Times are cut to the schema's unit (rounded down).
 
@@ -62,26 +70,18 @@ def arrow_table(columns: Sequence[PushedColumn], schema: pa.Schema | None) -> pa
     violations = []
     arrays: dict[str, pa.Array] = {}
     for column in columns:
-        if schema is not None and column.name not in schema.names:
-            violations.append(
-                FieldViolation(
-                    column.field,
-                    f"the source's files have no column {column.name!r}; add it to them, or push online only",
-                )
-            )
+        if column.name not in schema.names:
+            wrong = f"the source's files have no column {column.name!r}; add it to them, or push online only"
+            violations.append(FieldViolation(column.field, wrong))
             continue
-        target = None if schema is None else schema.field(column.name).type
+        target = _plain(schema.field(column.name).type)
         try:
-            arrays[column.name] = _array(column, _plain(target))
+            arrays[column.name] = _array(column, target)
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
-            told = "has no form in a Parquet file yet" if target is None else f"does not fit the source's {target}"
-            violations.append(
-                FieldViolation(column.field, f"{told} column {column.name!r}; send other values, or push online only")
-            )
+            wrong = f"does not fit column {column.name!r} of the source's files, which is {target}"
+            violations.append(FieldViolation(column.field, wrong))
     if violations:
         raise InvalidArgument(violations)
-    if schema is None:
-        return pa.table(arrays)
     rows = len(columns[0].values)
     fields = [pa.field(field.name, _plain(field.type)) for field in schema]
     return pa.table(
@@ -90,31 +90,44 @@ def arrow_table(columns: Sequence[PushedColumn], schema: pa.Schema | None) -> pa
     )
 
 
-def _plain(target: pa.DataType | None) -> pa.DataType | None:
+def _first_type(kind: str) -> pa.DataType | None:
+    item, shape = _split(kind)
+    if item in _MAPS:
+        # Feast reads a map from JSON text as well, and text has one type whatever the keys.
+        return pa.string()
+    # Parquet has no seconds.
+    natural = _UTC_MICROS if item == "unix_timestamp" else _NATURAL.get(item)
+    return natural if natural is None or shape == "_val" else pa.list_(natural)
+
+
+def _split(kind: str) -> tuple[str, str]:
+    shape = next((shape for shape in _SHAPES if f"_{kind}".endswith(shape)), "")
+    return kind.removesuffix(shape), shape
+
+
+def _plain(target: pa.DataType) -> pa.DataType:
     """What a dictionary's entries are: the dictionary itself is a file's own matter."""
-    return target.value_type if target is not None and pa.types.is_dictionary(target) else target
+    return target.value_type if pa.types.is_dictionary(target) else target
 
 
-def _array(column: PushedColumn, target: pa.DataType | None) -> pa.Array:
+def _array(column: PushedColumn, target: pa.DataType) -> pa.Array:
     if column.values and isinstance(column.values[0], int):
-        return _cast(pa.array(column.values, _UTC_MICROS), target or _UTC_MICROS)
+        return _cast(pa.array(column.values, _UTC_MICROS), target)
     values = [Value.FromString(value) if isinstance(value, bytes) else None for value in column.values]
     kinds = {column.kind} if column.kind else {str(value.WhichOneof("val")) for value in values if value is not None}
-    if kinds & _NO_FORM or len(kinds) > 1:
+    if len(kinds) > 1:
         raise TypeError
-    kind = kinds.pop() if kinds else ""
+    item, shape = _split(kinds.pop() if kinds else "")
     items = [None if value is None else _python(value) for value in values]
-    if kind in _MAPS and (target is None or _is_text(target)):
-        # Feast reads a map from JSON text as well, and text has one type whatever the keys.
-        texts = [None if item is None else json.dumps(item) for item in items]
-        return pa.array(texts, target or pa.string())
-    if target is not None and (kind in _MAPS or pa.types.is_decimal(target)):
-        return pa.array([_shaped(item, target) for item in items], target)
-    shape = next((shape for shape in _SHAPES if kind.endswith(shape)), "")
-    item_type = _NATURAL.get(kind.removesuffix(shape))
-    natural = item_type if item_type is None or shape == "_val" else pa.list_(item_type)
-    array = pa.array(items, natural)
-    return _cast(array, target if target is not None else _FIRST_TIME.get(natural, array.type))
+    if item in _MAPS and _is_text(target):
+        return pa.array([None if entry is None else json.dumps(entry, sort_keys=True) for entry in items], target)
+    natural = _NATURAL.get(item)
+    if natural is None or pa.types.is_decimal(target):
+        return pa.array([_shaped(entry, target) for entry in items], target)
+    array = pa.array(items, natural if shape == "_val" else pa.list_(natural))
+    if column.kind and not _are_close(array.type, target):
+        raise TypeError
+    return _cast(array, target)
 
 
 def _cast(array: pa.Array, target: pa.DataType) -> pa.Array:
@@ -122,14 +135,34 @@ def _cast(array: pa.Array, target: pa.DataType) -> pa.Array:
     return array.cast(target, safe=not pa.types.is_timestamp(array.type))
 
 
+def _are_close(one: pa.DataType, other: pa.DataType) -> bool:
+    """Whether the two types are of one family; Arrow itself would make a number true, or a time."""
+    if any(all(is_one(kind) for kind in (one, other)) for is_one in _FAMILIES):
+        return True
+    return pa.types.is_list(one) and hasattr(other, "value_type") and _are_close(one.value_type, other.value_type)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
 def _is_text(target: pa.DataType) -> bool:
     return bool(pa.types.is_string(target) or pa.types.is_large_string(target))
 
 
+def _is_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
+
+
+_FAMILIES = (_is_number, _is_text, _is_bytes, pa.types.is_boolean, pa.types.is_timestamp)
+
+
 def _shaped(item: Any, target: pa.DataType) -> Any:
-    """A dict as Arrow's maps take it, and decimal text as a number, at any depth."""
+    """An item as Arrow takes it for a type: maps as pairs, and decimal text as a number, at any depth."""
     if item is None:
         return None
+    if isinstance(item, Message):
+        raise TypeError
     if pa.types.is_map(target):
         return [(key, _shaped(value, target.item_type)) for key, value in item.items()]
     if pa.types.is_struct(target):

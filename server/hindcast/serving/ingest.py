@@ -164,7 +164,7 @@ def _append_part(
     push: Push, kept: Sequence[int], created: Sequence[int] | None, path: Path, run_id: str, number: int
 ) -> None:
     """Runs in a thread. pyarrow comes in with the first push that needs it: most servers never do."""
-    from hindcast.offline.columns import PushedColumn, arrow_table  # noqa: PLC0415
+    from hindcast.offline.columns import PushedColumn, arrow_table, first_schema  # noqa: PLC0415
     from hindcast.offline.parts import append_part, part_name, stored_schema  # noqa: PLC0415
 
     source_names = {field: column for column, field in push.source.field_mapping.items()}
@@ -191,7 +191,17 @@ def _append_part(
         for name, field, micros in times
         if name not in pushed
     ]
-    table = arrow_table(columns, stored_schema(path))
+    schema = stored_schema(path)
+    if schema is None:
+        # Of all views over the source, so that the next push, of another of them, finds its columns.
+        fields = {
+            source_names.get(field.name, field.name): declared_kind(field.value_type)
+            for name, source in push.catalog.sources.items()
+            if source.path == push.source.path and name in push.catalog.views
+            for field in (*push.catalog.views[name].join_keys, *push.catalog.views[name].fields)
+        }
+        schema = first_schema(fields, [source_names.get(name, name) for name, _, _ in times])
+    table = arrow_table(columns, schema)
     append_part(table, path, name=part_name(run_id, number=number, content=push.content))
 
 
