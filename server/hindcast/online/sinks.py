@@ -5,12 +5,11 @@ own clients read them alike; what Feast does not keep (a row's created time) can
 """
 
 import asyncio
-import contextlib
 import struct
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from typing import Protocol
+from typing import Any, Protocol
 
 import mmh3
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -54,17 +53,43 @@ class Sink(Protocol):
 
 
 class _RedisSink:
-    """What the sinks share: a client, and the time that a write may take."""
+    """What the sinks share: a client, and the time that a caller waits for it."""
 
     def __init__(self, target: RedisTarget, *, project: str, policy: RowPolicy) -> None:
         patient = {**target.options, "retry": Retry(NoBackoff(), _RETRIES)}
         self._client = replace(target, options=patient).async_client()
         self._project = project
         self._policy = policy
+        self._writing: set[asyncio.Task[WriteReport]] = set()
 
     async def close(self) -> None:
-        """See `Sink.close`."""
+        """See `Sink.close`. Writes that have begun are let finish."""
+        await asyncio.gather(*self._writing, return_exceptions=True)
         await close_client(self._client)
+
+    async def _within(self, deadline: Deadline, write: Coroutine[Any, Any, WriteReport]) -> WriteReport:
+        """Wait for a write as long as the call may; a failure of Redis becomes StoreUnavailable.
+
+        The write itself is never cancelled: redis-py's Cluster client forgets a connection under a cancelled pipeline. It
+        ends by the time-out of its socket at the latest.
+        """
+        task = asyncio.ensure_future(write)
+        self._writing.add(task)
+        task.add_done_callback(self._ended)
+        try:
+            async with asyncio.timeout(deadline.remaining_seconds()):
+                return await asyncio.shield(task)
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                "the deadline passed while Redis was written; the rows may be stored, and sending them again is safe"
+            ) from error
+        except REDIS_ERRORS as error:
+            raise StoreUnavailable("Redis did not take a write; check that it runs and has memory left") from error
+
+    def _ended(self, task: "asyncio.Task[WriteReport]") -> None:
+        self._writing.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at, or asyncio would log one that nobody waited for
 
 
 class PackedSink(_RedisSink):
@@ -83,10 +108,13 @@ class PackedSink(_RedisSink):
             now_micros=now_micros,
             policy=self._policy,
         )
-        async with _within(deadline):
+
+        async def write() -> WriteReport:
             # Each time: a Redis that lost its data has lost the schema too, and rows cannot be read without.
             await self._client.set(schema_key(self._project, writer.schema.id), writer.schema.to_bytes())
             return await write_rows_async(self._client, writer.writes(rows))
+
+        return await self._within(deadline, write())
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +148,8 @@ class FeastSink(_RedisSink):
         project = self._project.encode()
         ordered = sorted(rows, key=_created)
         writes = (HashWrite(row.entity_key + project, _feast_row(row)) for row in ordered if row.entity_key is not None)
-        async with _within(deadline):
-            return await write_rows_async(self._client, writes, script=FEAST_SCRIPT, head=head)
+        write = write_rows_async(self._client, writes, script=FEAST_SCRIPT, head=head)
+        return await self._within(deadline, write)
 
 
 def _created(row: Row) -> tuple[bool, int]:
@@ -132,20 +160,6 @@ def _feast_row(row: Row) -> list[bytes]:
     seconds, micros = divmod(row.event_micros, 1_000_000)
     event_ts = Timestamp(seconds=seconds, nanos=micros * 1000).SerializeToString()
     return [event_ts, *(b"" if value is None or value in NULLS else value for value in row.values)]
-
-
-@contextlib.asynccontextmanager
-async def _within(deadline: Deadline) -> AsyncIterator[None]:
-    """Bounds a write by the call's deadline, and turns a failure of Redis into StoreUnavailable."""
-    try:
-        async with asyncio.timeout(deadline.remaining_seconds()):
-            yield
-    except TimeoutError as error:
-        raise DeadlineExceeded(
-            "the deadline passed while Redis was written; the rows may be stored, and sending them again is safe"
-        ) from error
-    except REDIS_ERRORS as error:
-        raise StoreUnavailable("Redis did not take a write; check that it runs and has memory left") from error
 
 
 SINKS: Mapping[LayoutName, type[PackedSink] | type[FeastSink]] = {

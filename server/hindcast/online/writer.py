@@ -104,7 +104,7 @@ async def write_rows_async(
         for chunk in _chunks(rows, _ROWS_PER_CALL * _CALLS_PER_PIPELINE):
             total += len(chunk)
             if isinstance(client, redis_asyncio.RedisCluster):
-                written += await _write_cluster_async(client, script, _by_slot(chunk), head)
+                written += await _write_cluster_async(client, script, chunk, head)
             else:
                 calls = [_arguments(part, head) for part in _chunks(chunk, _ROWS_PER_CALL)]
                 written += await _write_node_async(client, script, calls)
@@ -169,26 +169,33 @@ async def _write_node_async(client: redis_asyncio.Redis, script: str, calls: Seq
 
 
 async def _write_cluster_async(
-    cluster: redis_asyncio.RedisCluster, script: str, calls: Sequence[Sequence[Write]], head: Sequence[bytes | int]
+    cluster: redis_asyncio.RedisCluster, script: str, rows: Sequence[Write], head: Sequence[bytes | int]
 ) -> int:
-    """All calls in one pipeline, which redis-py splits by node and whose moved calls it sends again."""
-    if not calls:
-        return 0
-    # Its EVAL method refuses to stand in a Cluster's pipeline, because the keys could lie apart; those of a call here do not.
-    pipe = cluster.pipeline()
-    for call in calls:
-        pipe.execute_command("EVAL", script, *_arguments(call, head))
-    replies = await pipe.execute(raise_on_error=False)
+    """As `_write_cluster`, by redis-py's own cluster pipeline, which asks all nodes at once."""
     written = 0
-    for call, reply in zip(calls, replies, strict=True):
-        if isinstance(reply, TryAgainError) and len(call) > 1:
-            # Keys of a slot that is moving lie on two nodes for a moment: one by one each is found.
-            written += await _write_cluster_async(cluster, script, [[row] for row in call], head)
-        elif isinstance(reply, Exception):
-            raise reply
-        else:
-            written += int(reply)
-    return written
+    pending = list(rows)
+    for _ in range(_MOVES_MAX):
+        calls = _by_slot(pending)
+        pipe = cluster.pipeline()
+        for call in calls:
+            # Its EVAL method refuses, because keys could lie apart; those of a call here do not.
+            pipe.execute_command("EVAL", script, *_arguments(call, head))
+        pending = []
+        replies = await pipe.execute(raise_on_error=False, allow_redirections=False)
+        for call, reply in zip(calls, replies, strict=True):
+            if isinstance(reply, MovedError | AskError | TryAgainError):
+                # Row by row redis-py finds the node. A slot that has moved is known by its first row, and the rest go together.
+                alone = 1 if isinstance(reply, MovedError) else len(call)
+                for row in call[:alone]:
+                    written += int(await cluster.eval(script, *_arguments([row], head)))
+                pending += call[alone:]
+            elif isinstance(reply, Exception):
+                raise reply
+            else:
+                written += int(reply)
+        if not pending:
+            return written
+    raise StoreUnavailable("the Redis Cluster keeps moving slots; try again when it has settled")
 
 
 def _write_cluster(cluster: RedisCluster, rows: Sequence[Write]) -> int:
