@@ -194,7 +194,8 @@ def _feast_rows(stored: Sequence[Sequence[bytes | None] | None], start: int, end
     rows: list[Sequence[bytes | None] | None] = []
     for fields in stored:
         written_at = None if fields is None else fields[end]
-        if fields is None or not written_at:
+        # Empty is a time too: 1970 to the nanosecond.
+        if fields is None or written_at is None:
             events.append(None)
             rows.append(None)
             continue

@@ -78,7 +78,13 @@ def from_text(text: str, value_type: int) -> bytes:
     Raises:
         ValueError: the text is not one; the message reads on from the field's path.
     """
-    declared = declared_kind(value_type) or "string_val"
+    try:
+        return _from_text(text, declared_kind(value_type) or "string_val")
+    except UnicodeEncodeError as error:
+        raise ValueError("holds a character that UTF-8 cannot") from error
+
+
+def _from_text(text: str, declared: str) -> bytes:
     target, shape = _split(declared)
     value = Value()
     if declared in _OF_JSON:
@@ -242,7 +248,8 @@ def _of_json(found: Any) -> Value:
 def _set_list(value: Value, found: Sequence[Any]) -> None:
     for of, kind in _JSON_KINDS:
         if found and all(isinstance(item, of) and isinstance(item, bool) == (of is bool) for item in found):
-            getattr(value, kind.replace("_val", "_list_val")).val.extend(found)
+            checked = map(_in(_INT64, "INT64"), found) if of is int else found
+            getattr(value, kind.replace("_val", "_list_val")).val.extend(checked)
             return
     value.list_val.SetInParent()
     value.list_val.val.extend(_of_json(item) for item in found)
