@@ -9,6 +9,7 @@ HindcastError
 ├── Overloaded              the server has as much work as it can do in time
 ├── StoreUnavailable        Redis did not answer in time or the connection broke
 ├── StoredDataError         a stored row cannot be read; it is never served as a null
+├── NotWritable             a view or its source does not take writes, as the repo stands
 ├── DeadlineExceeded        the call's own deadline passed
 ├── TransformError          an on-demand view's own code failed
 └── ServerStartError        the server cannot start: a port in use, a worker that does not come up
@@ -97,6 +98,10 @@ class StoreUnavailable(HindcastError):
 
 class StoredDataError(HindcastError):
     """A stored row cannot be read: damaged, or written by a newer version."""
+
+
+class NotWritable(HindcastError):
+    """A view or its source does not take writes, as the repo stands; the message says what to change."""
 
 
 class DeadlineExceeded(HindcastError):

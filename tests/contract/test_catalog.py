@@ -16,8 +16,11 @@ from hypothesis import Phase, given, settings
 from hindcast.catalog import Field as CatalogField
 from hindcast.catalog import load_catalog, read_repo
 from hindcast.errors import CatalogError
+from hindcast.offline.location import OUR_STORE
 from hindcast.online.connection import parse_target
 from hindcast.online.layouts import LayoutName
+from hindcast.online.rows import RowPolicy
+from hindcast.serving.ingest import WriteSettings
 from hindcast.serving.worker_settings import WorkerSettings
 from services import free_port, run_hindcast
 from strategies import repos
@@ -230,6 +233,7 @@ def test_a_worker_imports_feast_for_on_demand_views_only(shared_redis, tmp_path,
         catalog=load(root),
         target=parse_target(shared_redis.connection_string),
         layout=LayoutName.PACKED,
+        writes=WriteSettings(policy=RowPolicy(), offline_store_type=OUR_STORE, repo_root=root),
         call_timeout_ms=5000,
         max_connection_age_seconds=15.0,
         drain_seconds=1.0,

@@ -2,11 +2,11 @@
 
 import pytest
 from feast.protos.feast.core import Registry_pb2
-from feast.protos.feast.serving import ServingService_pb2
+from feast.protos.feast.serving import GrpcServer_pb2, ServingService_pb2
 from google.protobuf.descriptor import FieldDescriptor
 
 from hindcast.shadow.v1 import registry_pb2, shadow_pb2
-from hindcast.v1 import feature_service_pb2
+from hindcast.v1 import feature_service_pb2, push_service_pb2
 
 LENGTH_DELIMITED = {FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_STRING}
 VARINT = {
@@ -22,6 +22,12 @@ PAIRS = [
     (shadow_pb2.FeastResponse, ServingService_pb2.GetOnlineFeaturesResponse),
     (shadow_pb2.FeastMetadata, ServingService_pb2.GetOnlineFeaturesResponseMetadata),
     (shadow_pb2.FeastServingInfo, ServingService_pb2.GetFeastServingInfoResponse),
+    (shadow_pb2.FeastPush, GrpcServer_pb2.PushRequest),
+    (shadow_pb2.FeastWrite, GrpcServer_pb2.WriteToOnlineStoreRequest),
+    (shadow_pb2.FeastWritten, GrpcServer_pb2.PushResponse),
+    (shadow_pb2.FeastWritten, GrpcServer_pb2.WriteToOnlineStoreResponse),
+    (shadow_pb2.HindcastPush, push_service_pb2.PushRequest),
+    (shadow_pb2.HindcastPushItem, push_service_pb2.PushStreamRequest),
     (shadow_pb2.HindcastRequest, feature_service_pb2.GetOnlineFeaturesRequest),
     (shadow_pb2.HindcastResponse, feature_service_pb2.GetOnlineFeaturesResponse),
 ]
@@ -54,7 +60,11 @@ def test_a_shadow_has_the_wire_form_of_its_original(shadow, original):
 
 
 @pytest.mark.parametrize(
-    "name", ["Registry", "EntitySpec", "FeatureViewSpec", "StreamFeatureViewSpec", "OnDemandFeatureViewSpec"]
+    "name",
+    [
+        *("Registry", "EntitySpec", "FeatureViewSpec", "StreamFeatureViewSpec", "OnDemandFeatureViewSpec"),
+        *("LabelViewSpec", "DataSource"),
+    ],
 )
 def test_a_shadow_of_the_registry_names_its_fields_as_feast_does(name):
     """A registry's shadow takes a field under the name that it has at Feast, so that no number is mistaken for another."""

@@ -24,8 +24,6 @@ from hindcast.online.connection import parse_target
 from hindcast.online.layouts import LAYOUTS, LayoutName
 from hindcast.online.reader import RedisReader
 from hindcast.serving.handlers import Handlers
-from hindcast.serving.metrics import Metrics
-from hindcast.serving.tracing import Traces
 from hindcast.serving.worker import _transformer
 from hindcast.v1.feature_service_pb2 import GetOnlineFeaturesResponse
 from integration.crowded_repo import make_crowded_repo
@@ -142,7 +140,7 @@ def server(shared_redis, tmp_path_factory) -> Iterator[Server]:
     lookup = make_lookup(catalog, layout, transformer=_transformer(catalog))
     with asyncio.Runner() as loop:
         yield Server(
-            Handlers(lookup=lookup, clock=system_clock, call_timeout_ms=60_000, metrics=Metrics(), traces=Traces()),
+            Handlers(lookup=lookup, clock=system_clock, call_timeout_ms=60_000),
             loop,
         )
         loop.run(reader.close())

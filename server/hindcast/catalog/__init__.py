@@ -5,11 +5,22 @@
 """
 
 from hindcast.catalog.compile import load_catalog
-from hindcast.catalog.model import Catalog, Field, InputColumn, KeyType, OnDemandView, Projection, Service, View
+from hindcast.catalog.model import (
+    BatchSource,
+    Catalog,
+    Field,
+    InputColumn,
+    KeyType,
+    OnDemandView,
+    Projection,
+    Service,
+    View,
+)
 from hindcast.catalog.repo import Repo, read_repo
 from hindcast.catalog.watch import RegistryWatch
 
 __all__ = [
+    "BatchSource",
     "Catalog",
     "Field",
     "InputColumn",

@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from hindcast.catalog.model import (
     ENTITYLESS_ENTITY,
+    BatchSource,
     Catalog,
     Field,
     KeyType,
@@ -25,6 +26,8 @@ from hindcast.shadow.v1 import registry_pb2
 
 _KEY_TYPES = frozenset(KeyType)
 _MICROS = 1_000_000
+_PUSH_SOURCE = 9
+"""Number of push sources in `feast.core.DataSource.SourceType`."""
 
 
 def load_catalog(repo: Repo) -> Catalog:
@@ -54,9 +57,11 @@ def compile_catalog(registry: registry_pb2.Registry, *, project: str, versioned:
     for view in registry.feature_views:
         if view.spec.project == project:
             draft.add_view(view.spec, view.spec.ttl, view.meta.current_version_number)
+            draft.add_sources(view.spec)
     for stream_view in registry.stream_feature_views:
         if stream_view.spec.project == project:
             draft.add_view(stream_view.spec, stream_view.spec.ttl, stream_view.meta.current_version_number)
+            draft.add_sources(stream_view.spec)
     for definition in registry.on_demand_feature_views:
         on_demand = registry_pb2.OnDemandFeatureView.FromString(definition)
         if on_demand.spec.project == project:
@@ -64,6 +69,7 @@ def compile_catalog(registry: registry_pb2.Registry, *, project: str, versioned:
     for label_view in registry.label_views:
         if label_view.spec.project == project:
             draft.unservable[label_view.spec.name] = "it is a label view, which has no online rows"
+            draft.add_push_source(label_view.spec.source, label_view.spec.name)
     if not (draft.views or draft.on_demand_views or draft.unservable):
         raise CatalogError(f"the registry holds no feature views of project {project!r}. Run `feast apply` first")
     catalog = Catalog(
@@ -79,6 +85,8 @@ def compile_catalog(registry: registry_pb2.Registry, *, project: str, versioned:
         },
         entities=draft.join_keys,
         unservable=draft.unservable,
+        sources=draft.sources,
+        push_sources={name: tuple(sorted(views)) for name, views in draft.push_sources.items()},
     )
     return replace(catalog, version=_digest(catalog))
 
@@ -91,6 +99,8 @@ class _Draft:
         self.views: dict[str, View] = {}
         self.on_demand_views: dict[str, OnDemandView] = {}
         self.unservable: dict[str, str] = {}
+        self.sources: dict[str, BatchSource] = {}
+        self.push_sources: dict[str, list[str]] = {}
         self._key_types = key_types
         self._versioned = versioned
 
@@ -120,6 +130,17 @@ class _Draft:
             stored_name=f"{spec.name}_v{version_number}" if self._versioned and version_number else spec.name,
         )
 
+    def add_sources(self, spec: "registry_pb2.FeatureViewSpec | registry_pb2.StreamFeatureViewSpec") -> None:
+        """Add where a view's rows come from: its batch source, and the push source that feeds it."""
+        if spec.HasField("batch_source"):
+            self.sources[spec.name] = _batch_source(spec.batch_source)
+        self.add_push_source(spec.stream_source, spec.name)
+
+    def add_push_source(self, source: registry_pb2.DataSource, view: str) -> None:
+        """Add that a source feeds a view, if it is a push source; views with Kafka sources, say, are not pushed to."""
+        if source.type == _PUSH_SOURCE:
+            self.push_sources.setdefault(source.name, []).append(view)
+
     def add_on_demand_view(self, view: registry_pb2.OnDemandFeatureView, definition: bytes) -> None:
         """Add a view that is computed at request time, or one whose results Feast writes into the store."""
         spec = view.spec
@@ -143,6 +164,19 @@ class _Draft:
                 fields=_fields(spec.features),
                 definition=definition,
             )
+
+
+def _batch_source(source: registry_pb2.DataSource) -> BatchSource:
+    is_file = source.HasField("file_options")
+    is_delta = source.file_options.file_format.WhichOneof("format") == "delta_format"
+    return BatchSource(
+        name=source.name,
+        path=source.file_options.uri,
+        file_format=("delta" if is_delta else "parquet") if is_file else "",
+        timestamp_field=source.timestamp_field,
+        created_timestamp_column=source.created_timestamp_column,
+        field_mapping=dict(source.field_mapping),
+    )
 
 
 def _fields(columns: Iterable[registry_pb2.FeatureSpec]) -> tuple[Field, ...]:

@@ -54,6 +54,26 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchSource:
+    """Where a view's rows come from offline, as far as writing to it needs.
+
+    Attributes:
+        path: as the repo writes it; empty where the source is no file.
+        file_format: `parquet` or `delta`; empty where the source is no file.
+        timestamp_field, created_timestamp_column: by the names that they have after `field_mapping`; the second is empty
+            where the source has no such column.
+        field_mapping: column of the source -> name of the field, where the two differ.
+    """
+
+    name: str
+    path: str
+    file_format: str
+    timestamp_field: str
+    created_timestamp_column: str = ""
+    field_mapping: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Projection:
     """Some features of one view, under the name and join keys that a service or an on-demand view gives them.
 
@@ -101,6 +121,8 @@ class Catalog:
         version: digest of the definitions below; the same definitions give the same version on every machine.
         entities: entity name -> join key, for callers that still send entity names.
         unservable: view name -> why a request for it is refused.
+        sources: view name -> its batch source; views without one are missing, and cannot be written to.
+        push_sources: name of a push source -> the views that it feeds, by name, the unservable ones included.
     """
 
     project: str
@@ -111,6 +133,8 @@ class Catalog:
     services: Mapping[str, Service]
     entities: Mapping[str, str]
     unservable: Mapping[str, str]
+    sources: Mapping[str, BatchSource] = field(default_factory=dict)
+    push_sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ class Repo:
 
     Attributes:
         root: absolute.
-        online_store: the block as written; Feast's default where it is missing.
+        online_store, offline_store: the block as written; Feast's default where it is missing.
         entity_key_version: Feast's `entity_key_serialization_version`.
         online_versioning: Feast's `registry.enable_online_feature_view_versioning`.
     """
@@ -50,6 +50,7 @@ class Repo:
     online_store: Mapping[str, Any]
     online_versioning: bool
     entity_key_version: object
+    offline_store: Mapping[str, Any]
 
 
 def read_repo(root: Path) -> Repo:
@@ -81,6 +82,7 @@ def read_repo(root: Path) -> Repo:
         registry=_registry(root, registry),
         online_store=_block(config, "online_store", {"type": "sqlite"}, config_path),
         entity_key_version=config.get("entity_key_serialization_version", 3),
+        offline_store=_block(config, "offline_store", {"type": "dask"}, config_path),
         online_versioning=bool(registry.get("enable_online_feature_view_versioning", False)),
     )
 
@@ -100,6 +102,8 @@ def _load(config_path: Path) -> dict[str, Any]:
 
 def _block(config: Mapping[str, Any], name: str, default: Mapping[str, Any], config_path: Path) -> Mapping[str, Any]:
     block = config.get(name, default)
+    if block is None:
+        return default
     if isinstance(block, str):
         return {"type": block}
     if not isinstance(block, dict) or not isinstance(block.get("type", default["type"]), str):

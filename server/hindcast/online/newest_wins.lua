@@ -1,16 +1,16 @@
 -- Write packed rows; a row replaces a stored one only if its (event_ts, created_ts) is greater or equal.
 --   KEYS  n row keys (on a Redis Cluster: of one slot)
---   ARGV  n pairs: the packed row, and when it expires (milliseconds since 1970, 0 for never); then, if given, how the run id
---         (bytes 26 to 41) of a stored row of equal times must end for it to be replaced
+--   ARGV  how the run id (bytes 26 to 41) of a stored row of equal times must end for it to be replaced, empty for all; then n
+--         pairs: the packed row, and when it expires (milliseconds since 1970, 0 for never)
 -- Returns how many rows were written.
 --
 -- The times are compared as four 32-bit numbers: Lua's numbers are doubles, which cannot hold 64 bits, and its string
 -- comparison follows the server's locale.
 local unpack = struct.unpack
-local ties_over = ARGV[2 * #KEYS + 1]
+local ties_over = ARGV[1]
 local written = 0
 for i = 1, #KEYS do
-  local row, expires_at = ARGV[2 * i - 1], ARGV[2 * i]
+  local row, expires_at = ARGV[2 * i], ARGV[2 * i + 1]
   local stored = redis.call('GETRANGE', KEYS[i], 0, 15)
   local newest = true
   if #stored == 16 then
@@ -20,7 +20,7 @@ for i = 1, #KEYS do
     elseif b2 ~= a2 then newest = b2 > a2
     elseif b3 ~= a3 then newest = b3 > a3
     elseif b4 ~= a4 then newest = b4 > a4
-    elseif ties_over then newest = redis.call('GETRANGE', KEYS[i], 42 - #ties_over, 41) == ties_over end
+    elseif ties_over ~= '' then newest = redis.call('GETRANGE', KEYS[i], 42 - #ties_over, 41) == ties_over end
   end
   if newest then
     if expires_at == '0' then

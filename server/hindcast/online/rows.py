@@ -1,14 +1,18 @@
 """From a view's values to row writes, the same for every writer: key, schema, packed row, expiry, and the future bound."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hindcast.catalog import Field
+from hindcast.errors import RepoError
 from hindcast.online.codec import pack_row
 from hindcast.online.connection import DEFAULT_FUTURE_SECONDS, DEFAULT_TTL_GRACE_SECONDS
 from hindcast.online.keys import row_key, view_prefix
 from hindcast.online.schemas import Schema
 from hindcast.online.writer import RowWrite
+
+_SETTINGS = ("ttl_grace_seconds", "key_ttl_seconds", "future_seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,21 @@ class RowPolicy:
     ttl_grace_seconds: int = DEFAULT_TTL_GRACE_SECONDS
     key_ttl_seconds: int | None = None
     future_seconds: int = DEFAULT_FUTURE_SECONDS
+
+
+def read_policy(online_store: Mapping[str, Any]) -> RowPolicy:
+    """The policy that the `online_store` block of a repo sets.
+
+    Raises:
+        RepoError: one of its settings is not a whole number from 0 on.
+    """
+    given = {name: online_store[name] for name in _SETTINGS if online_store.get(name) is not None}
+    for name, value in given.items():
+        if isinstance(value, str) and value.isascii() and value.isdigit():
+            given[name] = int(value)  # an environment variable, say
+        elif isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise RepoError(f"online_store.{name} is {value!r}; write a whole number of seconds")
+    return RowPolicy(**given)
 
 
 class ViewWriter:

@@ -5,9 +5,8 @@ not parse with UNKNOWN and an exception's text.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import version
-from typing import TYPE_CHECKING
 
 import grpc
 
@@ -16,22 +15,18 @@ from hindcast.errors import HindcastError
 from hindcast.online.codec import timestamp_bytes
 from hindcast.serving.answer import feast_bytes, hindcast_bytes, stream_answer, stream_failure
 from hindcast.serving.lookup import Lookup
-from hindcast.serving.metrics import Metrics
 from hindcast.serving.question import read_feast, read_hindcast, read_stream_request
+from hindcast.serving.rpcs import Rpcs
 from hindcast.serving.status import LOOKUP_ID_KEY, abort
-from hindcast.serving.tracing import Traces
+from hindcast.serving.writes import FEAST_GRPC, PUSH_SERVICE
 from hindcast.shadow.v1 import shadow_pb2
 from hindcast.v1 import feature_service_pb2
-
-if TYPE_CHECKING:
-    from hindcast.serving.calls import Handler, StreamHandler
 
 logger = logging.getLogger(__name__)
 
 FEAST_SERVING = "feast.serving.ServingService"
-FEAST_GRPC = "GrpcFeatureServer"
 HINDCAST = "hindcast.v1.FeatureService"
-SERVICES = (FEAST_SERVING, FEAST_GRPC, HINDCAST)
+SERVICES = (FEAST_SERVING, FEAST_GRPC, HINDCAST, PUSH_SERVICE)
 
 _UNANSWERED_MAX = 64
 """Requests of one stream that the server works on at once: enough to keep Redis and the loop busy, not a queue to wait in."""
@@ -44,49 +39,31 @@ class Handlers:
         lookup: what calls that begin now are answered from. Setting another one changes no call that has begun.
     """
 
-    def __init__(self, *, lookup: Lookup, clock: Clock, call_timeout_ms: int, metrics: Metrics, traces: Traces) -> None:
+    def __init__(self, *, lookup: Lookup, clock: Clock, call_timeout_ms: int) -> None:
         """Args: call_timeout_ms is the deadline of a call that brings none."""
         self.lookup = lookup
         self._clock = clock
         self._call_timeout_ms = call_timeout_ms
-        self._metrics = metrics
-        self._traces = traces
         self._started_micros = clock()
         self._streams: set[asyncio.Task[None]] = set()
         self._ends_streams = False
 
-    def generic(self) -> tuple[grpc.GenericRpcHandler, ...]:
-        """What `grpc.aio.Server.add_generic_rpc_handlers` takes."""
-        calls: Mapping[str, Mapping[str, Handler]] = {
-            FEAST_SERVING: {
-                "GetFeastServingInfo": self.feast_serving_info,
-                "GetOnlineFeatures": self.feast_online_features,
+    def rpcs(self) -> Rpcs:
+        """Those that read."""
+        return Rpcs(
+            unary={
+                FEAST_SERVING: {
+                    "GetFeastServingInfo": self.feast_serving_info,
+                    "GetOnlineFeatures": self.feast_online_features,
+                },
+                FEAST_GRPC: {"GetOnlineFeatures": self.feast_online_features},
+                HINDCAST: {
+                    "GetOnlineFeatures": self.hindcast_online_features,
+                    "GetServerInfo": self.hindcast_server_info,
+                },
             },
-            FEAST_GRPC: {
-                "GetOnlineFeatures": self.feast_online_features,
-                "Push": _not_yet,
-                "WriteToOnlineStore": _not_yet,
-            },
-            HINDCAST: {
-                "GetOnlineFeatures": self.hindcast_online_features,
-                "GetServerInfo": self.hindcast_server_info,
-            },
-        }
-        streams: Mapping[str, Mapping[str, StreamHandler]] = {HINDCAST: {"StreamOnlineFeatures": self.hindcast_stream}}
-        methods: dict[str, dict[str, grpc.RpcMethodHandler]] = {service: {} for service in SERVICES}
-        for service, handlers in calls.items():
-            for name, handler in handlers.items():
-                traced = self._traces.traced(service, name, handler)
-                methods[service][name] = grpc.unary_unary_rpc_method_handler(
-                    self._metrics.counted(service, name, traced)
-                )
-        for service, of_streams in streams.items():
-            for name, stream in of_streams.items():
-                traced_stream = self._traces.traced_stream(service, name, stream)
-                methods[service][name] = grpc.stream_stream_rpc_method_handler(
-                    self._metrics.counted_stream(service, name, traced_stream)
-                )
-        return tuple(grpc.method_handlers_generic_handler(service, by_name) for service, by_name in methods.items())
+            streams={HINDCAST: {"StreamOnlineFeatures": self.hindcast_stream}},
+        )
 
     async def feast_online_features(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         """`GetOnlineFeatures` of both of Feast's services, in Feast's Python dialect."""
@@ -197,10 +174,3 @@ def _log_defect(error: Exception, lookup_id: str) -> str:
     if not isinstance(error, HindcastError):
         logger.error("lookup %s met a defect", lookup_id, exc_info=error)
     return f"lookup {lookup_id}"
-
-
-async def _not_yet(_request: bytes, context: grpc.aio.ServicerContext) -> bytes:
-    await context.abort(
-        grpc.StatusCode.UNIMPLEMENTED, "this server only reads so far; push through Feast's Python SDK (store.push)"
-    )
-    raise AssertionError

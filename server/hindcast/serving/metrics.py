@@ -134,7 +134,7 @@ class Metrics:
         """A push has been taken. Call it when the source is known to exist: its name becomes a label."""
 
     def rows_pushed(self, view: str, outcome: str, rows: int) -> None:
-        """Rows have been pushed to a view that exists, and what became of them (`written`, `older`, `quarantined`)."""
+        """Rows were pushed to a view that exists: `written`, `older`, `quarantined` (dated ahead) or `keyless`; none is fine."""
 
     def call_shed(self, reason: str) -> None:
         """A call was refused before any work; the reason is a word of ours, never of a caller's."""
@@ -239,7 +239,8 @@ class WorkerMetrics(Metrics):
 
     def rows_pushed(self, view: str, outcome: str, rows: int) -> None:
         """See `Metrics.rows_pushed`."""
-        self._counter(families.ROWS_PUSHED, view, outcome).amount += rows
+        if rows:
+            self._counter(families.ROWS_PUSHED, view, outcome).amount += rows
 
     def call_shed(self, reason: str) -> None:
         """See `Metrics.call_shed`."""

@@ -12,6 +12,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from hindcast import errors
 
 LOOKUP_ID_KEY = "hindcast-lookup-id"
+RUN_ID_KEY = "hindcast-run-id"
 _DETAILS_KEY = "grpc-status-details-bin"
 _DOMAIN = "hindcast"
 _DETAILS_BYTES_MAX = 3_500
@@ -30,6 +31,7 @@ _CODES: dict[type[errors.HindcastError], tuple[grpc.StatusCode, str]] = {
     errors.StoreUnavailable: (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
     errors.StoredDataError: (grpc.StatusCode.DATA_LOSS, "STORED_DATA"),
     errors.DeadlineExceeded: (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
+    errors.NotWritable: (grpc.StatusCode.FAILED_PRECONDITION, "NOT_WRITABLE"),
     errors.TransformError: (grpc.StatusCode.FAILED_PRECONDITION, "TRANSFORM_FAILED"),
 }
 _BUG = (grpc.StatusCode.INTERNAL, "BUG")

@@ -14,11 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hindcast.catalog import Catalog, RegistryWatch, load_catalog, read_repo
+from hindcast.catalog import Catalog, RegistryWatch, Repo, load_catalog, read_repo
 from hindcast.errors import HindcastError, ServerStartError
+from hindcast.online.rows import read_policy
 from hindcast.online.store import layout_of
 from hindcast.serving.drain import Stop
 from hindcast.serving.fleet import Fleet
+from hindcast.serving.ingest import WriteSettings
 from hindcast.serving.place import Place
 from hindcast.serving.preflight import check_tls, find_redis, reserved
 from hindcast.serving.tracing import check_installed
@@ -59,6 +61,7 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
             catalog=catalog,
             target=find_redis(repo, layout),
             layout=layout,
+            writes=_write_settings(repo),
             options=settings.worker,
             metrics_folder=metrics_folder,
         )
@@ -73,7 +76,7 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
             if settings.worker.tls is not None:
                 check_tls(settings.worker.tls)
             layout = layout_of(changed)
-            return replace(first, target=find_redis(changed, layout), layout=layout)
+            return replace(first, target=find_redis(changed, layout), layout=layout, writes=_write_settings(changed))
 
         ready = (
             f"serving project {catalog.project} on {address} "
@@ -184,6 +187,14 @@ class _Supervisor:
         if taken and worker in self._running:
             self._fleet.serves(worker.slot, process_id=worker.process_id, catalog_version=catalog.version)
         return taken
+
+
+def _write_settings(repo: Repo) -> WriteSettings:
+    return WriteSettings(
+        policy=read_policy(repo.online_store),
+        offline_store_type=str(repo.offline_store["type"]),
+        repo_root=repo.root,
+    )
 
 
 def _metrics(settings: ServeSettings, fleet: Fleet, registry: RegistryWatch) -> AbstractContextManager[Path | None]:

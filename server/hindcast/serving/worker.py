@@ -18,14 +18,17 @@ from hindcast.clock import system_clock
 from hindcast.errors import HindcastError
 from hindcast.online.layouts import LAYOUTS, Layout
 from hindcast.online.reader import RedisReader
+from hindcast.online.sinks import SINKS
 from hindcast.serving.admission import Admission
 from hindcast.serving.drain import Stop, age_options, drain
 from hindcast.serving.handlers import SERVICES, Handlers
 from hindcast.serving.health import Health
+from hindcast.serving.ingest import Ingest
 from hindcast.serving.lookup import Lookup
 from hindcast.serving.metrics import Metrics, WorkerMetrics
 from hindcast.serving.observed import ObservedLayout
 from hindcast.serving.reflection import add_reflection
+from hindcast.serving.rpcs import generic_handlers
 from hindcast.serving.sockets import above_connections
 from hindcast.serving.tracing import OtelTraces, Traces
 from hindcast.serving.worker_settings import (
@@ -36,6 +39,7 @@ from hindcast.serving.worker_settings import (
     WorkerSettings,
     catalog_from_line,
 )
+from hindcast.serving.writes import Writes
 from hindcast.settings import TlsFiles, split_address
 
 if TYPE_CHECKING:
@@ -85,12 +89,18 @@ async def serve() -> None:
         lookup=lookup_in(settings.catalog),
         clock=system_clock,
         call_timeout_ms=options.call_timeout_ms,
+    )
+    sink = SINKS[settings.layout](settings.target, project=settings.catalog.project, policy=settings.writes.policy)
+    writes = Writes(
+        Ingest(sink, settings.writes, clock=system_clock),
+        lambda: handlers.lookup.catalog,
+        clock=system_clock,
+        call_timeout_ms=options.call_timeout_ms,
         metrics=metrics,
-        traces=traces,
     )
     health = Health(reader, SERVICES)
     server = grpc.aio.server(options=[*_OPTIONS, *age_options(options.max_connection_age_seconds)])
-    server.add_generic_rpc_handlers(handlers.generic())
+    server.add_generic_rpc_handlers(generic_handlers([handlers.rpcs(), writes.rpcs()], metrics=metrics, traces=traces))
     health.add_to(server)
     add_reflection(server, SERVICES)
     with above_connections():
@@ -113,6 +123,7 @@ async def serve() -> None:
             stop=stop,
         )
         following.cancel()
+    await sink.close()
     await reader.close()
 
 

@@ -9,6 +9,7 @@ import msgspec
 from hindcast.catalog import Catalog
 from hindcast.online.connection import RedisTarget
 from hindcast.online.layouts import LayoutName
+from hindcast.serving.ingest import WriteSettings
 from hindcast.settings import WorkerOptions
 
 READY = b"ready\n"
@@ -39,6 +40,7 @@ class WorkerSettings:
     catalog: Catalog
     target: RedisTarget
     layout: LayoutName
+    writes: WriteSettings
     options: WorkerOptions
     metrics_folder: Path | None = None
 

@@ -16,7 +16,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!hindcast/shadow/v1/registry.proto\x12\x12hindcast.shadow.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf7\x02\n\x08Registry\x12,\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x1a.hindcast.shadow.v1.Entity\x12\x36\n\rfeature_views\x18\x06 \x03(\x0b\x32\x1f.hindcast.shadow.v1.FeatureView\x12<\n\x10\x66\x65\x61ture_services\x18\x07 \x03(\x0b\x32\".hindcast.shadow.v1.FeatureService\x12\x1f\n\x17on_demand_feature_views\x18\x08 \x03(\x0c\x12\x43\n\x14stream_feature_views\x18\x0e \x03(\x0b\x32%.hindcast.shadow.v1.StreamFeatureView\x12-\n\x08projects\x18\x11 \x03(\x0b\x32\x1b.hindcast.shadow.v1.Project\x12\x32\n\x0blabel_views\x18\x13 \x03(\x0b\x32\x1d.hindcast.shadow.v1.LabelView\"8\n\x07Project\x12-\n\x04spec\x18\x01 \x01(\x0b\x32\x1f.hindcast.shadow.v1.ProjectSpec\"\x1b\n\x0bProjectSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\"6\n\x06\x45ntity\x12,\n\x04spec\x18\x01 \x01(\x0b\x32\x1e.hindcast.shadow.v1.EntitySpec\"Q\n\nEntitySpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nvalue_type\x18\x02 \x01(\x05\x12\x10\n\x08join_key\x18\x04 \x01(\t\x12\x0f\n\x07project\x18\t \x01(\t\"s\n\x0b\x46\x65\x61tureView\x12\x31\n\x04spec\x18\x01 \x01(\x0b\x32#.hindcast.shadow.v1.FeatureViewSpec\x12\x31\n\x04meta\x18\x02 \x01(\x0b\x32#.hindcast.shadow.v1.FeatureViewMeta\"\xe8\x01\n\x0f\x46\x65\x61tureViewSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x10\n\x08\x65ntities\x18\x03 \x03(\t\x12\x31\n\x08\x66\x65\x61tures\x18\x04 \x03(\x0b\x32\x1f.hindcast.shadow.v1.FeatureSpec\x12&\n\x03ttl\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x37\n\x0e\x65ntity_columns\x18\x0c \x03(\x0b\x32\x1f.hindcast.shadow.v1.FeatureSpec\x12\x10\n\x08\x64isabled\x18\x14 \x01(\x08\"\x81\x01\n\x0f\x46\x65\x61tureViewMeta\x12N\n\x19materialization_intervals\x18\x03 \x03(\x0b\x32+.hindcast.shadow.v1.MaterializationInterval\x12\x1e\n\x16\x63urrent_version_number\x18\x04 \x01(\x05\"G\n\x17MaterializationInterval\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x7f\n\x11StreamFeatureView\x12\x37\n\x04spec\x18\x01 \x01(\x0b\x32).hindcast.shadow.v1.StreamFeatureViewSpec\x12\x31\n\x04meta\x18\x02 \x01(\x0b\x32#.hindcast.shadow.v1.FeatureViewMeta\"\xee\x01\n\x15StreamFeatureViewSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x10\n\x08\x65ntities\x18\x03 \x03(\t\x12\x31\n\x08\x66\x65\x61tures\x18\x04 \x03(\x0b\x32\x1f.hindcast.shadow.v1.FeatureSpec\x12\x37\n\x0e\x65ntity_columns\x18\x05 \x03(\x0b\x32\x1f.hindcast.shadow.v1.FeatureSpec\x12&\n\x03ttl\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x64isabled\x18\x17 \x01(\x08\"<\n\tLabelView\x12/\n\x04spec\x18\x01 \x01(\x0b\x32!.hindcast.shadow.v1.LabelViewSpec\".\n\rLabelViewSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\"/\n\x0b\x46\x65\x61tureSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nvalue_type\x18\x02 \x01(\x05\"\x8b\x01\n\x13OnDemandFeatureView\x12\x39\n\x04spec\x18\x01 \x01(\x0b\x32+.hindcast.shadow.v1.OnDemandFeatureViewSpec\x12\x39\n\x04meta\x18\x02 \x01(\x0b\x32+.hindcast.shadow.v1.OnDemandFeatureViewMeta\"\xd0\x04\n\x17OnDemandFeatureViewSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x31\n\x08\x66\x65\x61tures\x18\x03 \x03(\x0b\x32\x1f.hindcast.shadow.v1.FeatureSpec\x12I\n\x07sources\x18\x04 \x03(\x0b\x32\x38.hindcast.shadow.v1.OnDemandFeatureViewSpec.SourcesEntry\x12\x46\n\x15user_defined_function\x18\x05 \x01(\x0b\x32\'.hindcast.shadow.v1.UserDefinedFunction\x12I\n\x16\x66\x65\x61ture_transformation\x18\n \x01(\x0b\x32).hindcast.shadow.v1.FeatureTransformation\x12\x0c\n\x04mode\x18\x0b \x01(\t\x12\x1d\n\x15write_to_online_store\x18\x0c \x01(\x08\x12\x10\n\x08\x65ntities\x18\r \x03(\t\x12\x37\n\x0e\x65ntity_columns\x18\x0e \x03(\x0b\x32\x1f.hindcast.shadow.v1.FeatureSpec\x12\x11\n\tsingleton\x18\x0f \x01(\x08\x12\x14\n\x0c\x61ggregations\x18\x10 \x03(\x0c\x12\x10\n\x08\x64isabled\x18\x13 \x01(\x08\x1aR\n\x0cSourcesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".hindcast.shadow.v1.OnDemandSource:\x02\x38\x01\"9\n\x17OnDemandFeatureViewMeta\x12\x1e\n\x16\x63urrent_version_number\x18\x03 \x01(\x05\"\xe0\x01\n\x0eOnDemandSource\x12\x37\n\x0c\x66\x65\x61ture_view\x18\x01 \x01(\x0b\x32\x1f.hindcast.shadow.v1.FeatureViewH\x00\x12=\n\x13request_data_source\x18\x02 \x01(\x0b\x32\x1e.hindcast.shadow.v1.DataSourceH\x00\x12L\n\x17\x66\x65\x61ture_view_projection\x18\x03 \x01(\x0b\x32).hindcast.shadow.v1.FeatureViewProjectionH\x00\x42\x08\n\x06source\"R\n\nDataSource\x12\x44\n\x14request_data_options\x18\x12 \x01(\x0b\x32&.hindcast.shadow.v1.RequestDataOptions\"E\n\x12RequestDataOptions\x12/\n\x06schema\x18\x03 \x03(\x0b\x32\x1f.hindcast.shadow.v1.FeatureSpec\"\x97\x01\n\x15\x46\x65\x61tureTransformation\x12H\n\x15user_defined_function\x18\x01 \x01(\x0b\x32\'.hindcast.shadow.v1.UserDefinedFunctionH\x00\x12\"\n\x18substrait_transformation\x18\x02 \x01(\x0cH\x00\x42\x10\n\x0etransformation\"R\n\x13UserDefinedFunction\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12\x11\n\tbody_text\x18\x03 \x01(\t\x12\x0c\n\x04mode\x18\x04 \x01(\t\"F\n\x0e\x46\x65\x61tureService\x12\x34\n\x04spec\x18\x01 \x01(\x0b\x32&.hindcast.shadow.v1.FeatureServiceSpec\"p\n\x12\x46\x65\x61tureServiceSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12;\n\x08\x66\x65\x61tures\x18\x03 \x03(\x0b\x32).hindcast.shadow.v1.FeatureViewProjection\"\xbb\x02\n\x15\x46\x65\x61tureViewProjection\x12\x19\n\x11\x66\x65\x61ture_view_name\x18\x01 \x01(\t\x12\x38\n\x0f\x66\x65\x61ture_columns\x18\x02 \x03(\x0b\x32\x1f.hindcast.shadow.v1.FeatureSpec\x12\x1f\n\x17\x66\x65\x61ture_view_name_alias\x18\x03 \x01(\t\x12O\n\x0cjoin_key_map\x18\x04 \x03(\x0b\x32\x39.hindcast.shadow.v1.FeatureViewProjection.JoinKeyMapEntry\x12\x18\n\x0bversion_tag\x18\n \x01(\x05H\x00\x88\x01\x01\x1a\x31\n\x0fJoinKeyMapEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0e\n\x0c_version_tagb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!hindcast/shadow/v1/registry.proto\x12\x12hindcast.shadow.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf7\x02\n\x08Registry\x12,\n\x08\x65ntities\x18\x01 \x03(\x0b\x32\x1a.hindcast.shadow.v1.Entity\x12\x36\n\rfeature_views\x18\x06 \x03(\x0b\x32\x1f.hindcast.shadow.v1.FeatureView\x12<\n\x10\x66\x65\x61ture_services\x18\x07 \x03(\x0b\x32\".hindcast.shadow.v1.FeatureService\x12\x1f\n\x17on_demand_feature_views\x18\x08 \x03(\x0c\x12\x43\n\x14stream_feature_views\x18\x0e \x03(\x0b\x32%.hindcast.shadow.v1.StreamFeatureView\x12-\n\x08projects\x18\x11 \x03(\x0b\x32\x1b.hindcast.shadow.v1.Project\x12\x32\n\x0blabel_views\x18\x13 \x03(\x0b\x32\x1d.hindcast.shadow.v1.LabelView\"8\n\x07Project\x12-\n\x04spec\x18\x01 \x01(\x0b\x32\x1f.hindcast.shadow.v1.ProjectSpec\"\x1b\n\x0bProjectSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\"6\n\x06\x45ntity\x12,\n\x04spec\x18\x01 \x01(\x0b\x32\x1e.hindcast.shadow.v1.EntitySpec\"Q\n\nEntitySpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nvalue_type\x18\x02 \x01(\x05\x12\x10\n\x08join_key\x18\x04 \x01(\t\x12\x0f\n\x07project\x18\t \x01(\t\"s\n\x0b\x46\x65\x61tureView\x12\x31\n\x04spec\x18\x01 \x01(\x0b\x32#.hindcast.shadow.v1.FeatureViewSpec\x12\x31\n\x04meta\x18\x02 \x01(\x0b\x32#.hindcast.shadow.v1.FeatureViewMeta\"\xd5\x02\n\x0f\x46\x65\x61tureViewSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x10\n\x08\x65ntities\x18\x03 \x03(\t\x12\x31\n\x08\x66\x65\x61tures\x18\x04 \x03(\x0b\x32\x1f.hindcast.shadow.v1.FeatureSpec\x12&\n\x03ttl\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x0c\x62\x61tch_source\x18\x07 \x01(\x0b\x32\x1e.hindcast.shadow.v1.DataSource\x12\x35\n\rstream_source\x18\t \x01(\x0b\x32\x1e.hindcast.shadow.v1.DataSource\x12\x37\n\x0e\x65ntity_columns\x18\x0c \x03(\x0b\x32\x1f.hindcast.shadow.v1.FeatureSpec\x12\x10\n\x08\x64isabled\x18\x14 \x01(\x08\"\x81\x01\n\x0f\x46\x65\x61tureViewMeta\x12N\n\x19materialization_intervals\x18\x03 \x03(\x0b\x32+.hindcast.shadow.v1.MaterializationInterval\x12\x1e\n\x16\x63urrent_version_number\x18\x04 \x01(\x05\"G\n\x17MaterializationInterval\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x7f\n\x11StreamFeatureView\x12\x37\n\x04spec\x18\x01 \x01(\x0b\x32).hindcast.shadow.v1.StreamFeatureViewSpec\x12\x31\n\x04meta\x18\x02 \x01(\x0b\x32#.hindcast.shadow.v1.FeatureViewMeta\"\xdb\x02\n\x15StreamFeatureViewSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x10\n\x08\x65ntities\x18\x03 \x03(\t\x12\x31\n\x08\x66\x65\x61tures\x18\x04 \x03(\x0b\x32\x1f.hindcast.shadow.v1.FeatureSpec\x12\x37\n\x0e\x65ntity_columns\x18\x05 \x03(\x0b\x32\x1f.hindcast.shadow.v1.FeatureSpec\x12&\n\x03ttl\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x0c\x62\x61tch_source\x18\n \x01(\x0b\x32\x1e.hindcast.shadow.v1.DataSource\x12\x35\n\rstream_source\x18\x0b \x01(\x0b\x32\x1e.hindcast.shadow.v1.DataSource\x12\x10\n\x08\x64isabled\x18\x17 \x01(\x08\"<\n\tLabelView\x12/\n\x04spec\x18\x01 \x01(\x0b\x32!.hindcast.shadow.v1.LabelViewSpec\"^\n\rLabelViewSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12.\n\x06source\x18\x07 \x01(\x0b\x32\x1e.hindcast.shadow.v1.DataSource\"/\n\x0b\x46\x65\x61tureSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nvalue_type\x18\x02 \x01(\x05\"\x8b\x01\n\x13OnDemandFeatureView\x12\x39\n\x04spec\x18\x01 \x01(\x0b\x32+.hindcast.shadow.v1.OnDemandFeatureViewSpec\x12\x39\n\x04meta\x18\x02 \x01(\x0b\x32+.hindcast.shadow.v1.OnDemandFeatureViewMeta\"\xd0\x04\n\x17OnDemandFeatureViewSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x31\n\x08\x66\x65\x61tures\x18\x03 \x03(\x0b\x32\x1f.hindcast.shadow.v1.FeatureSpec\x12I\n\x07sources\x18\x04 \x03(\x0b\x32\x38.hindcast.shadow.v1.OnDemandFeatureViewSpec.SourcesEntry\x12\x46\n\x15user_defined_function\x18\x05 \x01(\x0b\x32\'.hindcast.shadow.v1.UserDefinedFunction\x12I\n\x16\x66\x65\x61ture_transformation\x18\n \x01(\x0b\x32).hindcast.shadow.v1.FeatureTransformation\x12\x0c\n\x04mode\x18\x0b \x01(\t\x12\x1d\n\x15write_to_online_store\x18\x0c \x01(\x08\x12\x10\n\x08\x65ntities\x18\r \x03(\t\x12\x37\n\x0e\x65ntity_columns\x18\x0e \x03(\x0b\x32\x1f.hindcast.shadow.v1.FeatureSpec\x12\x11\n\tsingleton\x18\x0f \x01(\x08\x12\x14\n\x0c\x61ggregations\x18\x10 \x03(\x0c\x12\x10\n\x08\x64isabled\x18\x13 \x01(\x08\x1aR\n\x0cSourcesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".hindcast.shadow.v1.OnDemandSource:\x02\x38\x01\"9\n\x17OnDemandFeatureViewMeta\x12\x1e\n\x16\x63urrent_version_number\x18\x03 \x01(\x05\"\xe0\x01\n\x0eOnDemandSource\x12\x37\n\x0c\x66\x65\x61ture_view\x18\x01 \x01(\x0b\x32\x1f.hindcast.shadow.v1.FeatureViewH\x00\x12=\n\x13request_data_source\x18\x02 \x01(\x0b\x32\x1e.hindcast.shadow.v1.DataSourceH\x00\x12L\n\x17\x66\x65\x61ture_view_projection\x18\x03 \x01(\x0b\x32).hindcast.shadow.v1.FeatureViewProjectionH\x00\x42\x08\n\x06source\"\xde\x02\n\nDataSource\x12\x0c\n\x04type\x18\x01 \x01(\x05\x12G\n\rfield_mapping\x18\x02 \x03(\x0b\x32\x30.hindcast.shadow.v1.DataSource.FieldMappingEntry\x12\x17\n\x0ftimestamp_field\x18\x03 \x01(\t\x12 \n\x18\x63reated_timestamp_column\x18\x05 \x01(\t\x12\x35\n\x0c\x66ile_options\x18\x0b \x01(\x0b\x32\x1f.hindcast.shadow.v1.FileOptions\x12\x44\n\x14request_data_options\x18\x12 \x01(\x0b\x32&.hindcast.shadow.v1.RequestDataOptions\x12\x0c\n\x04name\x18\x14 \x01(\t\x1a\x33\n\x11\x46ieldMappingEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"O\n\x0b\x46ileOptions\x12\x33\n\x0b\x66ile_format\x18\x01 \x01(\x0b\x32\x1e.hindcast.shadow.v1.FileFormat\x12\x0b\n\x03uri\x18\x02 \x01(\t\"H\n\nFileFormat\x12\x18\n\x0eparquet_format\x18\x01 \x01(\x0cH\x00\x12\x16\n\x0c\x64\x65lta_format\x18\x02 \x01(\x0cH\x00\x42\x08\n\x06\x66ormat\"E\n\x12RequestDataOptions\x12/\n\x06schema\x18\x03 \x03(\x0b\x32\x1f.hindcast.shadow.v1.FeatureSpec\"\x97\x01\n\x15\x46\x65\x61tureTransformation\x12H\n\x15user_defined_function\x18\x01 \x01(\x0b\x32\'.hindcast.shadow.v1.UserDefinedFunctionH\x00\x12\"\n\x18substrait_transformation\x18\x02 \x01(\x0cH\x00\x42\x10\n\x0etransformation\"R\n\x13UserDefinedFunction\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12\x11\n\tbody_text\x18\x03 \x01(\t\x12\x0c\n\x04mode\x18\x04 \x01(\t\"F\n\x0e\x46\x65\x61tureService\x12\x34\n\x04spec\x18\x01 \x01(\x0b\x32&.hindcast.shadow.v1.FeatureServiceSpec\"p\n\x12\x46\x65\x61tureServiceSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12;\n\x08\x66\x65\x61tures\x18\x03 \x03(\x0b\x32).hindcast.shadow.v1.FeatureViewProjection\"\xbb\x02\n\x15\x46\x65\x61tureViewProjection\x12\x19\n\x11\x66\x65\x61ture_view_name\x18\x01 \x01(\t\x12\x38\n\x0f\x66\x65\x61ture_columns\x18\x02 \x03(\x0b\x32\x1f.hindcast.shadow.v1.FeatureSpec\x12\x1f\n\x17\x66\x65\x61ture_view_name_alias\x18\x03 \x01(\t\x12O\n\x0cjoin_key_map\x18\x04 \x03(\x0b\x32\x39.hindcast.shadow.v1.FeatureViewProjection.JoinKeyMapEntry\x12\x18\n\x0bversion_tag\x18\n \x01(\x05H\x00\x88\x01\x01\x1a\x31\n\x0fJoinKeyMapEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0e\n\x0c_version_tagb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -25,6 +25,8 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
   _globals['_ONDEMANDFEATUREVIEWSPEC_SOURCESENTRY']._options = None
   _globals['_ONDEMANDFEATUREVIEWSPEC_SOURCESENTRY']._serialized_options = b'8\001'
+  _globals['_DATASOURCE_FIELDMAPPINGENTRY']._options = None
+  _globals['_DATASOURCE_FIELDMAPPINGENTRY']._serialized_options = b'8\001'
   _globals['_FEATUREVIEWPROJECTION_JOINKEYMAPENTRY']._options = None
   _globals['_FEATUREVIEWPROJECTION_JOINKEYMAPENTRY']._serialized_options = b'8\001'
   _globals['_REGISTRY']._serialized_start=123
@@ -40,45 +42,51 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_FEATUREVIEW']._serialized_start=726
   _globals['_FEATUREVIEW']._serialized_end=841
   _globals['_FEATUREVIEWSPEC']._serialized_start=844
-  _globals['_FEATUREVIEWSPEC']._serialized_end=1076
-  _globals['_FEATUREVIEWMETA']._serialized_start=1079
-  _globals['_FEATUREVIEWMETA']._serialized_end=1208
-  _globals['_MATERIALIZATIONINTERVAL']._serialized_start=1210
-  _globals['_MATERIALIZATIONINTERVAL']._serialized_end=1281
-  _globals['_STREAMFEATUREVIEW']._serialized_start=1283
-  _globals['_STREAMFEATUREVIEW']._serialized_end=1410
-  _globals['_STREAMFEATUREVIEWSPEC']._serialized_start=1413
-  _globals['_STREAMFEATUREVIEWSPEC']._serialized_end=1651
-  _globals['_LABELVIEW']._serialized_start=1653
-  _globals['_LABELVIEW']._serialized_end=1713
-  _globals['_LABELVIEWSPEC']._serialized_start=1715
-  _globals['_LABELVIEWSPEC']._serialized_end=1761
-  _globals['_FEATURESPEC']._serialized_start=1763
-  _globals['_FEATURESPEC']._serialized_end=1810
-  _globals['_ONDEMANDFEATUREVIEW']._serialized_start=1813
-  _globals['_ONDEMANDFEATUREVIEW']._serialized_end=1952
-  _globals['_ONDEMANDFEATUREVIEWSPEC']._serialized_start=1955
-  _globals['_ONDEMANDFEATUREVIEWSPEC']._serialized_end=2547
-  _globals['_ONDEMANDFEATUREVIEWSPEC_SOURCESENTRY']._serialized_start=2465
-  _globals['_ONDEMANDFEATUREVIEWSPEC_SOURCESENTRY']._serialized_end=2547
-  _globals['_ONDEMANDFEATUREVIEWMETA']._serialized_start=2549
-  _globals['_ONDEMANDFEATUREVIEWMETA']._serialized_end=2606
-  _globals['_ONDEMANDSOURCE']._serialized_start=2609
-  _globals['_ONDEMANDSOURCE']._serialized_end=2833
-  _globals['_DATASOURCE']._serialized_start=2835
-  _globals['_DATASOURCE']._serialized_end=2917
-  _globals['_REQUESTDATAOPTIONS']._serialized_start=2919
-  _globals['_REQUESTDATAOPTIONS']._serialized_end=2988
-  _globals['_FEATURETRANSFORMATION']._serialized_start=2991
-  _globals['_FEATURETRANSFORMATION']._serialized_end=3142
-  _globals['_USERDEFINEDFUNCTION']._serialized_start=3144
-  _globals['_USERDEFINEDFUNCTION']._serialized_end=3226
-  _globals['_FEATURESERVICE']._serialized_start=3228
-  _globals['_FEATURESERVICE']._serialized_end=3298
-  _globals['_FEATURESERVICESPEC']._serialized_start=3300
-  _globals['_FEATURESERVICESPEC']._serialized_end=3412
-  _globals['_FEATUREVIEWPROJECTION']._serialized_start=3415
-  _globals['_FEATUREVIEWPROJECTION']._serialized_end=3730
-  _globals['_FEATUREVIEWPROJECTION_JOINKEYMAPENTRY']._serialized_start=3665
-  _globals['_FEATUREVIEWPROJECTION_JOINKEYMAPENTRY']._serialized_end=3714
+  _globals['_FEATUREVIEWSPEC']._serialized_end=1185
+  _globals['_FEATUREVIEWMETA']._serialized_start=1188
+  _globals['_FEATUREVIEWMETA']._serialized_end=1317
+  _globals['_MATERIALIZATIONINTERVAL']._serialized_start=1319
+  _globals['_MATERIALIZATIONINTERVAL']._serialized_end=1390
+  _globals['_STREAMFEATUREVIEW']._serialized_start=1392
+  _globals['_STREAMFEATUREVIEW']._serialized_end=1519
+  _globals['_STREAMFEATUREVIEWSPEC']._serialized_start=1522
+  _globals['_STREAMFEATUREVIEWSPEC']._serialized_end=1869
+  _globals['_LABELVIEW']._serialized_start=1871
+  _globals['_LABELVIEW']._serialized_end=1931
+  _globals['_LABELVIEWSPEC']._serialized_start=1933
+  _globals['_LABELVIEWSPEC']._serialized_end=2027
+  _globals['_FEATURESPEC']._serialized_start=2029
+  _globals['_FEATURESPEC']._serialized_end=2076
+  _globals['_ONDEMANDFEATUREVIEW']._serialized_start=2079
+  _globals['_ONDEMANDFEATUREVIEW']._serialized_end=2218
+  _globals['_ONDEMANDFEATUREVIEWSPEC']._serialized_start=2221
+  _globals['_ONDEMANDFEATUREVIEWSPEC']._serialized_end=2813
+  _globals['_ONDEMANDFEATUREVIEWSPEC_SOURCESENTRY']._serialized_start=2731
+  _globals['_ONDEMANDFEATUREVIEWSPEC_SOURCESENTRY']._serialized_end=2813
+  _globals['_ONDEMANDFEATUREVIEWMETA']._serialized_start=2815
+  _globals['_ONDEMANDFEATUREVIEWMETA']._serialized_end=2872
+  _globals['_ONDEMANDSOURCE']._serialized_start=2875
+  _globals['_ONDEMANDSOURCE']._serialized_end=3099
+  _globals['_DATASOURCE']._serialized_start=3102
+  _globals['_DATASOURCE']._serialized_end=3452
+  _globals['_DATASOURCE_FIELDMAPPINGENTRY']._serialized_start=3401
+  _globals['_DATASOURCE_FIELDMAPPINGENTRY']._serialized_end=3452
+  _globals['_FILEOPTIONS']._serialized_start=3454
+  _globals['_FILEOPTIONS']._serialized_end=3533
+  _globals['_FILEFORMAT']._serialized_start=3535
+  _globals['_FILEFORMAT']._serialized_end=3607
+  _globals['_REQUESTDATAOPTIONS']._serialized_start=3609
+  _globals['_REQUESTDATAOPTIONS']._serialized_end=3678
+  _globals['_FEATURETRANSFORMATION']._serialized_start=3681
+  _globals['_FEATURETRANSFORMATION']._serialized_end=3832
+  _globals['_USERDEFINEDFUNCTION']._serialized_start=3834
+  _globals['_USERDEFINEDFUNCTION']._serialized_end=3916
+  _globals['_FEATURESERVICE']._serialized_start=3918
+  _globals['_FEATURESERVICE']._serialized_end=3988
+  _globals['_FEATURESERVICESPEC']._serialized_start=3990
+  _globals['_FEATURESERVICESPEC']._serialized_end=4102
+  _globals['_FEATUREVIEWPROJECTION']._serialized_start=4105
+  _globals['_FEATUREVIEWPROJECTION']._serialized_end=4420
+  _globals['_FEATUREVIEWPROJECTION_JOINKEYMAPENTRY']._serialized_start=4355
+  _globals['_FEATUREVIEWPROJECTION_JOINKEYMAPENTRY']._serialized_end=4404
 # @@protoc_insertion_point(module_scope)

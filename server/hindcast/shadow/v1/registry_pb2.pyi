@@ -64,12 +64,14 @@ class FeatureView(_message.Message):
     def __init__(self, spec: _Optional[_Union[FeatureViewSpec, _Mapping]] = ..., meta: _Optional[_Union[FeatureViewMeta, _Mapping]] = ...) -> None: ...
 
 class FeatureViewSpec(_message.Message):
-    __slots__ = ("name", "project", "entities", "features", "ttl", "entity_columns", "disabled")
+    __slots__ = ("name", "project", "entities", "features", "ttl", "batch_source", "stream_source", "entity_columns", "disabled")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     ENTITIES_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    STREAM_SOURCE_FIELD_NUMBER: _ClassVar[int]
     ENTITY_COLUMNS_FIELD_NUMBER: _ClassVar[int]
     DISABLED_FIELD_NUMBER: _ClassVar[int]
     name: str
@@ -77,9 +79,11 @@ class FeatureViewSpec(_message.Message):
     entities: _containers.RepeatedScalarFieldContainer[str]
     features: _containers.RepeatedCompositeFieldContainer[FeatureSpec]
     ttl: _duration_pb2.Duration
+    batch_source: DataSource
+    stream_source: DataSource
     entity_columns: _containers.RepeatedCompositeFieldContainer[FeatureSpec]
     disabled: bool
-    def __init__(self, name: _Optional[str] = ..., project: _Optional[str] = ..., entities: _Optional[_Iterable[str]] = ..., features: _Optional[_Iterable[_Union[FeatureSpec, _Mapping]]] = ..., ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., entity_columns: _Optional[_Iterable[_Union[FeatureSpec, _Mapping]]] = ..., disabled: bool = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., project: _Optional[str] = ..., entities: _Optional[_Iterable[str]] = ..., features: _Optional[_Iterable[_Union[FeatureSpec, _Mapping]]] = ..., ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., batch_source: _Optional[_Union[DataSource, _Mapping]] = ..., stream_source: _Optional[_Union[DataSource, _Mapping]] = ..., entity_columns: _Optional[_Iterable[_Union[FeatureSpec, _Mapping]]] = ..., disabled: bool = ...) -> None: ...
 
 class FeatureViewMeta(_message.Message):
     __slots__ = ("materialization_intervals", "current_version_number")
@@ -104,13 +108,15 @@ class StreamFeatureView(_message.Message):
     def __init__(self, spec: _Optional[_Union[StreamFeatureViewSpec, _Mapping]] = ..., meta: _Optional[_Union[FeatureViewMeta, _Mapping]] = ...) -> None: ...
 
 class StreamFeatureViewSpec(_message.Message):
-    __slots__ = ("name", "project", "entities", "features", "entity_columns", "ttl", "disabled")
+    __slots__ = ("name", "project", "entities", "features", "entity_columns", "ttl", "batch_source", "stream_source", "disabled")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     ENTITIES_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     ENTITY_COLUMNS_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    STREAM_SOURCE_FIELD_NUMBER: _ClassVar[int]
     DISABLED_FIELD_NUMBER: _ClassVar[int]
     name: str
     project: str
@@ -118,8 +124,10 @@ class StreamFeatureViewSpec(_message.Message):
     features: _containers.RepeatedCompositeFieldContainer[FeatureSpec]
     entity_columns: _containers.RepeatedCompositeFieldContainer[FeatureSpec]
     ttl: _duration_pb2.Duration
+    batch_source: DataSource
+    stream_source: DataSource
     disabled: bool
-    def __init__(self, name: _Optional[str] = ..., project: _Optional[str] = ..., entities: _Optional[_Iterable[str]] = ..., features: _Optional[_Iterable[_Union[FeatureSpec, _Mapping]]] = ..., entity_columns: _Optional[_Iterable[_Union[FeatureSpec, _Mapping]]] = ..., ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., disabled: bool = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., project: _Optional[str] = ..., entities: _Optional[_Iterable[str]] = ..., features: _Optional[_Iterable[_Union[FeatureSpec, _Mapping]]] = ..., entity_columns: _Optional[_Iterable[_Union[FeatureSpec, _Mapping]]] = ..., ttl: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., batch_source: _Optional[_Union[DataSource, _Mapping]] = ..., stream_source: _Optional[_Union[DataSource, _Mapping]] = ..., disabled: bool = ...) -> None: ...
 
 class LabelView(_message.Message):
     __slots__ = ("spec",)
@@ -128,12 +136,14 @@ class LabelView(_message.Message):
     def __init__(self, spec: _Optional[_Union[LabelViewSpec, _Mapping]] = ...) -> None: ...
 
 class LabelViewSpec(_message.Message):
-    __slots__ = ("name", "project")
+    __slots__ = ("name", "project", "source")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     name: str
     project: str
-    def __init__(self, name: _Optional[str] = ..., project: _Optional[str] = ...) -> None: ...
+    source: DataSource
+    def __init__(self, name: _Optional[str] = ..., project: _Optional[str] = ..., source: _Optional[_Union[DataSource, _Mapping]] = ...) -> None: ...
 
 class FeatureSpec(_message.Message):
     __slots__ = ("name", "value_type")
@@ -205,10 +215,45 @@ class OnDemandSource(_message.Message):
     def __init__(self, feature_view: _Optional[_Union[FeatureView, _Mapping]] = ..., request_data_source: _Optional[_Union[DataSource, _Mapping]] = ..., feature_view_projection: _Optional[_Union[FeatureViewProjection, _Mapping]] = ...) -> None: ...
 
 class DataSource(_message.Message):
-    __slots__ = ("request_data_options",)
+    __slots__ = ("type", "field_mapping", "timestamp_field", "created_timestamp_column", "file_options", "request_data_options", "name")
+    class FieldMappingEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    FIELD_MAPPING_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_FIELD_FIELD_NUMBER: _ClassVar[int]
+    CREATED_TIMESTAMP_COLUMN_FIELD_NUMBER: _ClassVar[int]
+    FILE_OPTIONS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_DATA_OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    type: int
+    field_mapping: _containers.ScalarMap[str, str]
+    timestamp_field: str
+    created_timestamp_column: str
+    file_options: FileOptions
     request_data_options: RequestDataOptions
-    def __init__(self, request_data_options: _Optional[_Union[RequestDataOptions, _Mapping]] = ...) -> None: ...
+    name: str
+    def __init__(self, type: _Optional[int] = ..., field_mapping: _Optional[_Mapping[str, str]] = ..., timestamp_field: _Optional[str] = ..., created_timestamp_column: _Optional[str] = ..., file_options: _Optional[_Union[FileOptions, _Mapping]] = ..., request_data_options: _Optional[_Union[RequestDataOptions, _Mapping]] = ..., name: _Optional[str] = ...) -> None: ...
+
+class FileOptions(_message.Message):
+    __slots__ = ("file_format", "uri")
+    FILE_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    URI_FIELD_NUMBER: _ClassVar[int]
+    file_format: FileFormat
+    uri: str
+    def __init__(self, file_format: _Optional[_Union[FileFormat, _Mapping]] = ..., uri: _Optional[str] = ...) -> None: ...
+
+class FileFormat(_message.Message):
+    __slots__ = ("parquet_format", "delta_format")
+    PARQUET_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    parquet_format: bytes
+    delta_format: bytes
+    def __init__(self, parquet_format: _Optional[bytes] = ..., delta_format: _Optional[bytes] = ...) -> None: ...
 
 class RequestDataOptions(_message.Message):
     __slots__ = ("schema",)

@@ -1,4 +1,5 @@
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -178,3 +179,103 @@ class HindcastStreamResponse(_message.Message):
     answer: bytes
     failure: bytes
     def __init__(self, answer: _Optional[bytes] = ..., failure: _Optional[bytes] = ...) -> None: ...
+
+class FeastPush(_message.Message):
+    __slots__ = ("features", "stream_feature_view", "allow_registry_cache", "to", "typed_features")
+    class FeaturesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class TypedFeaturesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: bytes
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FEATURE_VIEW_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_REGISTRY_CACHE_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    TYPED_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    features: _containers.ScalarMap[str, str]
+    stream_feature_view: str
+    allow_registry_cache: bool
+    to: str
+    typed_features: _containers.ScalarMap[str, bytes]
+    def __init__(self, features: _Optional[_Mapping[str, str]] = ..., stream_feature_view: _Optional[str] = ..., allow_registry_cache: bool = ..., to: _Optional[str] = ..., typed_features: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
+
+class FeastWrite(_message.Message):
+    __slots__ = ("features", "feature_view_name", "allow_registry_cache", "typed_features")
+    class FeaturesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class TypedFeaturesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: bytes
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_VIEW_NAME_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_REGISTRY_CACHE_FIELD_NUMBER: _ClassVar[int]
+    TYPED_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    features: _containers.ScalarMap[str, str]
+    feature_view_name: str
+    allow_registry_cache: bool
+    typed_features: _containers.ScalarMap[str, bytes]
+    def __init__(self, features: _Optional[_Mapping[str, str]] = ..., feature_view_name: _Optional[str] = ..., allow_registry_cache: bool = ..., typed_features: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
+
+class FeastWritten(_message.Message):
+    __slots__ = ("status",)
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    status: bool
+    def __init__(self, status: bool = ...) -> None: ...
+
+class HindcastPush(_message.Message):
+    __slots__ = ("push_source", "feature_view", "entities", "features", "event_timestamps", "created_timestamps", "destination", "run_id")
+    class EntitiesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: ValueColumn
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[ValueColumn, _Mapping]] = ...) -> None: ...
+    class FeaturesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: ValueColumn
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[ValueColumn, _Mapping]] = ...) -> None: ...
+    PUSH_SOURCE_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_VIEW_FIELD_NUMBER: _ClassVar[int]
+    ENTITIES_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    EVENT_TIMESTAMPS_FIELD_NUMBER: _ClassVar[int]
+    CREATED_TIMESTAMPS_FIELD_NUMBER: _ClassVar[int]
+    DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    push_source: str
+    feature_view: str
+    entities: _containers.MessageMap[str, ValueColumn]
+    features: _containers.MessageMap[str, ValueColumn]
+    event_timestamps: _containers.RepeatedCompositeFieldContainer[_timestamp_pb2.Timestamp]
+    created_timestamps: _containers.RepeatedCompositeFieldContainer[_timestamp_pb2.Timestamp]
+    destination: int
+    run_id: str
+    def __init__(self, push_source: _Optional[str] = ..., feature_view: _Optional[str] = ..., entities: _Optional[_Mapping[str, ValueColumn]] = ..., features: _Optional[_Mapping[str, ValueColumn]] = ..., event_timestamps: _Optional[_Iterable[_Union[_timestamp_pb2.Timestamp, _Mapping]]] = ..., created_timestamps: _Optional[_Iterable[_Union[_timestamp_pb2.Timestamp, _Mapping]]] = ..., destination: _Optional[int] = ..., run_id: _Optional[str] = ...) -> None: ...
+
+class HindcastPushItem(_message.Message):
+    __slots__ = ("push",)
+    PUSH_FIELD_NUMBER: _ClassVar[int]
+    push: bytes
+    def __init__(self, push: _Optional[bytes] = ...) -> None: ...

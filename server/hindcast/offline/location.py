@@ -1,0 +1,73 @@
+"""Where a batch source lies on this machine: a directory of Parquet parts, or one file and the parts beside it.
+
+Rows are appended as further parts and nothing is rewritten (docs/formats.md). Needs neither Feast nor pyarrow.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hindcast.catalog import BatchSource
+from hindcast.errors import NotWritable
+
+OUR_STORE = "hindcast.offline.plugin.AsOfOfflineStore"
+"""The one offline store that reads the parts beside a file."""
+
+_PARTS = ".parts"
+_PATTERN = frozenset("*?[")
+
+
+def writable_path(source: BatchSource, *, store_type: str, repo_root: Path) -> Path:
+    """Where the rows of a source are, if they can be appended to.
+
+    Args:
+        store_type: `offline_store.type` of the repo.
+    Raises:
+        NotWritable: they cannot; the message says what to change.
+    """
+    if store_type != OUR_STORE:
+        raise NotWritable(
+            f"the repo's offline_store.type is {store_type!r}, which rows cannot be appended to; change it to {OUR_STORE}, "
+            "or push online only"
+        )
+    if source.file_format != "parquet":
+        what = "a Delta table" if source.file_format == "delta" else "no file"
+        raise NotWritable(
+            f"source {source.name!r} is {what}, and rows are appended to Parquet files only so far; make it a FileSource with a "
+            "directory or a .parquet file as its path, or push online only"
+        )
+    path = local_path(source.path, repo_root=repo_root)
+    if path is None or _PATTERN & set(source.path):
+        raise NotWritable(
+            f"the path of source {source.name!r} is not one directory or .parquet file of this machine, and rows are appended to "
+            "no other; change its path, or push online only"
+        )
+    return path
+
+
+def local_path(path: str, *, repo_root: Path) -> Path | None:
+    """A source's path on this machine, relative ones from the repo; None where it is elsewhere (an object store)."""
+    if "://" in path and not path.startswith("file://"):
+        return None
+    return repo_root / path.removeprefix("file://")
+
+
+def parts_directory(path: Path) -> Path:
+    """Where parts of a source go: the source's own directory, or one beside its single file."""
+    is_file = path.is_file() or (not path.exists() and path.suffix == ".parquet")
+    return path.with_name(path.name + _PARTS) if is_file else path
+
+
+def source_files(path: Path) -> Sequence[Path]:
+    """All files of a source, in the order in which they were written: its single file, then the parts.
+
+    Names that begin with a dot or an underscore are no parts: writers at work, and what other tools leave. Empty where
+    there is nothing, and where `path` is a pattern.
+    """
+    single = [path] if path.is_file() else []
+    directory = parts_directory(path)
+    parts = (part for part in directory.rglob("*.parquet") if part.is_file())
+    return single + sorted(part for part in parts if not _is_hidden(part.relative_to(directory)))
+
+
+def _is_hidden(part: Path) -> bool:
+    return any(name.startswith((".", "_")) for name in part.parts)
