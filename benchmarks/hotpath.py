@@ -9,6 +9,7 @@ is gRPC's, whose empty RPC the claim `serving` measures.
 import contextlib
 import cProfile
 import pstats
+import re
 import tempfile
 import time
 import warnings
@@ -43,10 +44,11 @@ REQUESTS = 16
 """Distinct requests of a shape, in turn."""
 
 CPU_SECONDS = 0.4
-FUNCTIONS = 12
+FUNCTIONS = 6
 """How many functions are printed; the figures have all that take a hundredth."""
 
 _SMALLEST_SHARE = 0.01
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,7 @@ def _named(where: tuple[str, int, str]) -> str:
     """A function as a reader knows it: its file within its package, or what C code calls itself."""
     path, line, name = where
     if path == "~":
-        return name.strip("<>")
+        return _ADDRESS.sub("", name.strip("<>"))
     parts = Path(path).parts
     return f"{'/'.join(parts[-2:])}:{line} {name}"
 

@@ -299,6 +299,8 @@ def _floors(points: Mapping[str, Mapping[str, Point]], rss_mb: Mapping[str, floa
         p99_ms = latency.p99_us / 1000
         floors.append(Floor(f"p99 of {name}, 1x50 at {latency.rate}/s", p99_ms, P99_MS_LIMIT, "ms", at_least=False))
         floors.append(Floor(f"memory of a worker, {name}", rss_mb[name], WORKER_MB_LIMIT, "MB", at_least=False))
+        answered = points["100x250"][name].cost.requests
+        floors.append(Floor(f"answers of {name}, 100x250, without a failure", answered, 1, "requests", at_least=True))
     floors.append(
         Floor(f"first answer, median of {STARTS}", first_answer, FIRST_ANSWER_SECONDS_LIMIT, "s", at_least=False)
     )
