@@ -5,7 +5,17 @@
 """
 
 from hindcast.catalog.compile import load_catalog
-from hindcast.catalog.model import Catalog, Field, InputColumn, KeyType, OnDemandView, Projection, Service, View
+from hindcast.catalog.model import (
+    Catalog,
+    Field,
+    InputColumn,
+    KeyType,
+    OnDemandView,
+    Projection,
+    Service,
+    View,
+    version_name,
+)
 from hindcast.catalog.repo import Repo, read_repo
 from hindcast.catalog.watch import RegistryWatch
 
@@ -22,4 +32,5 @@ __all__ = [
     "View",
     "load_catalog",
     "read_repo",
+    "version_name",
 ]
