@@ -3,6 +3,7 @@
 import hashlib
 import os
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 _PORT_MAX = 65_535
@@ -35,6 +36,17 @@ def split_address(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
+class StaleValues(StrEnum):
+    """What is answered where a row is past its view's TTL; it is flagged OUTSIDE_MAX_AGE in any case."""
+
+    BY_DIALECT = "dialect"
+    """Null on `hindcast.v1`, the value on Feast's services."""
+    KEEP = "keep"
+    """The value, on all services."""
+    NULL = "null"
+    """Null, on all services."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:
     """PEM files of a server that speaks TLS; with a client CA, callers must show a certificate that it signed."""
@@ -53,6 +65,7 @@ class ServeSettings:
         workers: serving processes that share the port.
         call_timeout_ms: the deadline of a call that brings none.
         drain_seconds: how long a stopping worker lets running calls finish.
+        stale_values: what is answered past a view's TTL.
     """
 
     repo_root: Path
@@ -61,3 +74,4 @@ class ServeSettings:
     tls: TlsFiles | None = None
     call_timeout_ms: int = 5_000
     drain_seconds: float = 10.0
+    stale_values: StaleValues = StaleValues.BY_DIALECT

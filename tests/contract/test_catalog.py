@@ -19,6 +19,7 @@ from hindcast.errors import CatalogError
 from hindcast.online.connection import parse_target
 from hindcast.online.layouts import LayoutName
 from hindcast.serving.worker_settings import WorkerSettings
+from hindcast.settings import StaleValues
 from services import free_port, run_hindcast
 from strategies import repos
 from twins import SOURCE, build, close
@@ -233,6 +234,7 @@ def test_a_worker_imports_feast_for_on_demand_views_only(shared_redis, tmp_path,
         call_timeout_ms=5000,
         drain_seconds=1.0,
         tls=None,
+        stale_values=StaleValues.BY_DIALECT,
     )
     command = [sys.executable, "-c", WORKS, handed.to_line()]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:

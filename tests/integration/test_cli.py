@@ -410,7 +410,14 @@ def test_tls_authority_that_is_none(repo, certificates, authority):
 
 @pytest.mark.parametrize(
     "options",
-    [("--workers", "0"), ("--workers", "many"), ("--timeout-ms", "0"), ("--drain-seconds", "-1"), ("--nope",)],
+    [
+        ("--workers", "0"),
+        ("--workers", "many"),
+        ("--timeout-ms", "0"),
+        ("--drain-seconds", "-1"),
+        ("--stale-values", "hide"),
+        ("--nope",),
+    ],
 )
 def test_options_out_of_range(repo, options):
     """An option that is unknown or out of range is bad usage: exit code 2, and nothing is started."""

@@ -17,7 +17,7 @@ except ImportError:
 from hindcast.catalog import read_repo
 from hindcast.errors import HindcastError, RepoError
 from hindcast.online.embedded import EmbeddedRedis
-from hindcast.settings import ServeSettings, TlsFiles, split_address
+from hindcast.settings import ServeSettings, StaleValues, TlsFiles, split_address
 
 
 class _Group(click.Group):
@@ -73,6 +73,14 @@ def cli() -> None:
     "--timeout-ms", type=click.IntRange(1), default=5000, show_default=True, help="For calls that bring none."
 )
 @click.option("--drain-seconds", type=click.FloatRange(0), default=10.0, show_default=True, help="For calls at a stop.")
+@click.option(
+    "--stale-values",
+    type=click.Choice([choice.value for choice in StaleValues]),
+    default=StaleValues.BY_DIALECT.value,
+    show_default=True,
+    help="Past a view's TTL: keep the value or answer null, flagged either way; dialect is null on hindcast.v1 and the "
+    "value on Feast's services.",
+)
 @click.option("--tls-cert", type=_pem, help="PEM certificate; needs --tls-key.")
 @click.option("--tls-key", type=_pem, help="PEM private key.")
 @click.option("--tls-client-ca", type=_pem, help="Callers must show a certificate.")
@@ -82,6 +90,7 @@ def serve(
     workers: int,
     timeout_ms: int,
     drain_seconds: float,
+    stale_values: str,
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
@@ -99,6 +108,7 @@ def serve(
         tls=tls,
         call_timeout_ms=timeout_ms,
         drain_seconds=drain_seconds,
+        stale_values=StaleValues(stale_values),
     )
     run(settings, say=click.echo)
 

@@ -25,6 +25,7 @@ from hindcast.serving.plan import (
     compile_plan,
 )
 from hindcast.serving.question import ROWS_MAX, Question
+from hindcast.settings import StaleValues
 from hindcast.v1.value_pb2 import Value
 
 if TYPE_CHECKING:
@@ -90,11 +91,20 @@ class _ViewRows:
 class Lookup:
     """Answers questions from one catalog and one online store."""
 
-    def __init__(self, *, catalog: Catalog, layout: Layout, transformer: "Transformer | None", clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        layout: Layout,
+        transformer: "Transformer | None",
+        clock: Clock,
+        stale_values: StaleValues = StaleValues.BY_DIALECT,
+    ) -> None:
         self.catalog = catalog
         self._layout = layout
         self._transformer = transformer
         self._clock = clock
+        self._stale_values = stale_values
         self._plans: dict[Wanted, Plan] = {}
 
     async def answer(self, question: Question, *, deadline: Deadline) -> Answer:
@@ -113,7 +123,7 @@ class Lookup:
         asked = [(read.rows_of, keys[read.entity]) for read in plan.reads]
         found = await self._layout.find(asked, deadline=deadline)
         now = self._clock()
-        keeps_stale = question.dialect.keeps_stale_values
+        keeps_stale = question.dialect.keeps(self._stale_values)
         view_rows = [
             _view_rows(read, of_view, now, keeps_stale=keeps_stale)
             for read, of_view in zip(plan.reads, found, strict=True)

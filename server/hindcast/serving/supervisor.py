@@ -81,6 +81,7 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
                 call_timeout_ms=settings.call_timeout_ms,
                 drain_seconds=settings.drain_seconds,
                 tls=settings.tls,
+                stale_values=settings.stale_values,
             )
 
         ready = (

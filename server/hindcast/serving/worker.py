@@ -58,7 +58,13 @@ async def serve() -> None:
     layout = LAYOUTS[settings.layout](reader, project=settings.catalog.project)
 
     def lookup_in(catalog: Catalog) -> Lookup:
-        return Lookup(catalog=catalog, layout=layout, transformer=_transformer(catalog), clock=system_clock)
+        return Lookup(
+            catalog=catalog,
+            layout=layout,
+            transformer=_transformer(catalog),
+            clock=system_clock,
+            stale_values=settings.stale_values,
+        )
 
     handlers = Handlers(
         lookup=lookup_in(settings.catalog), clock=system_clock, call_timeout_ms=settings.call_timeout_ms

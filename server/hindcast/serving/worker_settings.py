@@ -8,7 +8,7 @@ import msgspec
 from hindcast.catalog import Catalog
 from hindcast.online.connection import RedisTarget
 from hindcast.online.layouts import LayoutName
-from hindcast.settings import TlsFiles
+from hindcast.settings import StaleValues, TlsFiles
 
 READY = b"ready\n"
 """What a worker writes to its standard output when it serves."""
@@ -35,6 +35,7 @@ class WorkerSettings:
     call_timeout_ms: int
     drain_seconds: float
     tls: TlsFiles | None
+    stale_values: StaleValues
 
     def to_line(self) -> bytes:
         """One line of JSON."""
