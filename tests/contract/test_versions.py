@@ -244,10 +244,8 @@ def test_a_repo_without_online_versions_says_how_to_have_them(shared_redis, tmp_
 
 
 def test_feast_reads_the_first_version_for_a_service(shared_redis, tmp_path):
-    """An unpinned view in a service, and the source of an on-demand view, are the newest version here; at Feast the first.
-
-    Feast copies the view to give it the service's projection, and the copy has lost its version.
-    """
+    """An unpinned view in a service, and the source of an on-demand view, are the newest version here; at Feast the first."""
+    # Feast copies the view to give it the service's projection, and the copy has lost its version.
     with twins(tmp_path, shared_redis, registry=VERSIONED) as pair:
         fill(pair)
         pair.apply([FeatureService(name="unpinned", features=["profile:visits"]), tenfold()])
