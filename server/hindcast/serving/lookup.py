@@ -25,6 +25,7 @@ from hindcast.serving.plan import (
     compile_plan,
 )
 from hindcast.serving.question import ROWS_MAX, Question
+from hindcast.serving.transform_queue import TransformQueue
 from hindcast.settings import StaleValues
 from hindcast.v1.value_pb2 import Value
 
@@ -102,7 +103,7 @@ class Lookup:
     ) -> None:
         self.catalog = catalog
         self._layout = layout
-        self._transformer = transformer
+        self._transforms = TransformQueue(transformer) if transformer is not None else None
         self._clock = clock
         self._stale_values = stale_values
         self._plans: dict[Wanted, Plan] = {}
@@ -128,7 +129,7 @@ class Lookup:
             _view_rows(read, of_view, now, keeps_stale=keeps_stale)
             for read, of_view in zip(plan.reads, found, strict=True)
         ]
-        computed = self._compute(plan, view_rows, question.entities, request_data, rows)
+        computed = await self._compute(plan, view_rows, question.entities, request_data, rows, deadline)
         columns = []
         for output in plan.outputs:
             if isinstance(output.source, Source):
@@ -154,24 +155,24 @@ class Lookup:
             self._plans[wanted] = plan
         return plan
 
-    def _compute(
+    async def _compute(
         self,
         plan: Plan,
         view_rows: Sequence[_ViewRows],
         entities: Mapping[str, Sequence[bytes]],
         request_data: Mapping[str, Sequence[bytes]],
         rows: int,
+        deadline: Deadline,
     ) -> list[dict[str, list[bytes]]]:
         if not plan.computations:
             return []
-        if self._transformer is None:
+        if self._transforms is None:
             raise AssertionError("a catalog with on-demand views is served with a transformer")
-        return [
-            self._transformer.run(
-                computation.view.name, _inputs(plan, computation, view_rows, entities, request_data), rows
-            )
-            for computation in plan.computations
-        ]
+        computed = []
+        for computation in plan.computations:
+            inputs = _inputs(plan, computation, view_rows, entities, request_data)
+            computed.append(await self._transforms.run(computation.view.name, inputs, rows, deadline=deadline))
+        return computed
 
 
 def _inputs(
