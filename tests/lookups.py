@@ -8,6 +8,7 @@ from hindcast.online.layouts import Layout
 from hindcast.serving.admission import Admission
 from hindcast.serving.lookup import Lookup
 from hindcast.serving.metrics import Metrics
+from hindcast.settings import StaleValues
 
 UNBOUNDED = 10**12
 
@@ -18,6 +19,7 @@ def make_lookup(catalog: Catalog, layout: Layout, **settings: Any) -> Lookup:
         "transformer": None,
         "admission": Admission(in_flight_max=UNBOUNDED, lag_max_seconds=UNBOUNDED, metrics=Metrics()),
         "clock": system_clock,
+        "stale_values": StaleValues.BY_DIALECT,
         "metrics": Metrics(),
     }
     return Lookup(catalog=catalog, layout=layout, **{**usual, **settings})

@@ -18,6 +18,7 @@ from feast.protos.feast.types.Value_pb2 import RepeatedValue, Value
 from feast.value_type import ValueType
 
 from hindcast.catalog import load_catalog, read_repo
+from hindcast.catalog.transforms import Transformer
 from hindcast.clock import Deadline, from_micros, system_clock
 from hindcast.online.connection import parse_target
 from hindcast.online.layouts import LAYOUTS, LayoutName
@@ -84,7 +85,8 @@ class Twins:
         database = FEAST_DB if layout_name is LayoutName.FEAST else 0
         reader = RedisReader(parse_target(f"{self.redis.connection_string},db={database}"))
         layout = LAYOUTS[layout_name](reader, project=catalog.project)
-        lookup = make_lookup(catalog, layout)
+        transformer = Transformer(catalog.on_demand_views.values()) if catalog.on_demand_views else None
+        lookup = make_lookup(catalog, layout, transformer=transformer)
         try:
             answers = []
             for request in requests:
@@ -106,13 +108,20 @@ class Twins:
 
 
 @contextlib.contextmanager
-def twins(root: Path, redis: RedisServer, *, project: str = "twins", options: str = "") -> Iterator[Twins]:
-    """Two stores on an emptied Redis in an empty folder; `options` go into the packed store's block."""
+def twins(
+    root: Path, redis: RedisServer, *, project: str = "twins", options: str = "", registry: str = "registry.db"
+) -> Iterator[Twins]:
+    """Two stores on an emptied Redis in an empty folder.
+
+    Args:
+        options: go into the packed store's block.
+        registry: as `feature_store.yaml` has it.
+    """
     redis.client().flushall()
     packed = f'{{type: hindcast.online.plugin.PackedRedisOnlineStore, connection_string: "{redis.connection_string}"'
     plain = f'{{type: redis, connection_string: "{redis.connection_string},db={FEAST_DB}"}}'
     for name, online_store in (("feature_store.yaml", f"{packed}{options}}}"), ("plain.yaml", plain)):
-        settings = _SETTINGS.format(project=project, registry="registry.db", online_store=online_store)
+        settings = _SETTINGS.format(project=project, registry=registry, online_store=online_store)
         (root / name).write_text(settings)
     stores = [FeatureStore(repo_path=str(root), fs_yaml_file=root / n) for n in ("feature_store.yaml", "plain.yaml")]
     try:
@@ -249,3 +258,16 @@ def asked_of_hindcast(
 def plain_bytes(message) -> bytes:
     """Bytes to compare by: the same for equal messages, unlike `==`, which NaN breaks."""
     return message.SerializeToString(deterministic=True)
+
+
+def answered(response: GetOnlineFeaturesResponse) -> dict[str, list[tuple[bytes, bytes]]]:
+    """Of a Feast answer: column name to (value, time) pairs, as bytes."""
+    names = response.metadata.feature_names.val
+    assert len(set(names)) == len(names) == len(response.results)
+    return {
+        name: [
+            (plain_bytes(value), plain_bytes(moment))
+            for value, moment in zip(vector.values, vector.event_timestamps, strict=True)
+        ]
+        for name, vector in zip(names, response.results, strict=True)
+    }

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 _PORT_MAX = 65_535
@@ -35,6 +36,17 @@ def split_address(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
+class StaleValues(StrEnum):
+    """What is answered where a row is past its view's TTL; it is flagged OUTSIDE_MAX_AGE in any case."""
+
+    BY_DIALECT = "dialect"
+    """Null on `hindcast.v1`, the value on Feast's services."""
+    KEEP = "keep"
+    """The value, on all services."""
+    NULL = "null"
+    """Null, on all services."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:
     """PEM files of a server that speaks TLS; with a client CA, callers must show a certificate that it signed."""
@@ -55,6 +67,7 @@ class WorkerOptions:
         drain_seconds: how long a stopping worker then lets calls finish that still run.
         in_flight_max_values: work that one worker takes on at once, in values; a call counts as 2,000 besides.
         queue_max_ms: while a worker is this late with its work, it refuses calls.
+        stale_values: what is answered past a view's TTL.
         traces: whether calls leave OpenTelemetry traces.
     """
 
@@ -64,6 +77,7 @@ class WorkerOptions:
     drain_seconds: float = 10.0
     in_flight_max_values: int = 1_000_000
     queue_max_ms: int = 250
+    stale_values: StaleValues = StaleValues.BY_DIALECT
     traces: bool = False
 
 

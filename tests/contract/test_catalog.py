@@ -22,6 +22,7 @@ from hindcast.online.layouts import LayoutName
 from hindcast.online.rows import RowPolicy
 from hindcast.serving.ingest import WriteSettings
 from hindcast.serving.worker_settings import WorkerSettings
+from hindcast.settings import WorkerOptions
 from services import free_port, run_hindcast
 from strategies import repos
 from twins import SOURCE, build, close
@@ -234,10 +235,7 @@ def test_a_worker_imports_feast_for_on_demand_views_only(shared_redis, tmp_path,
         target=parse_target(shared_redis.connection_string),
         layout=LayoutName.PACKED,
         writes=WriteSettings(policy=RowPolicy(), offline_store_type=OUR_STORE, repo_root=root),
-        call_timeout_ms=5000,
-        max_connection_age_seconds=15.0,
-        drain_seconds=1.0,
-        tls=None,
+        options=WorkerOptions(drain_seconds=1.0),
     )
     command = [sys.executable, "-c", WORKS, handed.to_line()]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:

@@ -4,9 +4,7 @@ Where the two differ on purpose, a test shows both sides, so that differences.md
 """
 
 import asyncio
-import decimal
 import threading
-import uuid
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
@@ -14,23 +12,7 @@ import pytest
 from feast import Entity, FeatureStore, FeatureView, Field
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
-from feast.types import (
-    Array,
-    Bool,
-    Bytes,
-    Decimal,
-    Float32,
-    Float64,
-    Int32,
-    Int64,
-    Json,
-    Map,
-    Set,
-    String,
-    TimeUuid,
-    UnixTimestamp,
-    Uuid,
-)
+from feast.types import Float64, Int64, String
 from feast.value_type import ValueType
 
 from hindcast.errors import StoredDataError
@@ -139,57 +121,6 @@ def test_a_store_serves_one_loop_after_another(pair):
         return answer
 
     assert asyncio.run(run()) == asyncio.run(run())
-
-
-EVERY_TYPE = {
-    "bytes": (Bytes, [b"\x00\xff", b"}", None]),
-    "string": (String, ["é", "", None]),
-    "int32": (Int32, [-(2**31), 0, 7]),
-    "int64": (Int64, [2**62, -1, 0]),
-    "float32": (Float32, [0.5, -1.25, 3.0]),
-    "float64": (Float64, [0.1, float("nan"), -0.0]),
-    "bool": (Bool, [True, False, True]),
-    "timestamp": (UnixTimestamp, [NOON, NOON, NOON]),
-    "bytes_list": (Array(Bytes), [[b"a", b""], [], None]),
-    "string_list": (Array(String), [["a", ""], [], None]),
-    "int32_list": (Array(Int32), [[1, -1], [], None]),
-    "int64_list": (Array(Int64), [[2**62], [], None]),
-    "float32_list": (Array(Float32), [[0.5], [], None]),
-    "float64_list": (Array(Float64), [[0.1], [], None]),
-    "bool_list": (Array(Bool), [[True, False], [], None]),
-    "timestamp_list": (Array(UnixTimestamp), [[NOON], [], None]),
-    "string_set": (Set(String), [{"a", "b"}, set(), None]),
-    "int64_set": (Set(Int64), [{1, 2}, set(), None]),
-    "map": (Map, [{"k": "v"}, {}, None]),
-    "json": (Json, ['{"a": [1]}', "[]", None]),
-    "uuid": (Uuid, [str(uuid.UUID(int=7)), str(uuid.UUID(int=8)), None]),
-    "time_uuid": (TimeUuid, [str(uuid.UUID(int=7)), str(uuid.UUID(int=8)), None]),
-    "uuid_list": (Array(Uuid), [[str(uuid.UUID(int=7))], [], None]),
-    "decimal": (Decimal, [decimal.Decimal("1.10"), decimal.Decimal("-1E+9"), None]),
-    "decimal_set": (Set(Decimal), [{decimal.Decimal("1.10")}, set(), None]),
-}
-
-
-@pytest.mark.parametrize("name", EVERY_TYPE)
-def test_write_to_online_store_keeps_every_type(pair, name):
-    """A frame of Python values that Feast's SDK turns into each type reads back as it does from Feast's own store."""
-    dtype, values = EVERY_TYPE[name]
-    pair.apply([ACCOUNT, view(fields=[(name, dtype)])])
-    frame = pd.DataFrame(
-        {
-            "account_id": ["a", "b", "c"],
-            name: pd.Series(values, dtype=None if name in {"int32", "int64", "bool", "timestamp"} else object),
-            "event_ts": [NOON, NOON, NOON],
-            "created_ts": [NOON, NOON, NOON],
-        }
-    )
-    answers = []
-    for store in (pair.packed, pair.plain):
-        store.write_to_online_store("profile", df=frame.copy())
-        answers.append(repr(read(store, "a", "b", "c", "d", features=[f"profile:{name}"])))
-
-    assert answers[0] == answers[1]
-    assert answers[0].count("None") < 4
 
 
 def test_an_older_row_never_lands(pair):

@@ -19,6 +19,7 @@ from twins import (
     OUTSIDE_MAX_AGE,
     PRESENT,
     SERVICE,
+    answered,
     asked_of_feast,
     asked_of_hindcast,
     build,
@@ -78,19 +79,6 @@ def judged(stores, draft, *, full_names):
         assert as_text(packed.to_dict()) == as_text(plain.to_dict())
         merged |= answered(plain.proto)
     return merged
-
-
-def answered(response):
-    """Of a Feast answer: column name to (value, time) pairs, as bytes."""
-    names = response.metadata.feature_names.val
-    assert len(set(names)) == len(names) == len(response.results)
-    return {
-        name: [
-            (plain_bytes(value), plain_bytes(moment))
-            for value, moment in zip(vector.values, vector.event_timestamps, strict=True)
-        ]
-        for name, vector in zip(names, response.results, strict=True)
-    }
 
 
 def told(pair, ttl, *, now_micros):

@@ -416,6 +416,7 @@ def test_tls_authority_that_is_none(repo, certificates, authority):
         ("--timeout-ms", "0"),
         ("--drain-seconds", "-1"),
         ("--max-connection-age-seconds", "0"),
+        ("--stale-values", "hide"),
         ("--nope",),
     ],
 )

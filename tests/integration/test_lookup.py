@@ -16,6 +16,7 @@ from hindcast.online.schemas import Schema
 from hindcast.serving.lookup import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
 from hindcast.serving.plan import Wanted
 from hindcast.serving.question import FEAST, HINDCAST, Question
+from hindcast.settings import StaleValues
 from hindcast.shadow.v1.shadow_pb2 import FeatureRefs
 from hindcast.v1.value_pb2 import Value
 from lookups import make_lookup
@@ -73,13 +74,20 @@ def store(redis_server):
         yield client
 
 
-def look_up(redis_server, entities, *, dialect=HINDCAST, features=("stats:a", "stats:b")):
+def look_up(
+    redis_server,
+    entities,
+    *,
+    dialect=HINDCAST,
+    features=("stats:a", "stats:b"),
+    stale_values=StaleValues.BY_DIALECT,
+):
     """Values and statuses by feature."""
 
     async def run():
         reader = RedisReader(parse_target(redis_server.connection_string))
         layout = PackedLayout(reader, project="p")
-        lookup = make_lookup(CATALOG, layout, clock=lambda: NOW)
+        lookup = make_lookup(CATALOG, layout, clock=lambda: NOW, stale_values=stale_values)
         wanted = Wanted(None, FeatureRefs(val=features).SerializeToString(), full_names=False)
         question = Question(dialect, wanted, {"id": entities}, {})
         try:
@@ -113,6 +121,30 @@ def test_feast_services_keep_a_stale_value_and_flag_it(store, redis_server):
 
     assert ([number(3)], [OUTSIDE_MAX_AGE]) == answer["a"]
     assert ([b""], [OUTSIDE_MAX_AGE]) == answer["b"]
+
+
+@pytest.mark.parametrize(
+    ("stale_values", "dialect", "is_kept"),
+    [
+        (StaleValues.BY_DIALECT, HINDCAST, False),
+        (StaleValues.BY_DIALECT, FEAST, True),
+        (StaleValues.KEEP, HINDCAST, True),
+        (StaleValues.KEEP, FEAST, True),
+        (StaleValues.NULL, HINDCAST, False),
+        (StaleValues.NULL, FEAST, False),
+    ],
+)
+def test_the_setting_decides_on_stale_values_and_not_on_statuses(store, redis_server, stale_values, dialect, is_kept):
+    """A stale value is kept or null as the server was told, on either dialect, and always flagged."""
+    store.set(key("past"), packed([number(3), None], event=NOW - TTL - 1))
+    store.set(key("fresh"), packed([number(4), number(5)]))
+
+    answer = look_up(redis_server, [text("past"), text("fresh")], dialect=dialect, stale_values=stale_values)
+
+    assert {
+        "a": ([number(3) if is_kept else b"", number(4)], [OUTSIDE_MAX_AGE, PRESENT]),
+        "b": ([b"", number(5)], [OUTSIDE_MAX_AGE, PRESENT]),
+    } == answer
 
 
 def test_null_missing_and_present_are_told_apart(store, redis_server):

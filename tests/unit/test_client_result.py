@@ -205,6 +205,19 @@ def test_arrow_types_follow_the_wire(value, arrow_type, expected):
     assert (arrow_type, [None, expected]) == (table.schema.field("x").type, table["x"].to_pylist())
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([struct(a=Value(int64_val=1)), struct(a=Value(double_val=0.5))], [{"a": 1.0}, {"a": 0.5}]),
+        ([Value(int32_val=1), Value(int64_val=2**60)], [1, 2**60]),
+        ([Value(int32_val=1), Value(float_val=0.5)], [1.0, 0.5]),
+    ],
+)
+def test_arrow_widens_numbers_without_loss(values, expected):
+    """Numbers of several kinds, in a column or under a key, are one Arrow type that holds them all."""
+    assert expected == result({"x": values}).to_arrow()["x"].to_pylist()
+
+
 def test_arrow_refuses_what_it_cannot_type():
     """A column of two kinds, or a time outside of the calendar, is named with the way that can read it."""
     with pytest.raises(TypeError, match="column 'x' mixes int64 and string; take to_dict"):

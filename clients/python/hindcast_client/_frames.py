@@ -110,8 +110,10 @@ def _arrow_type(arrow: Any, values: Iterable[Value]) -> Any:
     kinds = _kinds(values)
     if not kinds:
         return arrow.null()
+    if _NUMBERS.issuperset(kinds) and len(kinds) > 1:
+        return _arrow_number_type(arrow, kinds)
     if len(kinds) > 1:
-        raise TypeError(f"mixes {' and '.join(kind.removesuffix('_val') for kind in kinds[:2])}")
+        raise _mixed(kinds)
     kind = kinds[0]
     payloads = [getattr(value, kind) for value in values if value.WhichOneof("val") == kind]
     if kind in _MAPS:
@@ -130,6 +132,20 @@ def _arrow_type(arrow: Any, values: Iterable[Value]) -> Any:
     else:
         item = getattr(arrow, _ARROW[scalar])()
     return item if kind == f"{scalar}_val" else arrow.list_(item)
+
+
+def _arrow_number_type(arrow: Any, kinds: Sequence[str]) -> Any:
+    """The type of numbers of several kinds; a whole number that is no double exactly then fails as a cell.
+
+    Feast writes a struct's whole numbers as doubles wherever another row of the same batch has no struct.
+    """
+    if "bool_val" in kinds:
+        raise _mixed(kinds)
+    return arrow.int64() if {"int32_val", "int64_val"}.issuperset(kinds) else arrow.float64()
+
+
+def _mixed(kinds: Sequence[str]) -> TypeError:
+    return TypeError(f"mixes {' and '.join(kind.removesuffix('_val') for kind in kinds[:2])}")
 
 
 def _arrow_map_type(arrow: Any, maps: Sequence[Any], *, struct: bool) -> Any:

@@ -15,6 +15,7 @@ from hindcast.catalog.model import (
     Projection,
     Service,
     View,
+    version_name,
 )
 from hindcast.catalog.repo import Repo, read_repo
 from hindcast.catalog.watch import RegistryWatch
@@ -33,4 +34,5 @@ __all__ = [
     "View",
     "load_catalog",
     "read_repo",
+    "version_name",
 ]

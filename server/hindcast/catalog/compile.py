@@ -18,6 +18,7 @@ from hindcast.catalog.model import (
     Projection,
     Service,
     View,
+    version_name,
 )
 from hindcast.catalog.registry import read_registry
 from hindcast.catalog.repo import Repo
@@ -28,6 +29,14 @@ _KEY_TYPES = frozenset(KeyType)
 _MICROS = 1_000_000
 _PUSH_SOURCE = 9
 """Number of push sources in `feast.core.DataSource.SourceType`."""
+
+
+_LABEL_VIEW = "it is a label view, which has no online rows"
+_AGGREGATIONS = "Feast computes the aggregations of an on-demand view offline only"
+_ONE_VERSION = (
+    "the repo keeps online rows of one version of a view; set `enable_online_feature_view_versioning: true` in the "
+    "`registry` block, and materialize the version"
+)
 
 
 def load_catalog(repo: Repo) -> Catalog:
@@ -54,24 +63,12 @@ def compile_catalog(registry: registry_pb2.Registry, *, project: str, versioned:
         key_types={entity.join_key: entity.value_type for entity in entities},
         versioned=versioned,
     )
-    for view in registry.feature_views:
-        if view.spec.project == project:
-            draft.add_view(view.spec, view.spec.ttl, view.meta.current_version_number)
-            draft.add_sources(view.spec)
-    for stream_view in registry.stream_feature_views:
-        if stream_view.spec.project == project:
-            draft.add_view(stream_view.spec, stream_view.spec.ttl, stream_view.meta.current_version_number)
-            draft.add_sources(stream_view.spec)
-    for definition in registry.on_demand_feature_views:
-        on_demand = registry_pb2.OnDemandFeatureView.FromString(definition)
-        if on_demand.spec.project == project:
-            draft.add_on_demand_view(on_demand, definition)
-    for label_view in registry.label_views:
-        if label_view.spec.project == project:
-            draft.unservable[label_view.spec.name] = "it is a label view, which has no online rows"
-            draft.add_push_source(label_view.spec.source, label_view.spec.name)
+    draft.add_views(registry, project)
     if not (draft.views or draft.on_demand_views or draft.unservable):
         raise CatalogError(f"the registry holds no feature views of project {project!r}. Run `feast apply` first")
+    for record in registry.feature_view_version_history.records:
+        if record.project_id == project:
+            draft.add_version(record)
     catalog = Catalog(
         project=project,
         version="",
@@ -104,25 +101,51 @@ class _Draft:
         self._key_types = key_types
         self._versioned = versioned
 
+    def add_views(self, registry: registry_pb2.Registry, project: str) -> None:
+        """Add every view of a project as it is now."""
+        views: list[registry_pb2.FeatureView | registry_pb2.StreamFeatureView] = [
+            *registry.feature_views,
+            *registry.stream_feature_views,
+        ]
+        for view in views:
+            if view.spec.project == project:
+                self.add_view(view.spec, view.spec.ttl, view.meta.current_version_number)
+                self.add_sources(view.spec)
+        for definition in registry.on_demand_feature_views:
+            on_demand = registry_pb2.OnDemandFeatureView.FromString(definition)
+            if on_demand.spec.project == project:
+                self.add_on_demand_view(on_demand, definition, on_demand.meta.current_version_number)
+        for label_view in registry.label_views:
+            if label_view.spec.project == project:
+                self.unservable[label_view.spec.name] = _LABEL_VIEW
+                self.add_push_source(label_view.spec.source, label_view.spec.name)
+
     def add_view(
         self,
         spec: "registry_pb2.FeatureViewSpec | registry_pb2.StreamFeatureViewSpec | registry_pb2.OnDemandFeatureViewSpec",
         ttl: Duration,
         version_number: int,
+        *,
+        name: str | None = None,
     ) -> None:
-        """Add a view that has rows of its own in the online store, or one that is disabled."""
+        """Add a view that has rows of its own in the online store, or one that is disabled.
+
+        Args:
+            name: what it is asked for by, if not its own name.
+        """
+        name = name or spec.name
         if spec.disabled:
-            self.unservable[spec.name] = f"it is disabled; `feast feature-views enable {spec.name}` enables it"
+            self.unservable[name] = f"it is disabled; `feast feature-views enable {spec.name}` enables it"
             return
         typed = {column.name: column.value_type for column in spec.entity_columns}
         keys = [self.join_keys.get(name, name) for name in spec.entities if name != ENTITYLESS_ENTITY]
         join_keys = [Field(key, typed.get(key, self._key_types.get(key, 0))) for key in sorted(keys)]
         unknown = [key.name for key in join_keys if key.value_type not in _KEY_TYPES]
         if unknown:
-            self.unservable[spec.name] = f"Feast stores no online rows for the type of its join key {unknown[0]!r}"
+            self.unservable[name] = f"Feast stores no online rows for the type of its join key {unknown[0]!r}"
             return
-        self.views[spec.name] = View(
-            name=spec.name,
+        self.views[name] = View(
+            name=name,
             join_keys=tuple(join_keys),
             fields=_fields(spec.features),
             ttl_micros=ttl.seconds * _MICROS + ttl.nanos // 1000,
@@ -141,15 +164,25 @@ class _Draft:
         if source.type == _PUSH_SOURCE:
             self.push_sources.setdefault(source.name, []).append(view)
 
-    def add_on_demand_view(self, view: registry_pb2.OnDemandFeatureView, definition: bytes) -> None:
+    def add_on_demand_view(
+        self,
+        view: registry_pb2.OnDemandFeatureView,
+        definition: bytes,
+        version_number: int,
+        *,
+        name: str | None = None,
+    ) -> None:
         """Add a view that is computed at request time, or one whose results Feast writes into the store."""
         spec = view.spec
+        name = name or spec.name
         if spec.write_to_online_store or spec.disabled:
-            self.add_view(spec, Duration(), view.meta.current_version_number)
+            self.add_view(spec, Duration(), version_number, name=name)
+        elif spec.aggregations:
+            self.unservable[name] = _AGGREGATIONS
         else:
             sources = [source for _, source in sorted(spec.sources.items())]
-            self.on_demand_views[spec.name] = OnDemandView(
-                name=spec.name,
+            self.on_demand_views[name] = OnDemandView(
+                name=name,
                 sources=tuple(
                     _source_projection(source)
                     for source in sources
@@ -164,6 +197,24 @@ class _Draft:
                 fields=_fields(spec.features),
                 definition=definition,
             )
+
+    def add_version(self, record: registry_pb2.FeatureViewVersionRecord) -> None:
+        """Add what a view was under one of its version numbers, to be asked for as `view@v2`."""
+        number, stored = record.version_number, record.feature_view_proto
+        name = version_name(record.feature_view_name, number)
+        if not self._versioned:
+            self.unservable[name] = _ONE_VERSION
+        elif record.feature_view_type == "on_demand_feature_view":
+            on_demand = registry_pb2.OnDemandFeatureView.FromString(stored)
+            self.add_on_demand_view(on_demand, stored, number, name=name)
+        elif record.feature_view_type == "stream_feature_view":
+            stream = registry_pb2.StreamFeatureView.FromString(stored)
+            self.add_view(stream.spec, stream.spec.ttl, number, name=name)
+        elif record.feature_view_type == "feature_view":
+            view = registry_pb2.FeatureView.FromString(stored)
+            self.add_view(view.spec, view.spec.ttl, number, name=name)
+        else:
+            self.unservable[name] = _LABEL_VIEW
 
 
 def _batch_source(source: registry_pb2.DataSource) -> BatchSource:
@@ -188,10 +239,13 @@ def _names(columns: Iterable[registry_pb2.FeatureSpec]) -> tuple[str, ...]:
 
 
 def _projection(projection: registry_pb2.FeatureViewProjection) -> Projection:
-    name = projection.feature_view_name_alias or projection.feature_view_name
+    view = projection.feature_view_name
+    name = projection.feature_view_name_alias or view
+    if projection.HasField("version_tag"):
+        view, name = version_name(view, projection.version_tag), version_name(name, projection.version_tag)
     return Projection(
-        view=projection.feature_view_name,
-        name=f"{name}@v{projection.version_tag}" if projection.HasField("version_tag") else name,
+        view=view,
+        name=name,
         features=_names(projection.feature_columns),
         join_keys=dict(projection.join_key_map),
     )
@@ -215,7 +269,7 @@ def _digest(catalog: Catalog) -> str:
 
 
 def _code(definition: bytes) -> Sequence[bytes]:
-    """What decides an on-demand view's results beside its sources and fields: mode, code, aggregations.
+    """What decides an on-demand view's results beside its sources and fields: mode and code.
 
     A function counts by its source text where the registry has it, because its pickled form differs from one `feast
     apply` to the next, and so do the times that the full definition carries.
@@ -230,5 +284,4 @@ def _code(definition: bytes) -> Sequence[bytes]:
         f"{spec.mode}\0{spec.singleton}\0".encode(),
         code,
         transformation.substrait_transformation,
-        *spec.aggregations,
     ]

@@ -25,6 +25,11 @@ class KeyType(IntEnum):
     UNIX_TIMESTAMP = 8
 
 
+def version_name(view: str, number: int | str) -> str:
+    """What a view is called under one of its version numbers. No name of a view holds an `@`."""
+    return f"{view}@v{number}"
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """A named column; `value_type` is a number of `feast.types.ValueType.Enum`."""
@@ -38,6 +43,7 @@ class View:
     """A feature view that has rows of its own in the online store.
 
     Attributes:
+        name: its own, or `view@v2` for what it was under one of its version numbers.
         join_keys: sorted by name, as in the entity key's bytes; empty for a view without entities.
         fields: the features, in the registry's order.
         ttl_micros: 0 for a view whose rows never grow stale.
@@ -78,7 +84,8 @@ class Projection:
     """Some features of one view, under the name and join keys that a service or an on-demand view gives them.
 
     Attributes:
-        name: the view's name, or its alias.
+        view: the catalog's name of it, with its version where one is pinned.
+        name: the view's name, or its alias, with the version.
         join_keys: view's join key -> the column of the request that holds it, where the two differ.
     """
 

@@ -19,6 +19,10 @@ _SQL_TABLES = (
 )
 """Table, name and definition columns of Feast's SQL registry (feast/infra/registry/sql.py), and where they go."""
 
+_SQL_VERSIONS = """\
+SELECT feature_view_name, version_number, feature_view_type, feature_view_proto
+FROM feature_view_version_history WHERE project_id = :project ORDER BY feature_view_name, version_number"""
+
 
 def read_registry(repo: Repo) -> Registry:
     """The repo's registry as it is now; a file registry can hold other projects too.
@@ -64,6 +68,15 @@ def _from_sql(registry: SqlRegistry, project: str) -> Registry:
                         added.ParseFromString(bytes(stored))
                         # Feast's SQL registry keeps the project of an entity or service in its column alone.
                         added.spec.project = project
+            versions = connection.execute(sqlalchemy.text(_SQL_VERSIONS), {"project": project})
+            for name, number, kind, stored in versions:
+                read.feature_view_version_history.records.add(
+                    feature_view_name=name,
+                    project_id=project,
+                    version_number=number,
+                    feature_view_type=kind,
+                    feature_view_proto=bytes(stored),
+                )
         engine.dispose()
     except (sqlalchemy.exc.SQLAlchemyError, ModuleNotFoundError, DecodeError) as error:
         raise CatalogError(

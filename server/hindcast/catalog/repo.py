@@ -69,6 +69,8 @@ def read_repo(root: Path) -> Repo:
             f"(after `feast init NAME` that is NAME/feature_repo) as --repo"
         )
     config = _load(config_path)
+    if config.get("offline_store", ...) is None:
+        del config["offline_store"]  # an empty block is Feast's default; an empty online_store is no store at all
     project = config.get("project")
     if not isinstance(project, str) or not project:
         raise RepoError(f"{config_path} names no project; add a line `project: NAME`")
@@ -102,8 +104,6 @@ def _load(config_path: Path) -> dict[str, Any]:
 
 def _block(config: Mapping[str, Any], name: str, default: Mapping[str, Any], config_path: Path) -> Mapping[str, Any]:
     block = config.get(name, default)
-    if block is None:
-        return default
     if isinstance(block, str):
         return {"type": block}
     if not isinstance(block, dict) or not isinstance(block.get("type", default["type"]), str):

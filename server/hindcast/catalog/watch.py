@@ -1,6 +1,7 @@
 """Following a registry while it changes: what is new and whole is taken, what is torn is not."""
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hindcast.catalog.compile import compile_catalog
@@ -52,7 +53,7 @@ class RegistryWatch:
         except CatalogError as error:
             return self._keep(str(error))
         lost = _lost(self.catalog, catalog)
-        if lost and not _is_whole(registry, self._repo):
+        if lost and not _is_whole(registry, self._repo, lost):
             return self._keep(f"it has lost {lost[0]!r} and is not whole; run `feast apply` again")
         if self.problem:
             logger.info("the registry can be read again")
@@ -94,7 +95,9 @@ def _materialized(registry: Registry, catalog: Catalog) -> dict[str, int]:
     }
 
 
-def _is_whole(registry: Registry, repo: Repo) -> bool:
-    return not isinstance(repo.registry, FileRegistry) or any(
-        project.spec.name == repo.project for project in registry.projects
-    )
+def _is_whole(registry: Registry, repo: Repo, lost: Sequence[str]) -> bool:
+    if not isinstance(repo.registry, FileRegistry):
+        return True
+    # What Feast writes after the project's entry: the versions of views.
+    has_versions = registry.HasField("feature_view_version_history") or not any("@" in name for name in lost)
+    return has_versions and any(project.spec.name == repo.project for project in registry.projects)

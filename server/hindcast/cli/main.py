@@ -18,7 +18,7 @@ from hindcast.catalog import read_repo
 from hindcast.errors import HindcastError, RepoError
 from hindcast.online.connection import Topology
 from hindcast.online.embedded import EmbeddedRedis
-from hindcast.settings import ServeSettings, TlsFiles, WorkerOptions, split_address
+from hindcast.settings import ServeSettings, StaleValues, TlsFiles, WorkerOptions, split_address
 
 _DIFFERS = 3
 """Exit code of a command that compares: it was done, and the two sides are not equal."""
@@ -106,6 +106,14 @@ def cli() -> None:
     help="While a worker is this late with its work, calls are refused.",
 )
 @click.option(
+    "--stale-values",
+    type=click.Choice([choice.value for choice in StaleValues]),
+    default=StaleValues.BY_DIALECT.value,
+    show_default=True,
+    help="Past a view's TTL: keep the value or answer null, flagged either way; dialect is null on hindcast.v1 and the "
+    "value on Feast's services.",
+)
+@click.option(
     "--metrics-address",
     callback=_checked_address,
     help="HOST:PORT of Prometheus metrics, at /metrics; none when not given.",
@@ -125,6 +133,7 @@ def serve(
     drain_seconds: float,
     in_flight_max_values: int,
     queue_max_ms: int,
+    stale_values: str,
     metrics_address: str | None,
     otel: bool,  # noqa: FBT001 - a flag of the command line
     tls_cert: Path | None,
@@ -152,6 +161,7 @@ def serve(
             drain_seconds=drain_seconds,
             in_flight_max_values=in_flight_max_values,
             queue_max_ms=queue_max_ms,
+            stale_values=StaleValues(stale_values),
             traces=otel,
         ),
     )

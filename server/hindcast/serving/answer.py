@@ -32,7 +32,11 @@ def feast_bytes(question: Question, answer: Answer, *, join_keys: frozenset[str]
 @lru_cache(maxsize=1024)
 def _metadata(names: tuple[str, ...], versions: tuple[tuple[str, int], ...]) -> bytes:
     metadata = shadow_pb2.FeastMetadata(feature_names=shadow_pb2.FeatureRefs(val=names))
-    for name, version in dict.fromkeys(versions):
+    # Of several versions of one view Feast tells the first that was asked for.
+    firsts: dict[str, int] = {}
+    for view, number in versions:
+        firsts.setdefault(view.partition("@")[0], number)
+    for name, version in firsts.items():
         metadata.feature_view_metadata.add(name=name, version=version)
     return metadata.SerializeToString()
 

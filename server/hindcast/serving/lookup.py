@@ -23,6 +23,8 @@ from hindcast.serving.plan import (
     compile_plan,
 )
 from hindcast.serving.question import Question
+from hindcast.serving.transform_queue import TransformQueue
+from hindcast.settings import StaleValues
 from hindcast.shadow.v1 import shadow_pb2
 from hindcast.v1.feature_service_pb2 import GetOnlineFeaturesResponse
 from hindcast.v1.value_pb2 import Value
@@ -98,14 +100,16 @@ class Lookup:
         transformer: "Transformer | None",
         admission: Admission,
         clock: Clock,
+        stale_values: StaleValues,
         metrics: Metrics,
     ) -> None:
         self.catalog = catalog
         self.join_keys = frozenset(catalog.entities.values())
         self.renamed = {name: key for name, key in catalog.entities.items() if name not in self.join_keys}
         self._layout = layout
-        self._transformer = transformer
+        self._transforms = TransformQueue(transformer) if transformer is not None else None
         self._admission = admission
+        self._stale_values = stale_values
         self._metrics = metrics
         self._clock = clock
         self._plans: dict[Wanted, Plan] = {}
@@ -151,7 +155,7 @@ class Lookup:
         asked = [(read.rows_of, keys[read.entity]) for read in plan.reads]
         found = await self._layout.find(asked, deadline=deadline)
         now = self._clock()
-        keeps_stale = question.dialect.keeps_stale_values
+        keeps_stale = question.dialect.keeps(self._stale_values)
         views = [
             _view_columns(of_view, read.view.ttl_micros and now - read.view.ttl_micros, keeps_stale=keeps_stale)
             for read, of_view in zip(plan.reads, found, strict=True)
@@ -160,7 +164,9 @@ class Lookup:
             oldest = rows_of_view.oldest_micros
             age_seconds = None if oldest is None else (now - oldest) / 1e6
             self._metrics.rows_read(read.view.name, of_view.statuses, oldest_age_seconds=age_seconds)
-        computed = self._compute(plan, views, question.entities, request_data, rows) if plan.computations else []
+        computed = []
+        if plan.computations:
+            computed = await self._compute(plan, views, question.entities, request_data, rows, deadline)
         return Answer(plan, rows, views, [_block(run, views, computed) for run in plan.runs])
 
     def _plan(self, wanted: Wanted) -> Plan:
@@ -172,21 +178,22 @@ class Lookup:
             self._plans[wanted] = plan
         return plan
 
-    def _compute(
+    async def _compute(
         self,
         plan: Plan,
         views: Sequence[ViewColumns],
         entities: Mapping[str, Sequence[bytes]],
         request_data: Mapping[str, Sequence[bytes]],
         rows: int,
+        deadline: Deadline,
     ) -> list[list[list[bytes]]]:
         """Per computation, the columns of all its view's features."""
-        if self._transformer is None:
+        if self._transforms is None:
             raise AssertionError("a catalog with on-demand views is served with a transformer")
         computed = []
         for computation in plan.computations:
             inputs = _inputs(plan, computation, views, entities, request_data)
-            columns = self._transformer.run(computation.view.name, inputs, rows)
+            columns = await self._transforms.run(computation.view.name, inputs, rows, deadline=deadline)
             computed.append([columns[field.name] for field in computation.view.fields])
         return computed
 

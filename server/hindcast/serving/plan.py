@@ -1,16 +1,20 @@
 """Plans: what one feature service or feature list means under one catalog, worked out once."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from hindcast.catalog import Catalog, Field, KeyType, OnDemandView, Projection, View
+from hindcast.catalog import Catalog, Field, KeyType, OnDemandView, Projection, View, version_name
 from hindcast.errors import SHOWN_MAX, InvalidArgument, UnknownName
 from hindcast.online.keys import ENTITYLESS_KEY, entity_key_head, sorted_names
 from hindcast.online.layouts import RowsOf
 from hindcast.serving.admission import COMPUTED_COST
 from hindcast.shadow.v1.shadow_pb2 import FeatureRefs
+
+_VERSION = re.compile("[vV]0*([0-9]+)")
+"""A version as Feast reads it in a reference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +157,8 @@ def _by_reference(at: int, ref: str) -> tuple[Projection, Sequence[str]]:
     name, _, version = view_name.partition("@")
     if not version or version.lower() == "latest":
         view_name = name  # the newest version is what a view's own name means, too
+    elif number := _VERSION.fullmatch(version):
+        view_name = version_name(name, number[1])
     return Projection(view_name, view_name, (feature,)), (feature,)
 
 
@@ -249,7 +255,9 @@ class _Draft:
         reason = self._catalog.unservable.get(name)
         if reason is not None:
             raise InvalidArgument.at("features", f"feature view {name!r} cannot be served: {reason}")
-        raise UnknownName("feature view", name, _known({**self._catalog.views, **self._catalog.on_demand_views}))
+        names = {**self._catalog.views, **self._catalog.on_demand_views}
+        versions = {known: None for known in names if known.startswith(name.partition("@")[0] + "@")}
+        raise UnknownName("feature view", name, _known(versions if "@" in name and versions else names))
 
     def _compute(self, view: OnDemandView) -> int:
         known = self._computations.get(view.name)
@@ -260,8 +268,9 @@ class _Draft:
         for source in view.sources:
             types = {field.name: field.value_type for field in self._view(source.view).fields}
             for feature in source.features:
-                # Feast's classes offer a function both names; they can make one from the other only if it is not shared.
-                name = feature if short[feature] == 1 else f"{source.name}__{feature}"
+                # Feast's classes offer a function both names, whatever the alias; they can make one from the other only
+                # if it is not shared.
+                name = feature if short[feature] == 1 else f"{source.view.partition('@')[0]}__{feature}"
                 inputs[name] = (self._read(source, feature), types[feature])
         self._computations[view.name] = len(self._computed)
         self._computed.append(Computation(view, inputs, view.request_fields))

@@ -10,6 +10,7 @@ from hindcast.errors import FieldViolation, InvalidArgument
 from hindcast.serving.messages import not_a_request
 from hindcast.serving.plan import Wanted
 from hindcast.serving.wire import has_more_fields
+from hindcast.settings import StaleValues
 from hindcast.shadow.v1 import shadow_pb2
 
 ROWS_MAX = 10_000
@@ -34,13 +35,18 @@ class Dialect:
 
     Attributes:
         refuses_unknown_columns: an entity column that nothing needs is an error, not ignored as Feast does.
-        keeps_stale_values: a value past its view's TTL is answered and flagged; else it is null and flagged.
+        keeps_stale_values: a value past its view's TTL is answered and flagged, unless the server's setting says
+            otherwise; else it is null and flagged.
     """
 
     entities_field: str
     request_field: str
     refuses_unknown_columns: bool
     keeps_stale_values: bool
+
+    def keeps(self, stale_values: StaleValues) -> bool:
+        """Whether a value past its view's TTL is answered under a server's setting."""
+        return self.keeps_stale_values if stale_values is StaleValues.BY_DIALECT else stale_values is StaleValues.KEEP
 
 
 FEAST = Dialect("entities", "request_context", refuses_unknown_columns=False, keeps_stale_values=True)

@@ -8,13 +8,14 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Registry(_message.Message):
-    __slots__ = ("entities", "feature_views", "feature_services", "on_demand_feature_views", "stream_feature_views", "projects", "label_views")
+    __slots__ = ("entities", "feature_views", "feature_services", "on_demand_feature_views", "stream_feature_views", "projects", "feature_view_version_history", "label_views")
     ENTITIES_FIELD_NUMBER: _ClassVar[int]
     FEATURE_VIEWS_FIELD_NUMBER: _ClassVar[int]
     FEATURE_SERVICES_FIELD_NUMBER: _ClassVar[int]
     ON_DEMAND_FEATURE_VIEWS_FIELD_NUMBER: _ClassVar[int]
     STREAM_FEATURE_VIEWS_FIELD_NUMBER: _ClassVar[int]
     PROJECTS_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_VIEW_VERSION_HISTORY_FIELD_NUMBER: _ClassVar[int]
     LABEL_VIEWS_FIELD_NUMBER: _ClassVar[int]
     entities: _containers.RepeatedCompositeFieldContainer[Entity]
     feature_views: _containers.RepeatedCompositeFieldContainer[FeatureView]
@@ -22,8 +23,29 @@ class Registry(_message.Message):
     on_demand_feature_views: _containers.RepeatedScalarFieldContainer[bytes]
     stream_feature_views: _containers.RepeatedCompositeFieldContainer[StreamFeatureView]
     projects: _containers.RepeatedCompositeFieldContainer[Project]
+    feature_view_version_history: FeatureViewVersionHistory
     label_views: _containers.RepeatedCompositeFieldContainer[LabelView]
-    def __init__(self, entities: _Optional[_Iterable[_Union[Entity, _Mapping]]] = ..., feature_views: _Optional[_Iterable[_Union[FeatureView, _Mapping]]] = ..., feature_services: _Optional[_Iterable[_Union[FeatureService, _Mapping]]] = ..., on_demand_feature_views: _Optional[_Iterable[bytes]] = ..., stream_feature_views: _Optional[_Iterable[_Union[StreamFeatureView, _Mapping]]] = ..., projects: _Optional[_Iterable[_Union[Project, _Mapping]]] = ..., label_views: _Optional[_Iterable[_Union[LabelView, _Mapping]]] = ...) -> None: ...
+    def __init__(self, entities: _Optional[_Iterable[_Union[Entity, _Mapping]]] = ..., feature_views: _Optional[_Iterable[_Union[FeatureView, _Mapping]]] = ..., feature_services: _Optional[_Iterable[_Union[FeatureService, _Mapping]]] = ..., on_demand_feature_views: _Optional[_Iterable[bytes]] = ..., stream_feature_views: _Optional[_Iterable[_Union[StreamFeatureView, _Mapping]]] = ..., projects: _Optional[_Iterable[_Union[Project, _Mapping]]] = ..., feature_view_version_history: _Optional[_Union[FeatureViewVersionHistory, _Mapping]] = ..., label_views: _Optional[_Iterable[_Union[LabelView, _Mapping]]] = ...) -> None: ...
+
+class FeatureViewVersionHistory(_message.Message):
+    __slots__ = ("records",)
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    records: _containers.RepeatedCompositeFieldContainer[FeatureViewVersionRecord]
+    def __init__(self, records: _Optional[_Iterable[_Union[FeatureViewVersionRecord, _Mapping]]] = ...) -> None: ...
+
+class FeatureViewVersionRecord(_message.Message):
+    __slots__ = ("feature_view_name", "project_id", "version_number", "feature_view_type", "feature_view_proto")
+    FEATURE_VIEW_NAME_FIELD_NUMBER: _ClassVar[int]
+    PROJECT_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_VIEW_TYPE_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_VIEW_PROTO_FIELD_NUMBER: _ClassVar[int]
+    feature_view_name: str
+    project_id: str
+    version_number: int
+    feature_view_type: str
+    feature_view_proto: bytes
+    def __init__(self, feature_view_name: _Optional[str] = ..., project_id: _Optional[str] = ..., version_number: _Optional[int] = ..., feature_view_type: _Optional[str] = ..., feature_view_proto: _Optional[bytes] = ...) -> None: ...
 
 class Project(_message.Message):
     __slots__ = ("spec",)
