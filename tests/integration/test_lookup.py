@@ -97,7 +97,7 @@ def look_up(
         return {
             name: (list(column), list(statuses))
             for block in answer.blocks
-            for name, column, statuses in zip(block.names, block.columns, block.statuses, strict=True)
+            for name, column, statuses in zip(block.names, block.columns, block.statuses_by_column(), strict=True)
         }
 
     return asyncio.run(run())

@@ -85,7 +85,7 @@ def use_all(worker):
     worker.counted("s", "GetOnlineFeatures", None)
     worker.lookup_asked(rows=3)
     worker.store_waited(0.0003)
-    worker.rows_read("v", [bytes([1, 1, 1, 1, 3]), bytes([2, 2, 2, 4, 3])], oldest_age_seconds=70.0)
+    worker.rows_read("v", [bytes([1, 1, 1, 1, 3]), bytes([2, 2, 2, 4, 3])], columns=2, oldest_age_seconds=70.0)
     worker.transformed("odv", "python", 0.01)
     worker.push_taken("source", "online")
     worker.rows_pushed("v", "written", 7)
@@ -157,8 +157,8 @@ def test_views_are_counted_as_feast_counts_them_and_finer(shown):
     """To Feast a value is present if its row is there; we tell null and stale ones apart."""
     folder, look = shown
     with counting(folder) as worker:
-        worker.rows_read("v", [bytes([1, 1, 1, 1, 3]), bytes([2, 2, 2, 4, 3])], oldest_age_seconds=70.0)
-        worker.rows_read("v", [bytes([3, 3, 3, 3, 3])], oldest_age_seconds=None)
+        worker.rows_read("v", [bytes([1, 1, 1, 1, 3]), bytes([2, 2, 2, 4, 3])], columns=2, oldest_age_seconds=70.0)
+        worker.rows_read("v", [bytes([3])], columns=5, oldest_age_seconds=None)
     seen, feast = look(), "feast_online_features_status_total"
 
     assert (8, 7) == tuple(seen.value(feast, feature_view="v", status=status) for status in ("present", "not_found"))
@@ -246,7 +246,7 @@ def test_an_observation_is_in_the_first_bucket_that_is_not_below_it(shown):
     folder, look = shown
     with counting(folder) as worker:
         for bound in AGE_SECONDS:
-            worker.rows_read("v", [ALL_THERE], oldest_age_seconds=bound)
+            worker.rows_read("v", [ALL_THERE], columns=1, oldest_age_seconds=bound)
     seen = look()
 
     assert list(range(1, len(AGE_SECONDS) + 1)) == [

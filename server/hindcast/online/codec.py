@@ -194,16 +194,20 @@ class Block(NamedTuple):
 
     Attributes:
         columns: n serialized Values each, b"" for a null.
-        statuses: per column n statuses, a byte each.
+        statuses: per column n statuses, a byte each; one entry if all columns have the same.
         times: n serialized Timestamps of the rows that they were read from; None for what was not stored.
         view_index: position among the answer's views; None for what was not stored.
     """
 
     names: Sequence[str]
     columns: Sequence[Sequence[bytes]]
-    statuses: Sequence[bytes]
+    statuses: list[bytes]
     times: Sequence[bytes] | None
     view_index: int | None
+
+    def statuses_by_column(self) -> list[bytes]:
+        """One entry of statuses per column, even if all have the same."""
+        return self.statuses if len(self.statuses) > 1 else self.statuses * len(self.columns)
 
 
 class _Heads(dict[int, bytes]):
@@ -249,25 +253,45 @@ def splice_feast(metadata: bytes, blocks: Iterable[Block], *, statuses: bytes) -
     """
     parts = [_FEAST_METADATA[len(metadata)], metadata]
     for block in blocks:
-        tails: dict[bytes, bytes] = {}
-        for column, of_column in zip(block.columns, block.statuses, strict=True):
-            tail = tails.get(of_column)
-            if tail is None:
-                tail = tails[of_column] = shadow_pb2.FeastVector(
-                    statuses=of_column.translate(statuses),
-                    event_timestamps=[b""] * len(of_column) if block.times is None else block.times,
-                ).SerializeToString()
-            if len(column) == 1:
-                value = column[0]
-                head = _FEAST_VALUE[len(value)]
-                parts += (_FEAST_RESULT[len(head) + len(value) + len(tail)], head, value, tail)
-                continue
+        tails = {
+            of_column: shadow_pb2.FeastVector(
+                statuses=of_column.translate(statuses),
+                event_timestamps=[b""] * len(of_column) if block.times is None else block.times,
+            ).SerializeToString()
+            for of_column in dict.fromkeys(block.statuses)
+        }
+        if len(block.statuses) == 1 and len(block.statuses[0]) == 1:
+            (tail,) = tails.values()
+            heads = _one_value_heads(len(tail))
+            parts += [part for (value,) in block.columns for part in (heads[len(value)], value, tail)]
+            continue
+        for column, of_column in zip(block.columns, block.statuses_by_column(), strict=True):
+            tail = tails[of_column]
             if len(column) <= _JOINED_ROWS_MAX:
                 values = _joined(_FEAST_VALUE, column)
             else:
                 values = shadow_pb2.FeastVector(values=column).SerializeToString()
             parts += (_FEAST_RESULT[len(values) + len(tail)], values, tail)
     return b"".join(parts)
+
+
+class _OneValueHeads(dict[int, bytes]):
+    """What stands before the value of a result of one row, by the value's length."""
+
+    def __init__(self, tail_bytes: int) -> None:
+        super().__init__()
+        self._tail_bytes = tail_bytes
+
+    def __missing__(self, length: int) -> bytes:
+        of_value = _FEAST_VALUE[length]
+        head = _FEAST_RESULT[len(of_value) + length + self._tail_bytes] + of_value
+        if length < _HEADS_MAX:
+            self[length] = head
+        return head
+
+
+_one_value_heads = lru_cache(maxsize=64)(_OneValueHeads)
+"""A tail of one row has a few lengths, that of its time decides."""
 
 
 def splice_hindcast(
@@ -289,13 +313,12 @@ def splice_hindcast(
         answer.views.add(view=view, event_timestamps=times)
     parts = [answer.SerializeToString()]
     for block in blocks:
-        tails: dict[bytes, bytes] = {}
-        for name, column, of_column in zip(block.names, block.columns, block.statuses, strict=True):
-            tail = tails.get(of_column)
-            if tail is None:
-                tail = tails[of_column] = shadow_pb2.HindcastColumn(
-                    statuses=of_column, view_index=block.view_index
-                ).SerializeToString()
+        tails = {
+            of_column: shadow_pb2.HindcastColumn(statuses=of_column, view_index=block.view_index).SerializeToString()
+            for of_column in dict.fromkeys(block.statuses)
+        }
+        for name, column, of_column in zip(block.names, block.columns, block.statuses_by_column(), strict=True):
+            tail = tails[of_column]
             if len(column) <= _JOINED_ROWS_MAX:
                 values = _joined(_COLUMN_VALUE, column)
             else:

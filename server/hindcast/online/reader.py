@@ -116,8 +116,11 @@ class RedisReader:
             DeadlineExceeded: the deadline came first.
         """
         if not self._is_cluster:
+            if 0 < len(keys) <= _KEYS_PER_COMMAND:
+                (reply,) = await self._link("").read([_Command(keys)], deadline)
+                return _entries(reply)
             replies = await self._ask([_Command(part) for part in _parts(keys)], deadline)
-            return replies[0] if len(replies) == 1 else [value for reply in replies for value in reply]
+            return [value for reply in replies for value in reply]
         by_slot: dict[int, list[bytes]] = defaultdict(list)
         for key in dict.fromkeys(keys):
             by_slot[key_slot(key)].append(key)

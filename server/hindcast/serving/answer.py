@@ -24,7 +24,7 @@ def feast_bytes(question: Question, answer: Answer, *, join_keys: frozenset[str]
     entities = question.entities
     names = [name for name in sorted(entities) if name in join_keys or name in plan.key_columns]
     present = bytes([PRESENT]) * answer.rows
-    sent = Block(names, [entities[name] for name in names], [present] * len(names), None, None)
+    sent = Block(names, [entities[name] for name in names], [present], None, None)
     versions = tuple((read.name, read.view.version) for read in plan.reads) if question.with_view_versions else ()
     return splice_feast(_metadata((*names, *plan.names), versions), [sent, *answer.blocks], statuses=_FEAST_STATUSES)
 

@@ -62,12 +62,12 @@ class ViewColumns(NamedTuple):
     Attributes:
         times: n serialized Timestamps, b"" without a row.
         columns: per feature, n serialized Values (b"" for null).
-        statuses: per feature, n statuses, a byte each.
+        statuses: per feature, n statuses, a byte each; one entry if all features have the same.
     """
 
     times: Sequence[bytes]
     columns: Sequence[Sequence[bytes]]
-    statuses: Sequence[bytes]
+    statuses: list[bytes]
 
 
 class Answer(NamedTuple):
@@ -163,7 +163,9 @@ class Lookup:
         for read, of_view, rows_of_view in zip(plan.reads, views, found, strict=True):
             oldest = rows_of_view.oldest_micros
             age_seconds = None if oldest is None else (now - oldest) / 1e6
-            self._metrics.rows_read(read.view.name, of_view.statuses, oldest_age_seconds=age_seconds)
+            self._metrics.rows_read(
+                read.view.name, of_view.statuses, columns=len(of_view.columns), oldest_age_seconds=age_seconds
+            )
         computed = []
         if plan.computations:
             computed = await self._compute(plan, views, question.entities, request_data, rows, deadline)
@@ -202,7 +204,8 @@ def _block(run: Run, views: Sequence[ViewColumns], computed: Sequence[Sequence[S
     part = slice(run.start, run.stop)
     if run.read is not None:
         view = views[run.read]
-        return Block(run.names, view.columns[part], view.statuses[part], view.times, run.read)
+        statuses = view.statuses if len(view.statuses) == 1 else view.statuses[part]
+        return Block(run.names, view.columns[part], statuses, view.times, run.read)
     assert run.computation is not None  # noqa: S101 - a run has one of the two
     columns = computed[run.computation][part]
     statuses = [bytes(PRESENT if value else NULL_VALUE for value in column) for column in columns]
@@ -381,7 +384,7 @@ def _view_columns(found: FoundRows, oldest_fresh: int, *, keeps_stale: bool) -> 
             ]
     if has_nulls:
         return ViewColumns(times, columns, [_with_nulls(column, of_rows) for column in columns])
-    return ViewColumns(times, columns, [of_rows] * len(columns))
+    return ViewColumns(times, columns, [of_rows])
 
 
 def _row_status(time: bytes, oldest_fresh: int) -> int:

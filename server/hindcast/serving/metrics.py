@@ -118,12 +118,15 @@ class Metrics:
     def store_waited(self, seconds: float) -> None:
         """A lookup got its rows from the online store, or an error instead, after that long."""
 
-    def rows_read(self, view: str, statuses: Sequence[bytes], *, oldest_age_seconds: float | None) -> None:
+    def rows_read(
+        self, view: str, statuses: Sequence[bytes], *, columns: int, oldest_age_seconds: float | None
+    ) -> None:
         """A lookup has read rows of a view.
 
         Args:
             view: its own name, not its alias in some service.
-            statuses: per feature, a byte per row (`field_status`).
+            statuses: per feature, a byte per row (`field_status`); one entry if all features have the same.
+            columns: how many features were read.
             oldest_age_seconds: of the row with the oldest event time; None without a row.
         """
 
@@ -214,12 +217,14 @@ class WorkerMetrics(Metrics):
         """See `Metrics.store_waited`."""
         self._store_read.observe(seconds)
 
-    def rows_read(self, view: str, statuses: Sequence[bytes], *, oldest_age_seconds: float | None) -> None:
+    def rows_read(
+        self, view: str, statuses: Sequence[bytes], *, columns: int, oldest_age_seconds: float | None
+    ) -> None:
         """See `Metrics.rows_read`."""
         of_view = self._views.get(view)
         if of_view is None:
             of_view = self._views[view] = _View(self._instruments, view)
-        all_statuses = b"".join(statuses)
+        all_statuses = b"".join(statuses) if len(statuses) == columns else statuses[0] * columns
         present = all_statuses.count(PRESENT)
         of_view.present.amount += present
         if present < len(all_statuses):
