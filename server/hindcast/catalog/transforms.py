@@ -58,7 +58,8 @@ class Transformer:
         view = self._views[view_name]
         try:
             python = {name: _to_python(column) for name, column in inputs.items()}
-            outputs = _transform(view, python, rows)
+            types = {name: ValueType(column.value_type) for name, column in inputs.items()}
+            outputs = _transform(view, python, types, rows)
         except Exception as error:
             logger.warning("on-demand view %s failed", view_name, exc_info=True)
             raise TransformError(
@@ -67,9 +68,12 @@ class Transformer:
         return {field.name: _to_bytes(view, field.name, field.dtype, outputs, rows) for field in view.features}
 
 
-def _transform(view: OnDemandFeatureView, columns: dict[str, list[Any]], rows: int) -> Mapping[str, Sequence[Any]]:
+def _transform(
+    view: OnDemandFeatureView, columns: dict[str, list[Any]], types: Mapping[str, ValueType], rows: int
+) -> Mapping[str, Sequence[Any]]:
     if view.mode != "python":
-        table = view.transform_arrow(pa.Table.from_pydict(columns))
+        arrays = {name: _to_arrow(values, types[name]) for name, values in columns.items()}
+        table = view.transform_arrow(pa.Table.from_pydict(arrays))
         return {name: table[name].to_numpy() for name in table.column_names}
     if view.singleton:
         return _transform_rows(view, columns, rows)
@@ -91,7 +95,29 @@ def _transform_rows(view: OnDemandFeatureView, columns: dict[str, list[Any]], ro
     by_row = zip(*columns.values(), strict=True) if columns else [()] * rows
     inputs = [dict(zip(names, row, strict=True)) for row in by_row]
     outputs = [{**row, **function(row)} for row in inputs]
-    return {field.name: [output[field.name] for output in outputs] for field in view.features}
+    return {
+        field.name: [_as_value(output[field.name], field.dtype.to_value_type()) for output in outputs]
+        for field in view.features
+        if all(field.name in output for output in outputs)
+    }
+
+
+def _as_value(value: Any, value_type: ValueType) -> Any:
+    """A singleton's value, out of the list of one value that Feast lets, and for an array makes, a function return."""
+    nested = 2 if value_type in _NESTED else 1 if value_type.name.endswith(("_LIST", "_SET")) else 0
+    if isinstance(value, list) and len(value) == 1 and (value[0] is None or _depth(value) > nested):
+        return value[0]
+    return value
+
+
+_NESTED = (ValueType.VALUE_LIST, ValueType.VALUE_SET)
+
+
+def _depth(value: Any) -> int:
+    """How many collections a value is inside of."""
+    if not isinstance(value, list | tuple | set | np.ndarray):
+        return 0
+    return 1 + max(map(_depth, value), default=0)
 
 
 def _as_column(column: Any, rows: int) -> Sequence[Any]:
@@ -122,6 +148,38 @@ def _to_python(column: InputColumn) -> list[Any]:
     take = attrgetter(kind)
     has = methodcaller("HasField", kind)
     return [take(value) if has(value) else feast_value_type_to_python_type(value, value_type) for value in values]
+
+
+def _to_arrow(values: list[Any], value_type: ValueType) -> pa.Array:
+    """A function's input where it wants pandas or Arrow: of the type that Feast gives it.
+
+    A column of nothing but nulls has its type too, not Arrow's `null`, which reaches pandas as objects that NumPy cannot
+    count with: rows that are not there are answered alone as they are beside others.
+    """
+    if value_type in _ARROW and not any(value is not None for value in values):
+        return pa.nulls(len(values), _ARROW[value_type])
+    if "UUID" in value_type.name:
+        values = [_as_text(value) for value in values]
+    return pa.array(values)
+
+
+def _as_text(value: Any) -> Any:
+    """UUIDs as Feast hands them to Arrow."""
+    if isinstance(value, list | set):
+        return list(map(_as_text, value))
+    return None if value is None else str(value)
+
+
+_ARROW = {
+    ValueType.BYTES: pa.binary(),
+    ValueType.STRING: pa.string(),
+    ValueType.INT32: pa.int64(),
+    ValueType.INT64: pa.int64(),
+    ValueType.DOUBLE: pa.float64(),
+    ValueType.FLOAT: pa.float64(),
+    ValueType.BOOL: pa.bool_(),
+}
+"""What Arrow makes of a column of such values. Not times: pandas has a null of its own for them, which Feast stores as a value."""
 
 
 def _to_bytes(
