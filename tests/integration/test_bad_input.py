@@ -475,15 +475,6 @@ def test_service_info_ignores_its_request(channel):
         assert channel.unary_unary(method)(b"\xff\xff", timeout=10)
 
 
-def test_writing_is_not_offered(channel):
-    """Feast's write calls say that this server only reads, and what does write."""
-    for method in ("/GrpcFeatureServer/Push", "/GrpcFeatureServer/WriteToOnlineStore"):
-        with pytest.raises(grpc.RpcError) as caught:
-            channel.unary_unary(method)(b"", timeout=10)
-        assert grpc.StatusCode.UNIMPLEMENTED is caught.value.code()
-        assert "this server only reads so far; push through Feast's Python SDK (store.push)" == caught.value.details()
-
-
 PAYMENT = ["amount_checks:amount_to_mean"]
 AMOUNT = {"amount": [Value(double_val=10.0)], "card_country": [Value(string_val="NZ")]}
 ACCOUNT = {"account_id": [Value(string_val="nobody")]}
