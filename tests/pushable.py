@@ -125,7 +125,7 @@ def registry() -> Registry:
                 _file("platform", "data/platform", created=""),
                 push="all_push",
             ),
-            _view("weekly", ["driver"], {"trips": INT64}, _file("weekly", "data/weekly.parquet")),
+            _view("weekly", ["driver"], {"trips": INT64}, _file("weekly", "data/weekly.parquet"), push="weekly_push"),
             _view("lake", ["driver"], {"trips": INT64}, _file("lake", "data/lake", delta=True), push="lake_push"),
             _view("far", ["driver"], {"trips": INT64}, _file("far", "s3://bucket/far.parquet"), push="far_push"),
             _view("table", ["driver"], {"trips": INT64}, DataSource(name="table", timestamp_field="event_ts")),

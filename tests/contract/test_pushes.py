@@ -363,6 +363,14 @@ def test_a_typed_time_in_seconds_is_read_in_seconds(stubs, driver):
     assert [1, 1_700_000_000, 1_700_000_000] == times
 
 
+def test_a_row_without_a_created_time_became_known_now(stubs, driver):
+    """Where the source has a created timestamp column, a push without one is taken; Feast fails."""
+    request = typed(driver)
+    del request.typed_features["created_ts"]
+
+    assert ["INTERNAL", True, True] == [outcome(stub, request) for stub in stubs.values()]
+
+
 def test_a_correction_lands(stubs, driver):
     """A second push with the same event time replaces the first on both layouts; Feast drops it and says true."""
     small = []

@@ -17,6 +17,7 @@ from hindcast.v1.feature_service_pb2 import (
     GetServerInfoRequest,
     GetServerInfoResponse,
 )
+from hindcast.v1.push_service_pb2 import PushRequest, PushResponse
 from hindcast.v1.value_pb2 import Value
 from hindcast_client import (
     TLS,
@@ -101,6 +102,10 @@ class Script:
         response.started_at.FromDatetime(NOON)
         return self.play(request, context, response)
 
+    def push(self, request, context):
+        """Answers with the run that was sent."""
+        return self.play(request, context, PushResponse(run_id=request.run_id))
+
 
 @contextmanager
 def serving(script, *, credentials=None):
@@ -117,9 +122,21 @@ def serving(script, *, credentials=None):
             response_serializer=GetServerInfoResponse.SerializeToString,
         ),
     }
+    pushes = {
+        "Push": grpc.unary_unary_rpc_method_handler(
+            script.push,
+            request_deserializer=PushRequest.FromString,
+            response_serializer=PushResponse.SerializeToString,
+        )
+    }
     pool = futures.ThreadPoolExecutor(max_workers=4)
     server = grpc.server(pool)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("hindcast.v1.FeatureService", handlers),))
+    server.add_generic_rpc_handlers(
+        (
+            grpc.method_handlers_generic_handler("hindcast.v1.FeatureService", handlers),
+            grpc.method_handlers_generic_handler("hindcast.v1.PushService", pushes),
+        )
+    )
     if credentials is None:
         port = server.add_insecure_port("127.0.0.1:0")
     else:
@@ -205,6 +222,19 @@ def test_a_server_says_who_it_is(call):
         feature_views=("v",),
     )
     assert expected == info
+
+
+def test_a_push_is_retried_under_its_run_id(call):
+    """A push that failed in passing is sent again as the same run, so that its rows are stored once; another push is another."""
+    script = Script([Fail(grpc.StatusCode.UNAVAILABLE)])
+    rows = [{"driver_id": 1, "trips": 2, "event_ts": NOON}]
+    push = ("push", {"feature_view": "v", "rows": rows, "join_keys": ["driver_id"], "event_timestamp": "event_ts"})
+    with serving(script) as target:
+        first, second = call(target, [push, push])
+    sent = [request.run_id for request, _ in script.seen]
+
+    assert [first.run_id, first.run_id, second.run_id] == sent
+    assert first.run_id != second.run_id
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])

@@ -1,5 +1,6 @@
 """Pushes over gRPC to a real server, on both layouts of the online store: what is stored, counted, refused, and acknowledged."""
 
+import asyncio
 import contextlib
 import time
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from hindcast.clock import system_clock, uuid7
+from hindcast.shadow.v1.shadow_pb2 import FeastPush
 from hindcast.v1.push_service_pb2 import (
     PUSH_DESTINATION_OFFLINE,
     PUSH_DESTINATION_ONLINE,
@@ -24,7 +26,7 @@ from hindcast.v1.push_service_pb2 import (
     PushStreamResponse,
 )
 from hindcast.v1.value_pb2 import NULL_VALUE_UNSPECIFIED, Value
-from hindcast_client import Client, FeatureStatus
+from hindcast_client import AsyncClient, Client, FeatureStatus, InvalidRequest, ViewWrites
 from hindcast_client._encoding import encode
 from hindcast_client._errors import error_of
 from pushable import FEAST, KINDS, PACKED, make_repo
@@ -493,6 +495,33 @@ def test_ten_thousand_rows_go_at_once_and_lookups_go_on(fresh):
     assert [7, 9_999] == fresh.read("driver", ["trips"], driver_id=[7, 9_999]).to_dict()["trips"]
 
 
+def test_columns_that_only_the_file_has_are_stored(fresh):
+    """In Feast's dialect a column that no view has goes into the part as the file's type, from text or from a Value."""
+    schema = pa.schema(
+        {
+            "driver_id": pa.int64(),
+            "trips": pa.int64(),
+            "note": pa.int32(),
+            "event_ts": pa.timestamp("us"),
+            "created_ts": pa.timestamp("us"),
+        }
+    )
+    pq.write_table(schema.empty_table(), fresh.root / "data" / "weekly.parquet")
+    call = fresh.channel.unary_unary("/GrpcFeatureServer/Push")
+    row = {"driver_id": "1", "trips": "2", "note": "7", "event_ts": "2026-03-01T12:00:00"}
+    call(FeastPush(stream_feature_view="weekly_push", to="offline", features=row).SerializeToString(), timeout=20)
+    values = {name: Value(int64_val=int(text)).SerializeToString() for name, text in list(row.items())[:3]}
+    values["event_ts"] = Value(string_val=row["event_ts"]).SerializeToString()
+    call(
+        FeastPush(stream_feature_view="weekly_push", to="offline", typed_features=values).SerializeToString(),
+        timeout=20,
+    )
+    first, second = fresh.parts("weekly.parquet.parts")
+
+    assert schema == first.schema == second.schema
+    assert [7, 7] == [part.to_pydict()["note"][0] for part in (first, second)]
+
+
 def column(request, part, name):
     """The values of one column of a request."""
     return getattr(request, part)[name].val
@@ -629,3 +658,39 @@ def test_every_answer_names_its_run(running, driver):
 
     assert PushResponse.FromString(answer).run_id == dict(outcome.trailing_metadata())["hindcast-run-id"]
     assert 7 == UUID(dict(caught.value.trailing_metadata())["hindcast-run-id"]).version
+
+
+def pushed_by(client, driver, **options):
+    """A push through the Python client."""
+    rows = [{"driver_id": driver, "trips": 3, "rating": 4.5, "event_ts": NOON}]
+    return client.push(feature_view="driver", rows=rows, join_keys=["driver_id"], event_timestamp="event_ts", **options)
+
+
+def test_the_client_pushes(running, driver):
+    """What a client's push says it wrote is what a lookup gives."""
+    result = pushed_by(running.client, driver)
+
+    assert {"driver": ViewWrites(written=1, older=0, ahead=0, keyless=0)} == result.views
+    assert [4.5] == running.read("driver", ["rating"], driver_id=[driver]).to_dict()["rating"]
+
+
+def test_the_asyncio_client_pushes(running, driver):
+    """The asyncio client's push does what the blocking one's does."""
+
+    async def run():
+        async with AsyncClient(running.server.address) as client:
+            return await pushed_by(client, driver, to="online_and_offline")
+
+    result = asyncio.run(run())
+
+    assert (1, 1) == (result.views["driver"].written, result.rows_appended)
+    assert [3] == running.read("driver", ["trips"], driver_id=[driver]).to_dict()["trips"]
+
+
+def test_a_wrong_push_is_an_error_of_the_client(running, driver):
+    """A refused push is an InvalidRequest that names the field."""
+    rows = [{"driver_id": driver, "trips": "three", "rating": 4.5, "event_ts": NOON}]
+    with pytest.raises(InvalidRequest) as caught:
+        running.client.push(feature_view="driver", rows=rows, join_keys=["driver_id"], event_timestamp="event_ts")
+
+    assert ['features["trips"].val[0]'] == [violation.field for violation in caught.value.violations]

@@ -27,7 +27,10 @@ from hindcast.v1.value_pb2 import Value
 from hindcast_client import TLS, Client, RetryPolicy, Unavailable
 from services import HindcastServer, RedisServer, run_hindcast, run_redis, wait_for
 
-OURS = ("GrpcFeatureServer", "feast.serving.ServingService", "hindcast.v1.FeatureService")
+OURS = (
+    *("GrpcFeatureServer", "feast.serving.ServingService"),
+    *("hindcast.v1.FeatureService", "hindcast.v1.PushService"),
+)
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 METHOD = "/hindcast.v1.FeatureService/GetOnlineFeatures"
 ONCE = RetryPolicy(attempts_max=1)

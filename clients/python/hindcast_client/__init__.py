@@ -1,7 +1,8 @@
 """The light Python client of Hindcast.
 
 In come features by name and the entities to look up, as plain Python, NumPy, pandas or Arrow data; out goes a
-`FeatureResult` with the values, their statuses and times, and the id of the receipt that the server kept.
+`FeatureResult` with the values, their statuses and times, and the id of the receipt that the server kept. Rows in the same
+forms are written by `push`.
 
     with Client("localhost:50051") as client:
         result = client.get_online_features(features="account_screening", entities={...})
@@ -27,6 +28,7 @@ from hindcast_client._errors import (
 )
 from hindcast_client._info import ServerInfo
 from hindcast_client._policy import RetryPolicy
+from hindcast_client._push import PushResult, ViewWrites
 from hindcast_client._result import FeatureResult, FeatureStatus
 from hindcast_client._sync import Client
 
@@ -44,9 +46,11 @@ __all__ = [
     "NotFound",
     "Overloaded",
     "PermissionDenied",
+    "PushResult",
     "RetryPolicy",
     "ServerError",
     "ServerInfo",
     "Unauthenticated",
     "Unavailable",
+    "ViewWrites",
 ]

@@ -23,6 +23,7 @@ from hindcast_client._columns import Table
 from hindcast_client._errors import Cancelled, error_of
 from hindcast_client._info import ServerInfo, read_info
 from hindcast_client._policy import RetryPolicy
+from hindcast_client._push import Destination, PushResult, push_request, read_push_result
 from hindcast_client._request import ask
 from hindcast_client._result import FeatureResult, read_result
 
@@ -72,6 +73,30 @@ class AsyncClient:
         )
         method = self._open().get_online_features
         return read_result(question, await self._call(method, question.message, timeout_seconds))
+
+    async def push(
+        self,
+        *,
+        rows: Table,
+        join_keys: Sequence[str],
+        event_timestamp: str,
+        push_source: str | None = None,
+        feature_view: str | None = None,
+        created_timestamp: str | None = None,
+        to: Destination = "online",
+        timeout_seconds: float | None = None,
+    ) -> PushResult:
+        """As `Client.push`. Cancelling the task cancels the call; the rows may be stored then."""
+        request = push_request(
+            push_source=push_source,
+            feature_view=feature_view,
+            rows=rows,
+            join_keys=join_keys,
+            event_timestamp=event_timestamp,
+            created_timestamp=created_timestamp,
+            to=to,
+        )
+        return read_push_result(await self._call(self._open().push, request, timeout_seconds))
 
     async def get_server_info(self, *, timeout_seconds: float | None = None) -> ServerInfo:
         """As `Client.get_server_info`."""

@@ -15,6 +15,7 @@ from hindcast.v1.feature_service_pb2 import (
     GetServerInfoRequest,
     GetServerInfoResponse,
 )
+from hindcast.v1.push_service_pb2 import PushRequest, PushResponse
 from hindcast_client._policy import Attempts, RetryBudget, RetryPolicy
 
 Token = str | Callable[[], str]
@@ -132,7 +133,7 @@ class Link:
 
 
 class Methods:
-    """The RPCs of `hindcast.v1.FeatureService` as callables of one channel, sync or aio as the channel is."""
+    """The RPCs of `hindcast.v1` as callables of one channel, sync or aio as the channel is."""
 
     def __init__(self, channel: Any) -> None:
         self.get_online_features = channel.unary_unary(
@@ -144,6 +145,11 @@ class Methods:
             "/hindcast.v1.FeatureService/GetServerInfo",
             request_serializer=GetServerInfoRequest.SerializeToString,
             response_deserializer=GetServerInfoResponse.FromString,
+        )
+        self.push = channel.unary_unary(
+            "/hindcast.v1.PushService/Push",
+            request_serializer=PushRequest.SerializeToString,
+            response_deserializer=PushResponse.FromString,
         )
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import grpc
 
-# A lookup only reads, so the server having seen it is no reason against asking again. CANCELLED is what a server says
+# A lookup only reads, and a push sent again under its run id stores the same rows once, so the server having seen either is
+# no reason against asking again. CANCELLED is what a server says
 # to the calls in flight when it stops.
 RETRYABLE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 

@@ -22,6 +22,7 @@ from hindcast_client._columns import Table
 from hindcast_client._errors import error_of
 from hindcast_client._info import ServerInfo, read_info
 from hindcast_client._policy import RetryPolicy
+from hindcast_client._push import Destination, PushResult, push_request, read_push_result
 from hindcast_client._request import ask
 from hindcast_client._result import FeatureResult, read_result
 
@@ -35,7 +36,8 @@ class Client:
         token: sent as `authorization: Bearer …` with every attempt; a callable is asked each time, so it can refresh.
             Without `tls` it travels in the clear: only do that on a network that encrypts by itself.
         timeout_seconds: the deadline of a call, retries included, unless the call has its own.
-        retry: when to try again. Lookups only read, so a retry is safe; each attempt the server saw has its receipt.
+        retry: when to try again. Lookups only read and pushes carry an id, so a retry is safe; each attempt of a lookup that
+            the server saw has its receipt.
         options: further gRPC channel options; they win over this client's own.
 
     Raises:
@@ -93,6 +95,47 @@ class Client:
             tags=tags,
         )
         return read_result(question, self._call(self._methods.get_online_features, question.message, timeout_seconds))
+
+    def push(
+        self,
+        *,
+        rows: Table,
+        join_keys: Sequence[str],
+        event_timestamp: str,
+        push_source: str | None = None,
+        feature_view: str | None = None,
+        created_timestamp: str | None = None,
+        to: Destination = "online",
+        timeout_seconds: float | None = None,
+    ) -> PushResult:
+        """Write n rows of a push source's views, or of one view. What is counted as written is stored when this returns.
+
+        Args:
+            push_source, feature_view: exactly one of them.
+            rows: n rows, as columns (a dict of name to n values), as rows (a list of dicts), or as a pandas DataFrame or
+                an Arrow table; 10,000 at most. Every join key and every feature of the views is a column; null is a
+                value like others, but a row with a null join key is not stored.
+            join_keys: which of the columns are join keys.
+            event_timestamp: which column says when each row was true: datetimes, a naive one is UTC.
+            created_timestamp: which column says when each became known; None means now.
+            to: "online", "offline" or "online_and_offline".
+            timeout_seconds: this call's deadline instead of the client's. After DeadlineExceeded the rows may be stored.
+
+        Raises:
+            ValueError, TypeError: the arguments cannot be sent; says which column and row. Nothing went out.
+            HindcastError: the call failed. To push again is safe: newest wins, and a retry of this call appends nothing
+                twice.
+        """
+        request = push_request(
+            push_source=push_source,
+            feature_view=feature_view,
+            rows=rows,
+            join_keys=join_keys,
+            event_timestamp=event_timestamp,
+            created_timestamp=created_timestamp,
+            to=to,
+        )
+        return read_push_result(self._call(self._methods.push, request, timeout_seconds))
 
     def get_server_info(self, *, timeout_seconds: float | None = None) -> ServerInfo:
         """Which server answers, and from which definitions. Raises HindcastError where the call fails."""
