@@ -66,6 +66,8 @@ def _set(name, message, items):
 UUIDS = st.uuids().map(str)
 DECIMALS = st.decimals(allow_nan=False, allow_infinity=False).map(str)
 JSON_TEXTS = st.sampled_from(["null", "[]", '{"a": [1, "é"]}', '"x"', "1.5"])
+# Names, offsets, and Feast's mark of a time without a zone.
+ZONES = ["UTC", "Europe/Berlin", "America/St_Johns", "UTC-07:00", "UTC+05:45", ""]
 SIMPLE_VALUES = st.one_of(
     _scalar("int64_val", INT64), _scalar("string_val", TEXTS), _scalar("bool_val", st.booleans()), st.just(Value())
 )
@@ -73,10 +75,20 @@ STRING_MAPS = st.dictionaries(TEXTS, SIMPLE_VALUES, max_size=3).map(lambda items
 STRUCTS = st.tuples(INT64, TEXTS).map(
     lambda pair: value_pb2.StringMap(val={"a": Value(int64_val=pair[0]), "b": Value(string_val=pair[1])})
 )
-MAP_KEYS = st.one_of(
-    INT64.map(lambda key: value_pb2.MapKey(int64_key=key)),
-    st.booleans().map(lambda key: value_pb2.MapKey(bool_key=key)),
-    BYTES.map(lambda key: value_pb2.MapKey(bytes_key=key)),
+MAP_KEY_VALUES = {
+    "int32_key": INT32,
+    "int64_key": INT64,
+    "float_key": FLOATS,
+    "double_key": DOUBLES,
+    "bool_key": st.booleans(),
+    "unix_timestamp_key": SECONDS,
+    "bytes_key": BYTES,
+    "uuid_key": UUIDS,
+    "time_uuid_key": UUIDS,
+    "decimal_key": DECIMALS,
+}
+MAP_KEYS = st.sampled_from(sorted(MAP_KEY_VALUES)).flatmap(
+    lambda kind: MAP_KEY_VALUES[kind].map(lambda key: value_pb2.MapKey(**{kind: key}))
 )
 SCALAR_MAPS = st.lists(
     st.builds(lambda key, value: value_pb2.ScalarMapEntry(key=key, value=value), MAP_KEYS, SIMPLE_VALUES), max_size=2
@@ -101,7 +113,7 @@ FEATURE_VALUES: Mapping[str, st.SearchStrategy[Value]] = {
     "TimeUuid": _scalar("time_uuid_val", UUIDS),
     "Decimal": _scalar("decimal_val", DECIMALS),
     "ScalarMap": _scalar("scalar_map_val", SCALAR_MAPS),
-    "ZonedTimestamp": st.tuples(st.integers(0, 4_000_000_000), st.sampled_from(["UTC", "Europe/Berlin"])).map(
+    "ZonedTimestamp": st.tuples(st.integers(-(2**31), 2**32), st.sampled_from(ZONES)).map(
         lambda at: Value(zoned_timestamp_val=value_pb2.ZonedTimestamp(unix_timestamp=at[0], zone=at[1]))
     ),
     "Struct({'a': Int64, 'b': String})": _scalar("struct_val", STRUCTS),
@@ -217,7 +229,10 @@ def _names(count: int, *, prefix: str):
 
 @st.composite
 def repos(draw):
-    """Repos of 1 to 4 views over 1 to 3 entities, with every type there is, 0 to 6 rows a view and up to 5 entity rows asked."""
+    """Repos of 1 to 4 views over 0 to 3 entities, with every type there is, 0 to 6 rows a view and up to 5 entity rows asked.
+
+    The service has each view, one perhaps a second time, under its name or an alias and by its join keys or others.
+    """
     entities = [
         EntityDraft(f"entity {at}", join_key, draw(st.sampled_from(sorted(KEY_VALUES))))
         for at, join_key in enumerate(draw(_names(draw(st.integers(1, 3)), prefix="k")))
@@ -244,7 +259,11 @@ def repos(draw):
     for view in views:
         ages = draw(st.lists(_AGES, max_size=6, unique=True))
         rows += [_row(draw, view, pools, age) for age in ages]
-    projections = tuple(_projection(draw, view, at) for at, view in enumerate(views))
+    twice = [draw(st.sampled_from(views))] if draw(st.booleans()) else []
+    projections = tuple(
+        _projection(draw, view, at, is_aliased=at >= len(views) or draw(st.booleans()))
+        for at, view in enumerate([*views, *twice])
+    )
     by_name = {view.name: view for view in views}
     asked = {
         projection.join_key_map.get(key, key): key
@@ -277,9 +296,10 @@ def _row(draw, view, pools, age_micros):
     )
 
 
-def _projection(draw, view, at):
+def _projection(draw, view, at, *, is_aliased):
     features = draw(st.lists(st.sampled_from(sorted(view.features)), min_size=1, unique=True))
-    if not draw(st.booleans()):
+    if not is_aliased:
         return ProjectionDraft(view.name, tuple(features))
     mapped = draw(st.lists(st.sampled_from(view.join_keys), unique=True)) if view.join_keys else []
-    return ProjectionDraft(view.name, tuple(features), f"alias{at}", {key: f"other {key}" for key in mapped})
+    names = {key: f"{draw(st.sampled_from(['other', 'third']))} {key}" for key in mapped}
+    return ProjectionDraft(view.name, tuple(features), f"alias{at}", names)
