@@ -52,6 +52,12 @@ function sees Python's int or float whatever the width, and callers send Python'
 
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 
+_SHALLOW_BYTES_MAX = 190
+"""A level of nesting takes two bytes or more, so a value that is no longer cannot be too deep for an answer."""
+
+_FEW_VALUES = 8
+"""Up to here values are parsed faster one by one (0.8 us for one, against 5.5 us in an answer), beyond it together."""
+
 _PLANS_MAX = 1024
 """Distinct feature lists remembered; a caller who makes up a new list each time costs a plan each time, not memory."""
 
@@ -303,6 +309,8 @@ def _values(path: str, column: Sequence[bytes]) -> Sequence[Value]:
 
 
 def _in_answer(column: Sequence[bytes]) -> Sequence[Value]:
+    if len(column) <= _FEW_VALUES and all(len(value) <= _SHALLOW_BYTES_MAX for value in column):
+        return [Value.FromString(value) for value in column]
     answer = shadow_pb2.HindcastResponse(columns=[shadow_pb2.HindcastColumn(values=column)])
     return GetOnlineFeaturesResponse.FromString(answer.SerializeToString()).columns[0].values
 
