@@ -287,11 +287,18 @@ def outside_of_handlers() -> Iterator[Row]:
         yield sends(
             f"the method {method}", by_grpc(unimplemented), b"", methods=(method,), in_docs="a method that there is not"
         )
-    for method in ("/GrpcFeatureServer/Push", "/GrpcFeatureServer/WriteToOnlineStore"):
-        refusal = Refusal(
-            unimplemented, message="this server only reads so far; push through Feast's Python SDK (store.push)"
+    for method, message in (
+        ("/GrpcFeatureServer/Push", "PushRequest"),
+        ("/GrpcFeatureServer/WriteToOnlineStore", "WriteToOnlineStoreRequest"),
+        ("/hindcast.v1.PushService/Push", "hindcast.v1.PushRequest"),
+    ):
+        yield sends(
+            f"bytes that are no message for {method}",
+            _not_a(message),
+            b"\xff\xff",
+            methods=(method,),
+            in_docs="the same for a write",
         )
-        yield sends(f"the method {method}", refusal, b"", methods=(method,), in_docs="a write")
     for method, message in (
         (HEALTH[0], "grpc.health.v1.HealthCheckRequest"),
         (HEALTH[1], "grpc.health.v1.HealthListRequest"),

@@ -42,7 +42,7 @@ ALLOWED = {
 }
 """Codes and reasons that a request alone can bring about."""
 
-DRAWN = settings(max_examples=250 * FACTOR)
+DRAWN = settings(max_examples=250 * FACTOR, deadline=None)
 
 
 class Aborted(Exception):

@@ -16,6 +16,7 @@ from uuid import UUID
 from google.protobuf.message import DecodeError
 
 from hindcast.clock import to_micros
+from hindcast.serving.values import in_answer
 from hindcast.v1.value_pb2 import Value
 
 _BYTES_KINDS = frozenset({30, 31})
@@ -43,7 +44,7 @@ def fit(serialized: bytes, value_type: int) -> bytes | None:
         ValueError: it is damaged, of another type, or out of range; the message reads on from the field's path.
     """
     try:
-        value = Value.FromString(serialized)
+        (value,) = in_answer([serialized])
     except DecodeError as error:
         raise ValueError("is not a serialized Value") from error
     kind, declared = value.WhichOneof("val"), declared_kind(value_type)

@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from google.protobuf.message import DecodeError
-
 from hindcast.catalog import Catalog, InputColumn
 from hindcast.clock import Clock, Deadline
 from hindcast.errors import DeadlineExceeded, FieldViolation, InvalidArgument, Overloaded
@@ -24,9 +22,8 @@ from hindcast.serving.plan import (
 )
 from hindcast.serving.question import Question
 from hindcast.serving.transform_queue import TransformQueue
+from hindcast.serving.values import SHALLOW_BYTES_MAX, read_values
 from hindcast.settings import StaleValues
-from hindcast.shadow.v1 import shadow_pb2
-from hindcast.v1.feature_service_pb2 import GetOnlineFeaturesResponse
 from hindcast.v1.value_pb2 import Value
 
 if TYPE_CHECKING:
@@ -48,9 +45,6 @@ _INPUT_KINDS: Mapping[int, tuple[str, ...]] = {
 function sees Python's int or float whatever the width, and callers send Python's own: int64 and double."""
 
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
-
-_FLAT_BYTES_MAX = 100
-"""A level of nesting takes two bytes, and protobuf's parsers stop at 100 levels, of which an answer has a few."""
 
 _PLANS_MAX = 1024
 """Distinct feature lists remembered; a caller who makes up a new list each time costs a plan each time, not memory."""
@@ -249,7 +243,7 @@ def _request_data(plan: Plan, question: Question) -> Mapping[str, Sequence[bytes
         place = dialect.request_field if name in question.request_data else dialect.entities_field
         violations += [
             FieldViolation(f'{place}["{name}"].val[{at}]', wrong)
-            for at, value in enumerate(_values(f'{place}["{name}"]', given.get(name, ())))
+            for at, value in enumerate(read_values(f'{place}["{name}"]', given.get(name, ())))
             if (wrong := _wrong_input(value, field.value_type)) is not None
         ]
     if violations:
@@ -324,8 +318,8 @@ def _entity_keys(plan: Plan, question: Question, rows: int) -> list[Sequence[byt
     for name, column in question.entities.items():
         # A column that is not needed is looked at, too: Feast's answers hold it, and one damaged value makes all of it
         # unreadable. So does one that nests too deeply, behind the value that a key is made of.
-        if name not in plan.key_columns or max(map(len, column)) > _FLAT_BYTES_MAX:
-            _values(f'{path}["{name}"]', column)
+        if name not in plan.key_columns or max(map(len, column)) > SHALLOW_BYTES_MAX:
+            read_values(f'{path}["{name}"]', column)
     columns = []
     for key in plan.keys:
         try:
@@ -342,29 +336,6 @@ def _joined_keys(entity: EntityColumns, columns: Sequence[Sequence[bytes | None]
     if len(columns) == 1:
         return [None if part is None else head + part for part in columns[0]]
     return [None if None in parts else b"".join((head, *parts)) for parts in zip(*columns, strict=True)]
-
-
-def _values(path: str, column: Sequence[bytes]) -> Sequence[Value]:
-    """A column's values, read as they would stand in an answer: protobuf's parsers bound nesting (100 levels), so a value
-    that can be read alone can make an answer that cannot.
-
-    Raises:
-        InvalidArgument: a value is damaged, or nested too deeply.
-    """
-    try:
-        return _in_answer(column)
-    except DecodeError:
-        for at, value in enumerate(column):
-            try:
-                _in_answer([value])
-            except DecodeError as error:
-                raise InvalidArgument.at(f"{path}.val[{at}]", "is not a serialized Value") from error
-        raise
-
-
-def _in_answer(column: Sequence[bytes]) -> Sequence[Value]:
-    answer = shadow_pb2.HindcastResponse(columns=[shadow_pb2.HindcastColumn(values=column)])
-    return GetOnlineFeaturesResponse.FromString(answer.SerializeToString()).columns[0].values
 
 
 def _view_columns(found: FoundRows, oldest_fresh: int, *, keeps_stale: bool) -> ViewColumns:

@@ -15,6 +15,7 @@ from hindcast.catalog import BatchSource, Catalog, KeyType, View
 from hindcast.errors import FieldViolation, InvalidArgument, NotWritable, UnknownName
 from hindcast.online.keys import ENTITYLESS_KEY, entity_key_bytes, key_value_bytes
 from hindcast.serving.fitting import fit, from_text, instant_of
+from hindcast.serving.messages import not_a_request
 from hindcast.shadow.v1 import shadow_pb2
 from hindcast.v1 import push_service_pb2
 from hindcast.v1.value_pb2 import Value
@@ -195,7 +196,7 @@ def _parsed(kind: type[_M], request: bytes, name: str) -> _M:
     try:
         return kind.FromString(request)
     except DecodeError as error:
-        raise InvalidArgument.at("request", f"the bytes are not a {name}; check the client's protos") from error
+        raise not_a_request(name) from error
 
 
 def _fed_by(push_source: str, catalog: Catalog) -> list[View]:
