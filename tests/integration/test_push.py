@@ -485,7 +485,7 @@ def test_the_deadline_of_a_push_is_kept(fresh):
     assert time.monotonic() - began < 2
 
 
-def test_ten_thousand_rows_go_at_once_and_lookups_go_on(fresh):
+def test_ten_thousand_rows_go_at_once(fresh):
     """The largest push is stored whole, every row once."""
     rows = [(at, NOON, at, at / 2) for at in range(10_000)]
     response = fresh.push(drivers(*rows, to=BOTH))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from uuid import uuid4
 
 import pytest
@@ -25,15 +26,20 @@ from faults.deployments import (
     server_tls,
 )
 from hindcast.catalog import Field as StoredField
+from hindcast.catalog import KeyType, View
 from hindcast.clock import Deadline
 from hindcast.errors import DeadlineExceeded, StoreUnavailable
 from hindcast.online.codec import pack_row, unpack_row
 from hindcast.online.connection import RedisTarget, close_client, parse_target
-from hindcast.online.keys import project_prefix
+from hindcast.online.keys import entity_key_bytes, key_value_bytes, project_prefix
+from hindcast.online.layouts import LAYOUTS, LayoutName, RowsOf
 from hindcast.online.plugin import PackedRedisOnlineStore
 from hindcast.online.reader import RedisReader
+from hindcast.online.rows import Row, RowPolicy
 from hindcast.online.schemas import Schema
+from hindcast.online.sinks import SINKS
 from hindcast.online.writer import RowWrite, WriteReport, write_rows, write_rows_async
+from hindcast.v1.value_pb2 import Value as ProtoValue
 from services import RedisServer, run_redis, wait_for
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -280,6 +286,40 @@ def test_plugin_writes_reads_and_deletes(deployment, project):
             store.teardown(neighbour, [kept], [driver])
         finally:
             await store.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("deployment", "layout"),
+    [
+        ("by_user", LayoutName.PACKED),  # whose rights end where Feast's keys begin
+        *product(("by_database", "by_tls", "by_cluster", "by_sentinel"), LayoutName),
+    ],
+    indirect=["deployment"],
+)
+def test_pushed_rows_are_read_again(deployment, project, layout):
+    """What a sink of either layout writes, over many slots where there are any, the layout of its name reads; older rows do not land."""
+    view = View("v", (StoredField("id", 4),), (StoredField("trips", 4),), 0, 0, "v")
+    keys = [entity_key_bytes(("id",), (key_value_bytes(ProtoValue(int64_val=at), KeyType.INT64),)) for at in range(300)]
+
+    def pushed(trips: int, event_micros: int) -> list[Row]:
+        return [Row(key, event_micros, None, [ProtoValue(int64_val=trips).SerializeToString()]) for key in keys]
+
+    async def run() -> None:
+        sink = SINKS[layout](deployment.target, project=project, policy=RowPolicy())
+        try:
+            async with reading(deployment.target, project) as reader:
+                for trips, event_micros, report in ((1, 10, WriteReport(300, 0)), (2, 9, WriteReport(0, 300))):
+                    assert report == await sink.write(
+                        view, pushed(trips, event_micros), run_id=bytes(16), now_micros=10, deadline=Deadline(10)
+                    )
+                (found,) = await LAYOUTS[layout](reader, project=project).find(
+                    [(RowsOf("v", ("trips",)), keys)], deadline=Deadline(10)
+                )
+                assert [[ProtoValue(int64_val=1).SerializeToString()]] * 300 == [list(row) for row in found.values]
+        finally:
+            await sink.close()
 
     asyncio.run(run())
 

@@ -84,7 +84,7 @@ def read_repo(root: Path) -> Repo:
         registry=_registry(root, registry),
         online_store=_block(config, "online_store", {"type": "sqlite"}, config_path),
         entity_key_version=config.get("entity_key_serialization_version", 3),
-        offline_store=_block(config, "offline_store", {"type": "dask"}, config_path),
+        offline_store=_offline_store(config),
         online_versioning=bool(registry.get("enable_online_feature_view_versioning", False)),
     )
 
@@ -109,6 +109,12 @@ def _block(config: Mapping[str, Any], name: str, default: Mapping[str, Any], con
     if not isinstance(block, dict) or not isinstance(block.get("type", default["type"]), str):
         raise RepoError(f"{config_path}: `{name}` must be a block with a line `type: …`")
     return {**default, **block}
+
+
+def _offline_store(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The block as far as it can be read: a server that only answers lookups needs nothing of it."""
+    block = config.get("offline_store")
+    return {"type": "dask", **block} if isinstance(block, dict) else {"type": str(block or "dask")}
 
 
 def _registry(root: Path, block: Mapping[str, Any]) -> FileRegistry | SqlRegistry | OtherRegistry:
