@@ -175,6 +175,24 @@ def run_hindcast(repo: Path, *options: str, env: dict[str, str] | None = None) -
         process.stdout.close()
 
 
+@contextlib.contextmanager
+def run_feast_listen(repo: Path) -> Iterator[str]:
+    """Run Feast's own gRPC server on a free port until the block ends; its address, which may not answer yet."""
+    address = f"127.0.0.1:{free_port()}"
+    process = subprocess.Popen(
+        [FEAST, "listen", "--address", address], cwd=repo, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield address
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
 def run_feast(repo: Path, *arguments: str) -> str:
     """Run the real `feast` command in a repo; its output."""
     done = subprocess.run([FEAST, *arguments], cwd=repo, capture_output=True, text=True, check=False)

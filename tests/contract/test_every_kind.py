@@ -4,8 +4,6 @@ Feast's SDK and `feast listen` read from Feast's own store.
 
 import contextlib
 import shutil
-import signal
-import subprocess
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -26,7 +24,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from hindcast.v1 import value_pb2
 from hindcast_client import Client
 from kinds import KINDS
-from services import FEAST, free_port, run_hindcast, run_redis
+from services import run_feast_listen, run_hindcast, run_redis
 from strategies import FEATURE_VALUES
 from twins import answered, feast_type, twins, write
 
@@ -96,29 +94,6 @@ def write_every_way(store):
     store.materialize(AN_HOUR_AGO - timedelta(days=1), AN_HOUR_AGO + timedelta(days=1), feature_views=["source"])
 
 
-@contextlib.contextmanager
-def feast_listen(root):
-    """Feast's own gRPC server; gives a stub."""
-    port = free_port()
-    process = subprocess.Popen(
-        [FEAST, "listen", "--address", f"127.0.0.1:{port}"],
-        cwd=root,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            grpc.channel_ready_future(channel).result(60)
-            yield GrpcFeatureServerStub(channel)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     """Both stores filled, a Hindcast server on each layout, and `feast listen` on Feast's."""
@@ -143,10 +118,11 @@ def served(tmp_path_factory):
         shutil.copy(root / "registry.db", feasts)
         shutil.copy(root / "plain.yaml", feasts / "feature_store.yaml")
         servers = [stack.enter_context(run_hindcast(repo)) for repo in (root, feasts)]
+        listening = stack.enter_context(run_feast_listen(feasts))
         yield SimpleNamespace(
             judge=pair.plain,
             packed_sdk=pair.packed,
-            listen=stack.enter_context(feast_listen(feasts)),
+            listen=GrpcFeatureServerStub(stack.enter_context(grpc.insecure_channel(listening))),
             stubs=[
                 GrpcFeatureServerStub(stack.enter_context(grpc.insecure_channel(server.address))) for server in servers
             ],
@@ -220,7 +196,7 @@ def test_every_kind_is_served_as_feast_serves_it(served, kind):
         request.entities["account_id"].val.extend(Value_pb2.Value(string_val=key) for key in keys)
 
         assert expected == answered(served.packed_sdk.get_online_features(refs, {"account_id": keys}).proto)
-        assert expected == answered(served.listen.GetOnlineFeatures(request, timeout=10))
+        assert expected == answered(served.listen.GetOnlineFeatures(request, timeout=60, wait_for_ready=True))
         for stub in served.stubs:
             assert expected == answered(stub.GetOnlineFeatures(request, timeout=10))
         kinds = [Value_pb2.Value.FromString(value).WhichOneof("val") for value, _ in expected[kind.name]]

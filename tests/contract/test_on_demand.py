@@ -310,6 +310,16 @@ def test_sources_with_one_feature_name_are_told_apart(filled):
     assert [50_005, None, None] == decoded(answer, "y")
 
 
+def test_an_input_is_told_from_a_requested_feature_of_its_name(filled):
+    """A function sees its own view's feature where another view's of that name is asked for; Feast takes it away."""
+    refs = ["other:visits", "python:y"]
+    with pytest.raises(KeyError):
+        feasts(filled, refs, asked(["5"]))
+
+    answer = ours(filled, refs, asked(["5"]))
+    assert ([5], [6]) == (decoded(answer, "visits"), decoded(answer, "y"))
+
+
 def test_a_function_sees_what_it_declared(filled):
     """Join keys, and its source's features under both names; Feast adds a column for each view's time."""
     refs = ["sees:names", "other:more"]

@@ -43,30 +43,30 @@ def profile(version):
 
 
 STEADY = view("steady", ("visits",))
-"""A view with one version: what `doubled` reads."""
+"""A view with one version: what `computed` reads."""
 
 
-def doubled(version):
+def computed(version):
     """An on-demand view that gained a feature and changed its code."""
     if version == 0:
 
-        @on_demand_feature_view(sources=[STEADY], schema=[Field(name="twice", dtype=Int64)], mode="pandas")
-        def doubled(inputs):
-            return (inputs[["visits"]] * 2).rename(columns={"visits": "twice"})
+        @on_demand_feature_view(sources=[STEADY], schema=[Field(name="scaled", dtype=Int64)], mode="pandas")
+        def computed(inputs):
+            return (inputs[["visits"]] * 2).rename(columns={"visits": "scaled"})
 
-        return doubled
+        return computed
 
     @on_demand_feature_view(
         sources=[STEADY],
-        schema=[Field(name="twice", dtype=Int64), Field(name="thrice", dtype=Int64)],
+        schema=[Field(name="scaled", dtype=Int64), Field(name="more", dtype=Int64)],
         mode="pandas",
     )
-    def doubled(inputs):
-        inputs["twice"] = inputs["visits"] * 2
-        inputs["thrice"] = inputs["visits"] * 3
-        return inputs[["twice", "thrice"]]
+    def computed(inputs):
+        inputs["scaled"] = inputs["visits"] * 3
+        inputs["more"] = inputs["visits"] + 7
+        return inputs[["scaled", "more"]]
 
-    return doubled
+    return computed
 
 
 def tenfold():
@@ -102,7 +102,7 @@ SERVICES = (
 
 def fill(pair):
     for version in range(3):
-        pair.apply([ACCOUNT, STEADY, profile(version), doubled(min(version, 1))])
+        pair.apply([ACCOUNT, STEADY, profile(version), computed(min(version, 1))])
         pair.write("profile", [row(version)])
     pair.write("steady", [row(0)])
     pair.apply(list(SERVICES))
@@ -137,14 +137,14 @@ REFERENCES = [
     ["profile@latest:third"],
     ["profile@:third"],
     ["profile@v0:visits", "profile@v1:extra", "profile:third"],
-    ["doubled@v0:twice"],
-    ["doubled@v1:twice", "doubled@v1:thrice"],
+    ["computed@v0:scaled"],
+    ["computed@v1:scaled", "computed@v1:more"],
 ]
 NAMES = pytest.mark.parametrize("full_names", [False, True], ids=["short", "full"])
 
 
 # Feast types on-demand columns by their short names only: test_on_demand.
-ASKED_OF_BOTH = [(refs, full) for refs in REFERENCES for full in (False, True) if not (full and "doubled" in refs[0])]
+ASKED_OF_BOTH = [(refs, full) for refs in REFERENCES for full in (False, True) if not (full and "computed" in refs[0])]
 
 
 @pytest.mark.parametrize("layout", LayoutName)
@@ -217,7 +217,7 @@ def test_the_metadata_names_each_view_and_its_first_version(versions):
         ("nobody@v1:f", FeatureViewVersionNotFound, UnknownName, "feature view 'nobody@v1' does not exist; there are"),
         ("profile@x:third", FeatureViewNotFoundException, UnknownName, "feature view 'profile@x' does not exist"),
         ("profile@v0:extra", KeyError, UnknownName, "feature 'profile@v0:extra' does not exist; there are visits"),
-        ("doubled@v0:thrice", KeyError, UnknownName, "feature 'doubled@v0:thrice' does not exist; there are twice"),
+        ("computed@v0:more", KeyError, UnknownName, "feature 'computed@v0:more' does not exist; there are scaled"),
     ],
 )
 def test_a_version_that_does_not_exist_is_named(versions, ref, feasts, ours, told):
@@ -232,7 +232,7 @@ def test_a_repo_without_online_versions_says_how_to_have_them(shared_redis, tmp_
     """Where rows of one version are kept, a version by number is refused, as Feast does, and the setting is named."""
     with twins(tmp_path, shared_redis) as pair:
         fill(pair)
-        for asked in (["profile@v1:visits"], ["doubled@v0:twice"], "pinned"):
+        for asked in (["profile@v1:visits"], ["computed@v0:scaled"], "pinned"):
             features = pair.plain.get_feature_service(asked) if isinstance(asked, str) else asked
             with pytest.raises(ValueError, match="online versioning is disabled"):
                 pair.plain.get_online_features(features, {"account_id": ["a"]})
@@ -265,6 +265,46 @@ def test_feast_reads_the_first_version_for_a_service(shared_redis, tmp_path):
     } == values
 
 
+def test_feast_computes_two_versions_with_the_code_of_one(versions):
+    """Two versions of an on-demand view are each computed by their own code; at Feast both by that of the last one asked."""
+    feasts, ours = both(versions, ["computed@v0:scaled", "computed@v1:more"], full_names=False)
+
+    assert [3 * number(0), number(0) + 7] == firsts(feasts)[-2:]
+    assert [2 * number(0), number(0) + 7] == firsts(ours)[-2:]
+
+
+def test_feast_mixes_two_versions_of_a_feature(shared_redis, tmp_path):
+    """A pinned feature is one column beside an on-demand view that reads the newest; at Feast there are two of its name."""
+    refs = ["profile@v1:visits", "tenfold:tens"]
+    with twins(tmp_path, shared_redis, registry=VERSIONED) as pair:
+        fill(pair)
+        pair.apply([tenfold()])
+        feasts = pair.plain.get_online_features(refs, {"account_id": ["a"]})
+        (ours,) = pair.lookup(asked_of_feast(refs, KEYS, full_names=False))
+
+    assert ["account_id", "tens", "visits", "visits"] == sorted(feasts.proto.metadata.feature_names.val)
+    assert [number(1), 10 * number(2)] == firsts(answered(ours))[1:]
+
+
+def firsts(answer):
+    """The first row's values."""
+    return [Value.FromString(column[0][0]).int64_val for column in answer.values()]
+
+
+def test_feast_tells_no_version_of_a_service(versions):
+    """The metadata of a service's answer names the versions that were read; Feast's says 0, as it forgets them."""
+    service = versions.plain.get_feature_service("pinned")
+    feasts = versions.plain.get_online_features(
+        service, {"account_id": ["a"]}, include_feature_view_version_metadata=True
+    )
+    request = asked_of_feast("pinned", KEYS, full_names=False)
+    request.include_feature_view_version_metadata = True
+    (ours,) = versions.lookup(request)
+
+    assert [0] == [view.version for view in feasts.proto.metadata.feature_view_metadata]
+    assert [("profile", 1)] == [(view.name, view.version) for view in ours.metadata.feature_view_metadata]
+
+
 def test_a_sql_registry_gives_the_same_versions(shared_redis, tmp_path):
     """A catalog has the versions that the registry holds, wherever that is kept."""
     catalogs = []
@@ -279,7 +319,7 @@ def test_a_sql_registry_gives_the_same_versions(shared_redis, tmp_path):
         root.mkdir()
         with twins(root, shared_redis, registry=registry) as pair:
             for version in range(3):
-                pair.apply([ACCOUNT, STEADY, profile(version), doubled(min(version, 1))])
+                pair.apply([ACCOUNT, STEADY, profile(version), computed(min(version, 1))])
             catalogs.append(load_catalog(read_repo(root)))
 
     by_file, by_sql = catalogs
@@ -289,4 +329,4 @@ def test_a_sql_registry_gives_the_same_versions(shared_redis, tmp_path):
         == by_file.views.keys()
         == by_sql.views.keys()
     )
-    assert {"doubled", "doubled@v0", "doubled@v1"} == by_file.on_demand_views.keys() == by_sql.on_demand_views.keys()
+    assert {"computed", "computed@v0", "computed@v1"} == by_file.on_demand_views.keys() == by_sql.on_demand_views.keys()

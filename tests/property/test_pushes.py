@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from hindcast.catalog import Field, View
 from hindcast.clock import Deadline, uuid7
+from hindcast.online.codec import timestamp_micros
 from hindcast.online.connection import parse_target
 from hindcast.online.keys import entity_key_bytes, key_value_bytes
 from hindcast.online.layouts import LAYOUTS, LayoutName, RowsOf
@@ -90,12 +91,12 @@ def test_racing_pushes_leave_the_newest_row(redis, layout, rows, writers):
     for driver in range(3):
         of_driver = [number for number, one in enumerate(rows) if one.entity_key == key_of(driver)]
         if not of_driver:
-            assert found.values[driver] is None
+            assert not found.times[driver]
             continue
-        count, city = (Value.FromString(value) for value in found.values[driver])
+        count, city = (Value.FromString(column[driver]) for column in found.columns)
         kept = rows[count.int64_val]
         assert str(count.int64_val) == city.string_val
-        assert kept.event_micros == found.event_micros[driver]
+        assert kept.event_micros == timestamp_micros(found.times[driver])
         assert max(order(rows[number], layout) for number in of_driver) == order(kept, layout)
 
 
@@ -142,4 +143,4 @@ def test_a_view_of_very_many_features_is_written(redis, layout):
             await reader.close()
             await sink.close()
 
-    assert values == list(asyncio.run(run())[0].values[0])
+    assert [(value,) for value in values] == [tuple(column) for column in asyncio.run(run())[0].columns]
