@@ -1,5 +1,6 @@
 """`StreamOnlineFeatures`: many lookups on one open stream, answered in order, each by itself."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,16 @@ from hindcast.v1.feature_service_pb2 import (
     StreamOnlineFeaturesResponse,
 )
 from hindcast.v1.value_pb2 import Value
+from hindcast_client import (
+    AsyncClient,
+    Client,
+    DeadlineExceeded,
+    HindcastError,
+    InvalidRequest,
+    Lookup,
+    NotFound,
+    Unavailable,
+)
 from services import HindcastServer, run_hindcast, wait_for
 
 METHOD = "/hindcast.v1.FeatureService/StreamOnlineFeatures"
@@ -154,6 +165,83 @@ def test_a_caller_who_does_not_read_is_not_read_from_for_ever(server):
         answers.cancel()
 
     assert held < 5_000
+
+
+def test_our_client_gives_an_outcome_for_each_lookup(server):
+    """`Client.stream_online_features` gives results and errors in the order of the lookups, and goes on after an error."""
+    wanted = [Lookup(features="ride", entities={"driver_id": [driver]}) for driver in range(1, 31)]
+    wanted[7] = Lookup(features="nope", entities={"driver_id": [1]})
+    wanted[9] = Lookup(features="ride", entities={"driver_id": [1]}, timeout_seconds=0)
+    with Client(server.address) as client:
+        outcomes = list(client.stream_online_features(wanted))
+
+    assert (NotFound, DeadlineExceeded) == (type(outcomes[7]), type(outcomes[9]))
+    assert outcomes[7].lookup_id
+    found = [list(outcome.to_dict()["trips"]) for outcome in outcomes if not isinstance(outcome, HindcastError)]
+    assert [[driver] for driver in range(1, 31) if driver not in {8, 10}] == found
+
+
+def test_our_asyncio_client_does_the_same(server):
+    """`AsyncClient.stream_online_features` takes lookups as they come and gives outcomes as they come."""
+
+    async def run():
+        answered = asyncio.Queue()
+
+        async def lookups():
+            yield Lookup(features="ride", entities={"driver_id": [1]})
+            await answered.get()  # the second is asked when the first was answered
+            yield Lookup(features="ride", entities={"driver_id": ["one"]})
+
+        outcomes = []
+        async with AsyncClient(server.address) as client:
+            async for outcome in client.stream_online_features(lookups()):
+                outcomes.append(outcome)
+                answered.put_nowait(None)
+        return outcomes
+
+    first, second = asyncio.run(run())
+
+    assert [1] == list(first.to_dict()["trips"])
+    assert isinstance(second, InvalidRequest)
+    assert ['entities["driver_id"].val[0]'] == [violation.field for violation in second.violations]
+
+
+def test_a_lookup_that_cannot_be_sent_says_why(server):
+    """A mistake in a caller's lookup is raised as what it is, not as a failed call, by either client."""
+    wrong = Lookup(features="ride", entities={"driver_id": [1, "two"]})
+
+    async def run():
+        async def lookups():
+            yield wrong
+
+        async with AsyncClient(server.address) as client:
+            return [outcome async for outcome in client.stream_online_features(lookups())]
+
+    with Client(server.address) as client, pytest.raises(TypeError, match="row 0 is int64 and row 1 is string"):
+        list(client.stream_online_features([wrong]))
+    with pytest.raises(TypeError, match="row 0 is int64 and row 1 is string"):
+        asyncio.run(run())
+
+
+def test_our_client_says_that_a_stream_was_ended(server):
+    """When the server stops, lookups without an outcome can be told: the stream ends with Unavailable."""
+    gone = threading.Event()
+
+    def lookups():
+        yield Lookup(features="ride", entities={"driver_id": [2]})
+        gone.wait(30)
+
+    with Client(server.address) as client:
+        outcomes = client.stream_online_features(lookups())
+        assert [2] == list(next(outcomes).to_dict()["trips"])
+        stopping = threading.Thread(target=server.stop)
+        stopping.start()
+        try:
+            with pytest.raises(Unavailable):
+                next(outcomes)
+        finally:
+            gone.set()
+            stopping.join()
 
 
 def _steady(value):

@@ -30,6 +30,7 @@ from hindcast_client._info import ServerInfo
 from hindcast_client._policy import RetryPolicy
 from hindcast_client._push import PushResult, ViewWrites
 from hindcast_client._result import FeatureResult, FeatureStatus
+from hindcast_client._stream import Lookup
 from hindcast_client._sync import Client
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "FieldViolation",
     "HindcastError",
     "InvalidRequest",
+    "Lookup",
     "NotFound",
     "Overloaded",
     "PermissionDenied",

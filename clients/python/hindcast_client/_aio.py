@@ -1,7 +1,7 @@
 """The asyncio client: `Client` with `await`. Only the call loop and the life of the channel are written again."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,12 +20,13 @@ from hindcast_client._channel import (
     Token,
 )
 from hindcast_client._columns import Table
-from hindcast_client._errors import Cancelled, error_of
+from hindcast_client._errors import Cancelled, HindcastError, error_of
 from hindcast_client._info import ServerInfo, read_info
 from hindcast_client._policy import RetryPolicy
 from hindcast_client._push import Destination, PushResult, push_request, read_push_result
 from hindcast_client._request import ask
 from hindcast_client._result import FeatureResult, read_result
+from hindcast_client._stream import Asked, Lookup
 
 
 class AsyncClient:
@@ -73,6 +74,26 @@ class AsyncClient:
         )
         method = self._open().get_online_features
         return read_result(question, await self._call(method, question.message, timeout_seconds))
+
+    async def stream_online_features(
+        self, lookups: AsyncIterator[Lookup]
+    ) -> AsyncIterator[FeatureResult | HindcastError]:
+        """As `Client.stream_online_features`."""
+        asked = Asked()
+        method = self._open().stream_online_features
+        call = method(asked.async_requests(lookups), metadata=self._link.metadata())
+        try:
+            async for response in call:
+                yield asked.outcome(response)
+        except grpc.RpcError as failure:
+            raise asked.wrong or error_of(failure) from failure
+        except asyncio.CancelledError:
+            # gRPC cancels a call whose requests fail, and tells its reader like a task that was cancelled.
+            if asked.wrong is None:
+                raise
+            raise asked.wrong from None
+        finally:
+            call.cancel()
 
     async def push(
         self,

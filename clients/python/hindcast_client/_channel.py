@@ -14,6 +14,8 @@ from hindcast.v1.feature_service_pb2 import (
     GetOnlineFeaturesResponse,
     GetServerInfoRequest,
     GetServerInfoResponse,
+    StreamOnlineFeaturesRequest,
+    StreamOnlineFeaturesResponse,
 )
 from hindcast.v1.push_service_pb2 import PushRequest, PushResponse
 from hindcast_client._policy import Attempts, RetryBudget, RetryPolicy
@@ -140,6 +142,11 @@ class Methods:
             "/hindcast.v1.FeatureService/GetOnlineFeatures",
             request_serializer=GetOnlineFeaturesRequest.SerializeToString,
             response_deserializer=GetOnlineFeaturesResponse.FromString,
+        )
+        self.stream_online_features = channel.stream_stream(
+            "/hindcast.v1.FeatureService/StreamOnlineFeatures",
+            request_serializer=StreamOnlineFeaturesRequest.SerializeToString,
+            response_deserializer=StreamOnlineFeaturesResponse.FromString,
         )
         self.get_server_info = channel.unary_unary(
             "/hindcast.v1.FeatureService/GetServerInfo",

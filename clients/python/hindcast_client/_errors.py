@@ -117,6 +117,11 @@ _BY_CODE: dict[grpc.StatusCode, type[HindcastError]] = {
 }
 
 
+def kind_of(code: grpc.StatusCode) -> type[HindcastError]:
+    """The class of the errors of a status."""
+    return _BY_CODE.get(code, ServerError)
+
+
 def error_of(failure: Any) -> HindcastError:
     """The error that a failed call means.
 
@@ -124,8 +129,7 @@ def error_of(failure: Any) -> HindcastError:
         failure: what grpc or grpc.aio raised; both offer `code()`, `details()` and `trailing_metadata()`.
     """
     metadata = {str(key): value for key, value in failure.trailing_metadata() or ()}
-    kind = _BY_CODE.get(failure.code(), ServerError)
-    return kind(
+    return kind_of(failure.code())(
         failure.details() or "no message",
         code=failure.code(),
         lookup_id=metadata.get("hindcast-lookup-id"),
