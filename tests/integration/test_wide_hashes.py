@@ -6,8 +6,9 @@ import random
 import pytest
 
 from hindcast.clock import Deadline
+from hindcast.online.commands import HashFields
 from hindcast.online.connection import parse_target
-from hindcast.online.reader import HashFields, RedisReader
+from hindcast.online.reader import RedisReader
 
 WIDE = [b"%04d" % number for number in range(300)]
 

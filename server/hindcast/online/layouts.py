@@ -15,8 +15,9 @@ import mmh3
 from hindcast.clock import Deadline
 from hindcast.errors import StoredDataError
 from hindcast.online.codec import EPOCH, NULLS, oldest_micros, read_kind, row_kinds, timestamp_micros, unpack_entries
+from hindcast.online.commands import HashFields
 from hindcast.online.keys import row_key, schema_key, view_prefix
-from hindcast.online.reader import HashFields, RedisReader
+from hindcast.online.reader import RedisReader
 from hindcast.online.schemas import WRONG_LENGTH, Schema, read_schema
 
 
