@@ -13,9 +13,10 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.types import Int64, String
 from feast.value_type import ValueType
 
-from hindcast.catalog import load_catalog, read_repo
+from hindcast.catalog import RegistryWatch, load_catalog, read_repo
 from hindcast.errors import InvalidArgument, UnknownName
 from hindcast.online.layouts import LayoutName
+from hindcast.shadow.v1.registry_pb2 import Registry
 from services import run_redis
 from twins import SOURCE, answered, asked_of_feast, asked_of_hindcast, twins
 
@@ -303,6 +304,21 @@ def test_feast_tells_no_version_of_a_service(versions):
 
     assert [0] == [view.version for view in feasts.proto.metadata.feature_view_metadata]
     assert [("profile", 1)] == [(view.name, view.version) for view in ours.metadata.feature_view_metadata]
+
+
+def test_a_registry_torn_before_its_versions_is_not_taken(shared_redis, tmp_path):
+    """Feast writes versions last: a registry that is cut before them has lost them by accident, and the last one goes on."""
+    with twins(tmp_path, shared_redis, registry=VERSIONED) as pair:
+        fill(pair)
+        repo = read_repo(tmp_path)
+        watch = RegistryWatch(repo, load_catalog(repo))
+        torn = Registry.FromString((tmp_path / "registry.db").read_bytes())
+        torn.ClearField("feature_view_version_history")
+        (tmp_path / "registry.db").write_bytes(torn.SerializeToString())
+
+        assert not watch.look()
+        assert "it has lost 'computed@v0' and is not whole" in watch.problem
+        assert "profile@v1" in watch.catalog.views
 
 
 def test_a_sql_registry_gives_the_same_versions(shared_redis, tmp_path):
