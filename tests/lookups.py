@@ -8,6 +8,7 @@ from hindcast.online.layouts import Layout
 from hindcast.serving.admission import Admission
 from hindcast.serving.lookup import Lookup
 from hindcast.serving.metrics import Metrics
+from hindcast.serving.tracing import Traces
 from hindcast.settings import StaleValues
 
 UNBOUNDED = 10**12
@@ -21,5 +22,6 @@ def make_lookup(catalog: Catalog, layout: Layout, **settings: Any) -> Lookup:
         "clock": system_clock,
         "stale_values": StaleValues.BY_DIALECT,
         "metrics": Metrics(),
+        "traces": Traces(),
     }
     return Lookup(catalog=catalog, layout=layout, **{**usual, **settings})

@@ -13,11 +13,14 @@ from faults.repos import make_repo, store_rows
 from hindcast.serving.families import FAMILIES
 from hindcast.v1.feature_service_pb2 import GetOnlineFeaturesRequest
 from hindcast.v1.value_pb2 import Value
+from integration.crowded_repo import make_crowded_repo
+from integration.wrong_bytes import ride_inputs
 from scrapes import RUN_WITH, metrics_url, scrape
 from services import run_hindcast, wait_for
 
 SERVICE, METHOD = "hindcast.v1.FeatureService", "GetOnlineFeatures"
 LOOKUP = f"/{SERVICE}/{METHOD}"
+STATUSES = ("present", "null", "missing", "stale")
 SERIES_MAX = 1500
 """Of two workers whose every RPC was called, with a few views. Most are buckets."""
 
@@ -120,6 +123,30 @@ def test_calls_are_counted_by_how_they_end(server, redis):
     requests = {"endpoint": "/get-online-features"}
     assert 5 == scrape(url).value("feast_feature_server_request_total", **requests, status="error")
     assert 0 == scrape(url).value("hindcast_in_flight_calls")
+
+
+def test_values_are_counted_by_view_and_status_and_transforms_by_mode(tmp_path, redis):
+    """A lookup leaves what it read of each view, how old that was, and what it computed."""
+    repo = make_crowded_repo(tmp_path / "repo", redis.connection_string)
+    asked = GetOnlineFeaturesRequest()
+    asked.feature_list.refs.extend(["driver:trips", "fare:price"])
+    asked.entities["driver_id"].val.extend([Value(int64_val=1), Value(int64_val=2), Value()])
+    for name, values in ride_inputs().items():
+        asked.request_data[name].val.extend(values * 3)
+    with run_hindcast(repo, *RUN_WITH) as server:
+        url = metrics_url(server)
+        assert grpc.StatusCode.OK == call(server, asked.SerializeToString())
+        wait_for(lambda: handled(url) == 1, what="the call in the metrics")
+        seen = scrape(url)
+
+    counts = {
+        status: seen.value("hindcast_online_values_total", feature_view="driver", status=status) for status in STATUSES
+    }
+    assert {"present": 1, "null": 0, "missing": 2, "stale": 0} == counts
+    assert 1 == seen.value("hindcast_value_age_seconds_count", feature_view="driver")
+    transform = "feast_feature_server_transformation_duration_seconds_count"
+    assert 1 == seen.value(transform, odfv_name="fare", mode="python")
+    assert 3 == seen.value("feast_online_features_entity_count_sum")
 
 
 def test_a_killed_worker_takes_no_count_with_it(server, redis):

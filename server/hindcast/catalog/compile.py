@@ -31,6 +31,9 @@ _PUSH_SOURCE = 9
 """Number of push sources in `feast.core.DataSource.SourceType`."""
 
 
+_FIRST_MODE = "pandas"
+"""Of a view that was applied before there were others."""
+
 _LABEL_VIEW = "it is a label view, which has no online rows"
 _AGGREGATIONS = "Feast computes the aggregations of an on-demand view offline only"
 _ONE_VERSION = (
@@ -195,6 +198,7 @@ class _Draft:
                     for field in _fields(source.request_data_source.request_data_options.schema)
                 ),
                 fields=_fields(spec.features),
+                mode=spec.mode or _FIRST_MODE,
                 definition=definition,
             )
 

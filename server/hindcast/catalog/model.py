@@ -102,6 +102,7 @@ class OnDemandView:
     Attributes:
         sources: what it reads from stored views.
         request_fields: what the caller must send along.
+        mode: Feast's word for how its function is called: `python`, `pandas`, `substrait`.
         definition: the serialized `feast.core.OnDemandFeatureView`. Loading it can run code from the registry.
     """
 
@@ -109,6 +110,7 @@ class OnDemandView:
     sources: tuple[Projection, ...]
     request_fields: tuple[Field, ...]
     fields: tuple[Field, ...]
+    mode: str
     definition: bytes
 
 

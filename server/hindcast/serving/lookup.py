@@ -1,5 +1,6 @@
 """The lookup: a question in, the columns of its answer out. Knows no wire format and no gRPC."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +22,7 @@ from hindcast.serving.plan import (
     compile_plan,
 )
 from hindcast.serving.question import Question
+from hindcast.serving.tracing import Traces
 from hindcast.serving.transform_queue import TransformQueue
 from hindcast.serving.values import SHALLOW_BYTES_MAX, read_values
 from hindcast.settings import StaleValues
@@ -96,6 +98,7 @@ class Lookup:
         clock: Clock,
         stale_values: StaleValues,
         metrics: Metrics,
+        traces: Traces,
     ) -> None:
         self.catalog = catalog
         self.join_keys = frozenset(catalog.entities.values())
@@ -105,6 +108,7 @@ class Lookup:
         self._admission = admission
         self._stale_values = stale_values
         self._metrics = metrics
+        self._traces = traces
         self._clock = clock
         self._plans: dict[Wanted, Plan] = {}
 
@@ -189,7 +193,10 @@ class Lookup:
         computed = []
         for computation in plan.computations:
             inputs = _inputs(plan, computation, views, entities, request_data)
-            columns = await self._transforms.run(computation.view.name, inputs, rows, deadline=deadline)
+            began = time.perf_counter()
+            with self._traces.span("transform"):
+                columns = await self._transforms.run(computation.view.name, inputs, rows, deadline=deadline)
+            self._metrics.transformed(computation.view.name, computation.view.mode, time.perf_counter() - began)
             computed.append([columns[field.name] for field in computation.view.fields])
         return computed
 

@@ -89,6 +89,7 @@ async def serve() -> None:
             clock=system_clock,
             stale_values=options.stale_values,
             metrics=metrics,
+            traces=traces,
         )
 
     handlers = Handlers(
