@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import pytest
@@ -27,18 +28,38 @@ from hindcast_client import (
     NotFound,
     Unavailable,
 )
-from services import HindcastServer, run_hindcast, wait_for
+from services import HindcastServer, RedisServer, run_hindcast, run_redis, wait_for
 
 METHOD = "/hindcast.v1.FeatureService/StreamOnlineFeatures"
 DRIVERS = 50
 
 
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    """A Redis in which driver n has n trips."""
+    with run_redis() as redis:
+        rows = [(Value(int64_val=driver), {"trips": Value(int64_val=driver)}) for driver in range(1, DRIVERS + 1)]
+        store_rows(redis.connection_string, "driver", rows)
+        yield redis
+
+
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory, redis) -> Path:
+    """A repo on that Redis."""
+    return make_repo(tmp_path_factory.mktemp("streams") / "repo", redis.connection_string)
+
+
+@pytest.fixture(scope="module")
+def server(repo) -> Iterator[HindcastServer]:
+    """A server that no test harms."""
+    with run_hindcast(repo) as server:
+        yield server
+
+
 @pytest.fixture
-def server(tmp_path, redis_server) -> Iterator[HindcastServer]:
-    """A server whose driver n has n trips."""
-    rows = [(Value(int64_val=driver), {"trips": Value(int64_val=driver)}) for driver in range(1, DRIVERS + 1)]
-    store_rows(redis_server.connection_string, "driver", rows)
-    with run_hindcast(make_repo(tmp_path / "repo", redis_server.connection_string)) as server:
+def own_server(repo) -> Iterator[HindcastServer]:
+    """A server that the test may stop, and that parts from its callers soon."""
+    with run_hindcast(repo, "--max-connection-age-seconds", "1") as server:
         yield server
 
 
@@ -115,28 +136,28 @@ def test_bytes_that_are_no_request_fail_alone(server):
     assert ("INVALID_ARGUMENT", 4) == (broken.failure.reason, trips(whole))
 
 
-def test_a_lookup_that_has_no_time_left_asks_redis_nothing(server, redis_server):
+def test_a_lookup_that_has_no_time_left_asks_redis_nothing(server, redis):
     """A timeout of zero is DEADLINE_EXCEEDED, without a command to Redis."""
-    with grpc.insecure_channel(server.address) as channel, redis_server.client() as redis:
+    with grpc.insecure_channel(server.address) as channel, redis.client() as client:
         list(stream(channel, iter([lookup(1)])))
-        before = redis.info("commandstats")["cmdstat_mget"]["calls"]
+        before = client.info("commandstats")["cmdstat_mget"]["calls"]
         (late,) = stream(channel, iter([lookup(1, timeout=Duration(seconds=0))]))
-        after = redis.info("commandstats")["cmdstat_mget"]["calls"]
+        after = client.info("commandstats")["cmdstat_mget"]["calls"]
 
     assert (grpc.StatusCode.DEADLINE_EXCEEDED.value[0], before) == (late.failure.code, after)
 
 
-def test_a_paused_redis_delays_no_answer_beyond_its_timeout(server, redis_server):
+def test_a_paused_redis_delays_no_answer_beyond_its_timeout(server, redis):
     """Every lookup of a stream is told when its own time is up, and the stream works again when Redis does."""
     timeout = Duration(nanos=200_000_000)
     with grpc.insecure_channel(server.address) as channel:
-        redis_server.pause()
+        redis.pause()
         try:
             began = time.monotonic()
             told = list(stream(channel, (lookup(1, timeout=timeout) for _ in range(20))))
             took = time.monotonic() - began
         finally:
-            redis_server.resume()
+            redis.resume()
         wait_for(
             lambda: next(stream(channel, iter([lookup(1)]))).WhichOneof("outcome") == "answer", what="Redis to answer"
         )
@@ -223,7 +244,7 @@ def test_a_lookup_that_cannot_be_sent_says_why(server):
         asyncio.run(run())
 
 
-def test_our_client_says_that_a_stream_was_ended(server):
+def test_our_client_says_that_a_stream_was_ended(own_server):
     """When the server stops, lookups without an outcome can be told: the stream ends with Unavailable."""
     gone = threading.Event()
 
@@ -231,10 +252,10 @@ def test_our_client_says_that_a_stream_was_ended(server):
         yield Lookup(features="ride", entities={"driver_id": [2]})
         gone.wait(30)
 
-    with Client(server.address) as client:
+    with Client(own_server.address) as client:
         outcomes = client.stream_online_features(lookups())
         assert [2] == list(next(outcomes).to_dict()["trips"])
-        stopping = threading.Thread(target=server.stop)
+        stopping = threading.Thread(target=own_server.stop)
         stopping.start()
         try:
             with pytest.raises(Unavailable):
@@ -265,7 +286,7 @@ def test_a_caller_who_leaves_leaves_nothing_behind(server):
         assert [5] == [trips(answer) for answer in stream(channel, iter([lookup(5)]))]
 
 
-def test_a_stop_ends_a_stream_that_waits_with_unavailable(server):
+def test_a_stop_ends_a_stream_that_waits_with_unavailable(own_server):
     """A stream that is open when the server stops gets its answers, and then is told to go elsewhere."""
     asked, gone = threading.Event(), threading.Event()
 
@@ -274,11 +295,11 @@ def test_a_stop_ends_a_stream_that_waits_with_unavailable(server):
         asked.set()
         gone.wait(30)
 
-    with grpc.insecure_channel(server.address) as channel:
+    with grpc.insecure_channel(own_server.address) as channel:
         answers = stream(channel, requests())
         assert trips(next(answers)) == 1
         assert asked.wait(10)
-        stopping = threading.Thread(target=server.stop)
+        stopping = threading.Thread(target=own_server.stop)
         stopping.start()
         try:
             with pytest.raises(grpc.RpcError) as ended:
