@@ -94,8 +94,8 @@ def feast_server(name: str, repo: Path, redis: RedisServer, *, request: bytes) -
 
 @contextlib.contextmanager
 def hindcast_server(name: str, repo: Path, redis: RedisServer, *, request: bytes) -> Iterator[Server]:
-    """Run `hindcast serve` with one worker."""
-    with run_hindcast(repo, "--workers", "1") as server:
+    """Run `hindcast serve` with one worker. h2load does not connect anew when it is told to, so that it is not told."""
+    with run_hindcast(repo, "--workers", "1", "--max-connection-age-seconds", "3600") as server:
         ask(server.address, FEAST_METHOD, request)
         yield Server(name, server.address, _tree(server.process.pid), redis)
 
