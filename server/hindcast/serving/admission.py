@@ -4,9 +4,9 @@ done, so that callers hear in a millisecond what they would otherwise wait secon
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 
 from hindcast.errors import Overloaded
+from hindcast.serving.beside import beside
 from hindcast.serving.metrics import Metrics
 
 CALL_COST = 2_000
@@ -58,16 +58,9 @@ class Admission:
         self.in_flight -= cost
         self.calls -= 1
 
-    @contextlib.asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
+    def watched(self) -> contextlib.AbstractAsyncContextManager[None]:
         """Keep `lag_seconds` true until the block ends."""
-        watch = asyncio.create_task(self._watch())
-        try:
-            yield
-        finally:
-            watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watch
+        return beside(self._watch())
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()

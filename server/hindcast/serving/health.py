@@ -12,6 +12,7 @@ from grpc_health.v1.health import aio as health_aio
 from hindcast.clock import Deadline
 from hindcast.errors import HindcastError
 from hindcast.online.reader import RedisReader
+from hindcast.serving.beside import beside
 from hindcast.serving.messages import parsed
 
 logger = logging.getLogger(__name__)
@@ -56,13 +57,8 @@ class Health:
     async def watched(self) -> AsyncIterator[None]:
         """Keep the status true until the block ends; then it is NOT_SERVING for good."""
         await self._look()
-        watch = asyncio.create_task(self._watch())
-        try:
+        async with beside(self._watch()):
             yield
-        finally:
-            watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watch
 
     async def shut_down(self) -> None:
         """Say NOT_SERVING from now on, whatever the store does."""

@@ -13,6 +13,7 @@ from typing import Literal
 import grpc
 
 from hindcast.serving import families
+from hindcast.serving.beside import beside
 from hindcast.serving.calls import Handler, StreamHandler, UploadHandler, code_of
 from hindcast.serving.field_status import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
 from hindcast.serving.instruments import Counter, Histogram, Instruments, Series
@@ -272,13 +273,10 @@ class WorkerMetrics(Metrics):
     @contextlib.asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """See `Metrics.kept`."""
-        flushing = asyncio.create_task(self._flush_always())
         try:
-            yield
+            async with beside(self._flush_always()):
+                yield
         finally:
-            flushing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await flushing
             self.flush()
             self._instruments.close()
 
