@@ -38,11 +38,11 @@ def test_waits_grow_to_their_maximum_and_end():
 
 
 @given(st.floats(0, 1, exclude_max=True), st.integers(1, 3))
-def test_jitter_draws_from_the_whole_wait(drawn, failures):
-    """The wait is the drawn share of the full back-off, so that clients which failed together part."""
+def test_jitter_draws_from_the_second_half_of_the_wait(drawn, failures):
+    """The wait is half of the back-off and a drawn share of the other half: clients that failed together part, and none hurries."""
     call = attempts(RetryPolicy(backoff_initial_seconds=0.1), draw=lambda: drawn)
     waits = [call.wait_after(UNAVAILABLE) for _ in range(failures)]
-    assert pytest.approx(0.1 * 2 ** (failures - 1) * drawn) == waits[-1]
+    assert pytest.approx(0.1 * 2 ** (failures - 1) * (1 + drawn) / 2) == waits[-1]
 
 
 def test_only_what_another_attempt_can_change_is_retried():

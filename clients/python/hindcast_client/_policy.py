@@ -24,8 +24,9 @@ RETRYABLE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 class RetryPolicy:
     """How often and how fast to try again after UNAVAILABLE or a CANCELLED that is not our own.
 
-    The wait before retry n is drawn evenly from 0 to `backoff_initial_seconds * backoff_multiplier ** (n - 1)`, at most
-    `backoff_max_seconds`. Every attempt and wait lies within the call's one deadline.
+    The wait before retry n is drawn evenly from a half to all of `backoff_initial_seconds * backoff_multiplier ** (n - 1)`, at
+    most `backoff_max_seconds`. Never less than the half, because gRPC does not connect anew within 0.1 s of a connection that
+    was refused: with waits from 0, all retries could lie before that. Every attempt and wait lies within the call's one deadline.
 
     The budget keeps a fleet of clients from doubling the load of a server in trouble, as gRFC A6 has it: each retryable
     failure takes one token, each success gives `budget_refill` back, and at half of the tokens or less nothing is
@@ -116,5 +117,5 @@ class Attempts:
         if not allowed or self._failed >= self._policy.attempts_max:
             return None
         grown = self._policy.backoff_initial_seconds * self._policy.backoff_multiplier ** (self._failed - 1)
-        wait_seconds = min(grown, self._policy.backoff_max_seconds) * self._draw()
+        wait_seconds = min(grown, self._policy.backoff_max_seconds) * (1 + self._draw()) / 2
         return wait_seconds if wait_seconds < self.seconds_left() else None
