@@ -23,13 +23,13 @@ import uvloop
 from dataset import ACCOUNTS, MERCHANTS
 
 from hindcast.catalog import Catalog, load_catalog, read_repo
-from hindcast.clock import Deadline, system_clock
+from hindcast.clock import Deadline
 from hindcast.online.connection import parse_target
 from hindcast.online.layouts import LAYOUTS, LayoutName
 from hindcast.online.reader import RedisReader
 from hindcast.serving.answer import feast_bytes
-from hindcast.serving.lookup import Lookup
 from hindcast.serving.question import read_feast
+from lookups import make_lookup
 from services import RedisServer, run_redis
 
 _FEW_ACCOUNTS, _FEW_MERCHANTS = replace(ACCOUNTS, count=1_000), replace(MERCHANTS, count=200)
@@ -75,20 +75,19 @@ class InProcess:
     """The handler of `GetOnlineFeatures` in Feast's dialect, in this process, without gRPC around it."""
 
     def __init__(self, catalog: Catalog, layout: LayoutName, redis: RedisServer) -> None:
-        self._catalog = catalog
         self._reader = RedisReader(parse_target(redis.connection_string))
         found_in = LAYOUTS[layout](self._reader, project=catalog.project)
-        self._lookup = Lookup(catalog=catalog, layout=found_in, transformer=None, clock=system_clock)
+        self._lookup = make_lookup(catalog, found_in)
         self.parts_seconds = [0.0, 0.0]
 
     async def answer(self, request: bytes) -> bytes:
         """One lookup; adds what reading the question and writing the answer took to `parts_seconds`."""
         began = time.process_time()
-        question = read_feast(request, self._catalog)
+        question = read_feast(request, self._lookup.renamed)
         read = time.process_time()
         answer = await self._lookup.answer(question, deadline=Deadline(10.0))
         answered = time.process_time()
-        answer_bytes = feast_bytes(question, answer, join_keys=self._catalog.join_keys)
+        answer_bytes = feast_bytes(question, answer, join_keys=self._lookup.join_keys)
         self.parts_seconds[0] += read - began
         self.parts_seconds[1] += time.process_time() - answered
         return answer_bytes

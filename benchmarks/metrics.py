@@ -15,6 +15,8 @@ from hindcast.serving.metrics import Metrics, WorkerMetrics
 _TIMES = 200_000
 _VIEWS = 3
 _CALLS = 1000
+_ROW = bytes([1])
+_MIXED = [bytes([status]) for status in (1, 2, 3, 4)]
 
 _THEIRS = """
 import timeit
@@ -52,7 +54,7 @@ def _ours(folder: Path) -> dict[str, float]:
     worker, off = WorkerMetrics(folder, slot=0), Metrics()
 
     def read() -> None:
-        worker.rows_read("driver", present=50, null=0, missing=0, stale=0, oldest_age_seconds=90.0)
+        worker.rows_read("driver", [_ROW], columns=50, oldest_age_seconds=90.0)
 
     bare = _of_calls(_answer)
     figures = {
@@ -69,12 +71,12 @@ def _ours(folder: Path) -> dict[str, float]:
     worker.flush()
     for _ in range(_CALLS):
         for view in range(_VIEWS):
-            worker.rows_read(f"view_{view}", present=50, null=1, missing=1, stale=1, oldest_age_seconds=90.0)
+            worker.rows_read(f"view_{view}", _MIXED, columns=4, oldest_age_seconds=90.0)
         worker.store_waited(0.0004)
     worker.flush()
     for name, view in (("after nothing", None), (f"after lookups of {_VIEWS} views", "view_")):
         for at in range(_VIEWS if view else 0):
-            worker.rows_read(f"{view}{at}", present=50, null=1, missing=1, stale=1, oldest_age_seconds=90.0)
+            worker.rows_read(f"{view}{at}", _MIXED, columns=4, oldest_age_seconds=90.0)
         start = perf_counter()
         worker.flush()
         figures[f"flush {name} (us)"] = (perf_counter() - start) * 1e6

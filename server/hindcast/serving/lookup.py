@@ -371,10 +371,16 @@ def _row_status(time: bytes, oldest_fresh: int) -> int:
     return OUTSIDE_MAX_AGE if oldest_fresh and timestamp_micros(time) < oldest_fresh else PRESENT
 
 
+_OF_PRESENT = bytes([NULL_VALUE, PRESENT]) + bytes(254)
+"""The status of a value in a row that is there and fresh, by whether it is one."""
+
+
 def _with_nulls(column: Sequence[bytes], of_rows: bytes) -> bytes:
     """One feature's statuses, given those of its rows."""
-    if b"" not in column:
+    if all(column):
         return of_rows
+    if of_rows.count(PRESENT) == len(of_rows):
+        return bytes(map(bool, column)).translate(_OF_PRESENT)
     return bytes(
         NULL_VALUE if not value and status == PRESENT else status for value, status in zip(column, of_rows, strict=True)
     )
