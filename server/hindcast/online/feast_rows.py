@@ -5,20 +5,18 @@ A key is an entity key followed by the project's name. An entity key says its ow
 tests/contract/test_migrate.py.
 """
 
-import struct
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-import mmh3
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from hindcast.catalog import View
 from hindcast.catalog.model import ENTITYLESS_JOIN_KEY, KeyType
 from hindcast.online.codec import NULLS
-from hindcast.online.keys import ENTITYLESS_KEY, entity_key_head, parse_entity_key
+from hindcast.online.keys import ENTITYLESS_KEY, entity_key_head, event_field, feature_field, parse_entity_key
 from hindcast.online.sweep import Command, RedisSweep
 
 _GLOB = frozenset(b"*?[]\\^-")
@@ -73,16 +71,6 @@ def _shape(view: View) -> _Shape:
     return _Shape(
         entity_key_head(tuple(key.name for key in view.join_keys)), tuple(key.value_type for key in view.join_keys)
     )
-
-
-def feature_field(stored_name: str, feature: str) -> bytes:
-    """The hash field of a feature: four bytes of a hash of its name."""
-    return struct.pack("<I", mmh3.hash(f"{stored_name}:{feature}", signed=False))
-
-
-def event_field(stored_name: str) -> bytes:
-    """The hash field of a view's event time."""
-    return f"_ts:{stored_name}".encode()
 
 
 def stored_views(views: Iterable[View]) -> tuple[list[View], dict[str, str]]:

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+import mmh3
 from google.protobuf.message import DecodeError
 
 from hindcast.catalog import Field, KeyType
@@ -43,6 +44,16 @@ def schema_key(project: str, schema_id: bytes) -> bytes:
 def row_key(prefix: bytes, entity_key: bytes) -> bytes:
     """The key of one packed row; `prefix` is the view's."""
     return prefix + entity_key + b"}"
+
+
+def feature_field(view: str, feature: str) -> bytes:
+    """In Feast's hashes, the field of a feature: four bytes of a hash of its name. `view` is the name that rows are stored under."""
+    return _U32.pack(mmh3.hash(f"{view}:{feature}", signed=False))
+
+
+def event_field(view: str) -> bytes:
+    """In Feast's hashes, the field of a view's event time."""
+    return f"_ts:{view}".encode()
 
 
 @cache

@@ -4,19 +4,16 @@ Packed rows are Hindcast's own (docs/formats.md). Feast's layout, one hash per e
 as it is, so that a server can be put in front of a store that Feast writes.
 """
 
-import struct
 from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
-import mmh3
-
 from hindcast.clock import Deadline
 from hindcast.errors import StoredDataError
 from hindcast.online.codec import EPOCH, NULLS, oldest_micros, read_kind, row_kinds, timestamp_micros, unpack_entries
 from hindcast.online.commands import HashFields
-from hindcast.online.keys import row_key, schema_key, view_prefix
+from hindcast.online.keys import event_field, feature_field, row_key, schema_key, view_prefix
 from hindcast.online.reader import RedisReader
 from hindcast.online.schemas import WRONG_LENGTH, Schema, read_schema
 
@@ -248,9 +245,8 @@ def _fields(of_views: tuple[RowsOf, ...]) -> HashFields:
     """Hash fields of some views: of each its features, then its event time."""
     names: list[bytes] = []
     for view, features in of_views:
-        hashed = [mmh3.hash(f"{view}:{feature}", signed=False) for feature in features]
-        names += [struct.pack("<I", number) for number in hashed]
-        names.append(f"_ts:{view}".encode())
+        names += [feature_field(view, feature) for feature in features]
+        names.append(event_field(view))
     return HashFields(names)
 
 

@@ -5,13 +5,11 @@ own clients read them alike; what Feast does not keep (a row's created time) can
 """
 
 import asyncio
-import struct
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any, Protocol
 
-import mmh3
 from google.protobuf.timestamp_pb2 import Timestamp
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -21,7 +19,7 @@ from hindcast.clock import Deadline
 from hindcast.errors import DeadlineExceeded, StoreUnavailable
 from hindcast.online.codec import NULLS
 from hindcast.online.connection import REDIS_ERRORS, RedisTarget, close_client
-from hindcast.online.keys import schema_key
+from hindcast.online.keys import event_field, feature_field, schema_key
 from hindcast.online.layouts import LayoutName
 from hindcast.online.rows import Row, RowPolicy, ViewWriter
 from hindcast.online.writer import WriteReport, write_rows_async
@@ -138,12 +136,11 @@ class FeastSink(_RedisSink):
         deadline: Deadline,
     ) -> WriteReport:
         """See `Sink.write`. Of rows with one event time the last by created time stays, whatever their order here."""
-        hashed = [mmh3.hash(f"{view.stored_name}:{field.name}", signed=False) for field in view.fields]
         head: tuple[bytes | int, ...] = (
-            f"_ts:{view.stored_name}".encode(),
+            event_field(view.stored_name),
             self._policy.key_ttl_seconds or 0,
-            len(hashed),
-            *(struct.pack("<I", number) for number in hashed),
+            len(view.fields),
+            *(feature_field(view.stored_name, field.name) for field in view.fields),
         )
         project = self._project.encode()
         ordered = sorted(rows, key=_created)

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import grpc
 
+from hindcast.clock import Deadline
+
 Handler = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]
 """Of a unary RPC."""
 
@@ -13,6 +15,12 @@ UploadHandler = Callable[[AsyncIterator[bytes], grpc.aio.ServicerContext], Await
 
 StreamHandler = Callable[[AsyncIterator[bytes], grpc.aio.ServicerContext], AsyncIterator[bytes]]
 """Of a bidirectional RPC."""
+
+
+def deadline_of(context: grpc.aio.ServicerContext, *, timeout_ms: int) -> Deadline:
+    """A call's own deadline, or one of `timeout_ms` where it brings none."""
+    remaining = context.time_remaining()
+    return Deadline(timeout_ms / 1000 if remaining is None else remaining)
 
 
 def code_of(error: BaseException, context: grpc.aio.ServicerContext) -> grpc.StatusCode:

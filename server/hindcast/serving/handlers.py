@@ -14,6 +14,7 @@ from hindcast.clock import Clock, Deadline, uuid7_text
 from hindcast.errors import HindcastError
 from hindcast.online.codec import timestamp_bytes
 from hindcast.serving.answer import feast_bytes, hindcast_bytes, stream_answer, stream_failure
+from hindcast.serving.calls import deadline_of
 from hindcast.serving.lookup import Lookup
 from hindcast.serving.question import read_feast, read_hindcast, read_stream_request
 from hindcast.serving.rpcs import Rpcs
@@ -147,7 +148,7 @@ class Handlers:
         """Run one lookup under an id of its own; every way it can end carries the id."""
         lookup_id = uuid7_text(self._clock())
         try:
-            reply = await answer(request, self._deadline(context), lookup_id)
+            reply = await answer(request, deadline_of(context, timeout_ms=self._call_timeout_ms), lookup_id)
         except Exception as error:  # noqa: BLE001 - told to the caller, and to the log if it is a defect
             call = _log_defect(error, lookup_id)
             await abort(context, error, call=call, metadata=((LOOKUP_ID_KEY, lookup_id),))
@@ -163,10 +164,6 @@ class Handlers:
             return stream_answer(await self._hindcast_answer(lookup_bytes, deadline, lookup_id))
         except Exception as error:  # noqa: BLE001 - told to the caller, and to the log if it is a defect
             return stream_failure(error, call=_log_defect(error, lookup_id), lookup_id=lookup_id)
-
-    def _deadline(self, context: grpc.aio.ServicerContext) -> Deadline:
-        remaining = context.time_remaining()
-        return Deadline(self._call_timeout_ms / 1000 if remaining is None else remaining)
 
 
 def _log_defect(error: Exception, lookup_id: str) -> str:

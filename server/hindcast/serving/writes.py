@@ -10,8 +10,9 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from hindcast.catalog import Catalog
-from hindcast.clock import Clock, Deadline, uuid7
+from hindcast.clock import Clock, uuid7
 from hindcast.errors import FieldViolation, HindcastError, InvalidArgument
+from hindcast.serving.calls import deadline_of
 from hindcast.serving.ingest import Ingest, Outcome
 from hindcast.serving.messages import not_a_request
 from hindcast.serving.metrics import Metrics
@@ -127,8 +128,7 @@ class Writes:
 
     async def _store(self, read: _Read, request: bytes, context: grpc.aio.ServicerContext, run: "_Run") -> None:
         """Read one request by the catalog of this moment, and store it."""
-        remaining = context.time_remaining()
-        deadline = Deadline(self._call_timeout_ms / 1000 if remaining is None else remaining)
+        deadline = deadline_of(context, timeout_ms=self._call_timeout_ms)
         catalog = self._catalog()
         if len(request) > _IN_THREAD_BYTES:
             push = await asyncio.get_running_loop().run_in_executor(None, read, request, catalog)
