@@ -13,7 +13,7 @@ from hindcast.online.keys import entity_key_bytes, key_value_bytes, row_key, sch
 from hindcast.online.layouts import PackedLayout
 from hindcast.online.reader import RedisReader
 from hindcast.online.schemas import Schema
-from hindcast.serving.lookup import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
+from hindcast.online.field_status import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
 from hindcast.serving.plan import Wanted
 from hindcast.serving.question import FEAST, HINDCAST, Question
 from hindcast.settings import StaleValues
@@ -74,6 +74,11 @@ def store(redis_server):
         yield client
 
 
+def statuses_of(cells, at):
+    """The statuses of one column, which may be those of all."""
+    return cells.statuses[at if len(cells.statuses) > 1 else 0]
+
+
 def look_up(
     redis_server,
     entities,
@@ -95,9 +100,9 @@ def look_up(
         finally:
             await reader.close()
         return {
-            name: (list(column), list(statuses))
+            name: (block.cells.column(at), list(statuses_of(block.cells, at)))
             for block in answer.blocks
-            for name, column, statuses in zip(block.names, block.columns, block.statuses_by_column(), strict=True)
+            for at, name in enumerate(block.names, start=block.start)
         }
 
     return asyncio.run(run())

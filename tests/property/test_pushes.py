@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hindcast.catalog import Field, View
 from hindcast.clock import Deadline, uuid7
-from hindcast.online.codec import timestamp_micros
+from hindcast.online.times import timestamp_micros
 from hindcast.online.connection import parse_target
 from hindcast.online.keys import entity_key_bytes, key_value_bytes
 from hindcast.online.layouts import LAYOUTS, LayoutName, RowsOf

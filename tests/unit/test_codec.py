@@ -5,7 +5,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hindcast.errors import StoredDataError
-from hindcast.online.codec import NULLS, ORDER_BYTES, PackedRow, pack_row, unpack_row
+from hindcast.online.codec import PackedRow, pack_row, unpack_row
+from hindcast.online.row_format import NULLS, ORDER_BYTES
 from hindcast.online.rows import Row, RowPolicy, ViewWriter
 
 HEADER_BYTES = 42

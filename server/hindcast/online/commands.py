@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from hindcast.online.codec import command_words
+
 
 class HashFields:
     """Fields that are wanted of many hashes, and how they are best read.
@@ -20,7 +22,7 @@ class HashFields:
 
     def __init__(self, names: Sequence[bytes]) -> None:
         self.names = names
-        self.words = _words(names)
+        self.words = command_words(names)
         self.whole = len(names) >= _WHOLE_FIELDS_MIN
         self._order: list[bytes] = []
         self._positions: list[int | None] = []
@@ -46,24 +48,6 @@ _WHOLE_FIELDS_TIMES_MAX = 2
 """A hash with more fields than this, for each that is wanted, is not read whole again."""
 
 
-class _Lengths(dict[int, bytes]):
-    """What stands before a word of a command, by the word's length."""
-
-    def __missing__(self, length: int) -> bytes:
-        before = b"\r\n$%d\r\n" % length
-        if length < _LENGTHS_MAX:
-            self[length] = before
-        return before
-
-
-_LENGTHS_MAX = 4096
-_before = _Lengths()
-
-
-def _words(words: Sequence[bytes]) -> bytes:
-    return b"".join([part for word in words for part in (_before[len(word)], word)])
-
-
 class Command(NamedTuple):
     """MGET of keys in one slot (on a Cluster), or the wanted fields of one key's hash."""
 
@@ -74,7 +58,7 @@ class Command(NamedTuple):
     def packed(self) -> bytes:
         """As it goes over the wire."""
         if self.fields is None:
-            return b"*%d\r\n$4\r\nMGET%b\r\n" % (len(self.keys) + 1, _words(self.keys))
+            return b"*%d\r\n$4\r\nMGET%b\r\n" % (len(self.keys) + 1, command_words(self.keys))
         (key,) = self.keys
         if self.whole:
             return b"*2\r\n$7\r\nHGETALL\r\n$%d\r\n%b\r\n" % (len(key), key)

@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from hindcast.catalog import Field, KeyType
 from hindcast.catalog.model import ENTITYLESS_JOIN_KEY
+from hindcast.online.codec import framed, usual_int64s, usual_strings
 from hindcast.v1.value_pb2 import Value
 
 _U32 = struct.Struct("<I")
@@ -44,6 +45,11 @@ def schema_key(project: str, schema_id: bytes) -> bytes:
 def row_key(prefix: bytes, entity_key: bytes) -> bytes:
     """The key of one packed row; `prefix` is the view's."""
     return prefix + entity_key + b"}"
+
+
+def row_keys(prefix: bytes, entity_keys: Sequence[bytes | None]) -> list[bytes | None]:
+    """The key of each entity's packed row, None where its entity key is."""
+    return framed(prefix, entity_keys, b"}")
 
 
 def feature_field(view: str, feature: str) -> bytes:
@@ -103,17 +109,15 @@ def key_column_bytes(values: Sequence[bytes], declared: KeyType) -> list[bytes |
         WrongKey: the first value that is damaged or of another type than declared.
     """
     usual = _USUAL.get(declared)
-    encoded: list[bytes | None] = []
-    for value in values:
-        key = usual(value) if usual is not None else None
+    encoded = usual(values, declared) if usual is not None else [None] * len(values)
+    for position, (value, key) in enumerate(zip(values, encoded, strict=True)):
         if key is None:
             try:
-                key = key_value_bytes(Value.FromString(value), declared)
+                encoded[position] = key_value_bytes(Value.FromString(value), declared)
             except DecodeError as error:
-                raise WrongKey(len(encoded), "is not a serialized Value") from error
+                raise WrongKey(position, "is not a serialized Value") from error
             except TypeError as error:
-                raise WrongKey(len(encoded), str(error)) from error
-        encoded.append(key)
+                raise WrongKey(position, str(error)) from error
     return encoded
 
 
@@ -200,41 +204,11 @@ _ENCODERS: Mapping[tuple[str, KeyType], Callable[..., bytes]] = {
     ("unix_timestamp_val", KeyType.UNIX_TIMESTAMP): lambda seconds: _TIMESTAMP_HEAD + _INT64.pack(seconds),
 }
 
-_STRING_HEADS = [_U32_PAIR.pack(KeyType.STRING, length) for length in range(128)]
-
-
-def _usual_string(value: bytes) -> bytes | None:
-    """A short ASCII string as every encoder writes it, without a protobuf object; None for anything else."""
-    if value[:1] == b"\x12" and value.isascii() and len(value) == value[1] + 2:
-        return _STRING_HEADS[value[1]] + value[2:]
-    return None
-
-
-_INTEGER_TAGS = (b"\x20", b"\x18")
-_INTEGER_BYTES_MAX = 11
-
-
-def _usual_int64(value: bytes) -> bytes | None:
-    """An integer other than zero, without asking which kind is set; None for anything else.
-
-    A value that other kinds hide behind gives zero here.
-    """
-    if value[:1] in _INTEGER_TAGS and len(value) <= _INTEGER_BYTES_MAX:
-        try:
-            parsed = Value.FromString(value)
-        except DecodeError:
-            return None
-        number = parsed.int64_val or parsed.int32_val
-        if number:
-            return _INT64_HEAD + _INT64.pack(number)
-    return None
-
-
-_USUAL: Mapping[KeyType, Callable[[bytes], bytes | None]] = {
-    KeyType.STRING: _usual_string,
-    KeyType.INT64: _usual_int64,
+_USUAL: Mapping[KeyType, Callable[[Sequence[bytes], int], list[bytes | None]]] = {
+    KeyType.STRING: usual_strings,
+    KeyType.INT64: usual_int64s,
 }
-"""A hundred keys take 40 us this way, and 170 by `key_value_bytes` alone."""
+"""Encoders that need no protobuf object for values as nearly all callers send them, and leave the others."""
 
 
 _SIZES: Mapping[int, int | None] = {

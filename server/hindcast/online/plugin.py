@@ -42,8 +42,9 @@ from hindcast.online.connection import (
     read_target,
 )
 from hindcast.online.keys import project_prefix, row_key, schema_key, view_prefix
+from hindcast.online.row_format import WRONG_LENGTH
 from hindcast.online.rows import Row, RowPolicy, ViewWriter
-from hindcast.online.schemas import WRONG_LENGTH, Schema, read_schema
+from hindcast.online.schemas import Schema, read_schema
 from hindcast.online.writer import RowWrite, WriteReport, write_rows, write_rows_async
 
 logger = logging.getLogger(__name__)

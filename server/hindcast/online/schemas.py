@@ -14,9 +14,6 @@ from hindcast.errors import StoredDataError
 _ID_BYTES = 8
 """A project has tens of schemas, not millions: 64 bits do not collide."""
 
-WRONG_LENGTH = "a stored row has another number of values than its schema has fields; materialize its view again"
-"""What a reader says of a row that was damaged so that it still unpacks."""
-
 
 @dataclass(frozen=True, slots=True)
 class Schema:

@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from hindcast.catalog import View
 from hindcast.clock import Deadline
 from hindcast.errors import DeadlineExceeded, StoreUnavailable
-from hindcast.online.codec import NULLS
+from hindcast.online.row_format import NULLS
 from hindcast.online.connection import REDIS_ERRORS, RedisTarget, close_client
 from hindcast.online.keys import event_field, feature_field, schema_key
 from hindcast.online.layouts import LayoutName

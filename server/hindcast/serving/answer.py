@@ -2,8 +2,9 @@
 
 from functools import lru_cache
 
-from hindcast.online.codec import Block, splice_feast, splice_hindcast, timestamp_bytes
-from hindcast.serving.field_status import NULL_VALUE, PRESENT
+from hindcast.online.codec import Block, Cells, splice_feast, splice_hindcast
+from hindcast.online.field_status import NULL_VALUE, PRESENT
+from hindcast.online.times import timestamp_bytes
 from hindcast.serving.lookup import Answer
 from hindcast.serving.question import Question
 from hindcast.serving.status import failure_of, retry_delay_of, violations_of
@@ -24,7 +25,7 @@ def feast_bytes(question: Question, answer: Answer, *, join_keys: frozenset[str]
     entities = question.entities
     names = [name for name in sorted(entities) if name in join_keys or name in plan.key_columns]
     present = bytes([PRESENT]) * answer.rows
-    sent = Block(names, [entities[name] for name in names], [present], None, None)
+    sent = Block(names, Cells.of_columns([entities[name] for name in names], [present]), 0, len(names), None)
     versions = tuple((read.name, read.view.version) for read in plan.reads) if question.with_view_versions else ()
     return splice_feast(_metadata((*names, *plan.names), versions), [sent, *answer.blocks], statuses=_FEAST_STATUSES)
 
@@ -47,7 +48,7 @@ def hindcast_bytes(answer: Answer, *, lookup_id: str, catalog_version: str, serv
         lookup_id=lookup_id,
         catalog_version=catalog_version,
         served_at=timestamp_bytes(served_at_micros),
-        views=[(read.name, view.times) for read, view in zip(answer.plan.reads, answer.views, strict=True)],
+        views=[(read.name, cells) for read, cells in zip(answer.plan.reads, answer.views, strict=True)],
         blocks=answer.blocks,
     )
 

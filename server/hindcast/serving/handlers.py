@@ -12,7 +12,7 @@ import grpc
 
 from hindcast.clock import Clock, Deadline, uuid7_text
 from hindcast.errors import HindcastError
-from hindcast.online.codec import timestamp_bytes
+from hindcast.online.times import timestamp_bytes
 from hindcast.serving.answer import feast_bytes, hindcast_bytes, stream_answer, stream_failure
 from hindcast.serving.calls import deadline_of
 from hindcast.serving.lookup import Lookup

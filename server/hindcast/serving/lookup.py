@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from hindcast.catalog import Catalog, InputColumn
 from hindcast.clock import Clock, Deadline
 from hindcast.errors import DeadlineExceeded, FieldViolation, InvalidArgument, Overloaded
-from hindcast.online.codec import Block, timestamp_micros
+from hindcast.online.codec import Block, Cells, framed
+from hindcast.online.field_status import NULL_VALUE, PRESENT
 from hindcast.online.keys import WrongKey, key_column_bytes
-from hindcast.online.layouts import FoundRows, Layout
+from hindcast.online.layouts import Layout
 from hindcast.serving.admission import CALL_COST, Admission
-from hindcast.serving.field_status import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
 from hindcast.serving.metrics import Metrics
 from hindcast.serving.plan import (
     Computation,
@@ -52,32 +52,18 @@ _PLANS_MAX = 1024
 """Distinct feature lists remembered; a caller who makes up a new list each time costs a plan each time, not memory."""
 
 
-class ViewColumns(NamedTuple):
-    """What the n rows of one read give.
-
-    Attributes:
-        times: n serialized Timestamps, b"" without a row.
-        columns: per feature, n serialized Values (b"" for null).
-        statuses: per feature, n statuses, a byte each; one entry if all features have the same.
-    """
-
-    times: Sequence[bytes]
-    columns: Sequence[Sequence[bytes]]
-    statuses: list[bytes]
-
-
 class Answer(NamedTuple):
     """What a lookup found: n rows.
 
     Attributes:
-        views: one per read of the plan.
+        views: one per read of the plan, judged.
         blocks: the columns of the answer, in order.
     """
 
     plan: Plan
     rows: int
-    views: Sequence[ViewColumns]
-    blocks: Sequence[Block]
+    views: list[Cells]
+    blocks: list[Block]
 
 
 class Lookup:
@@ -151,18 +137,16 @@ class Lookup:
         deadline: Deadline,
     ) -> Answer:
         asked = [(read.rows_of, keys[read.entity]) for read in plan.reads]
-        found = await self._layout.find(asked, deadline=deadline)
+        views = await self._layout.find(asked, deadline=deadline)
         now = self._clock()
         keeps_stale = question.dialect.keeps(self._stale_values)
-        views = [
-            _view_columns(of_view, read.view.ttl_micros and now - read.view.ttl_micros, keeps_stale=keeps_stale)
-            for read, of_view in zip(plan.reads, found, strict=True)
-        ]
-        for read, of_view, rows_of_view in zip(plan.reads, views, found, strict=True):
-            oldest = rows_of_view.oldest_micros
+        for read, cells in zip(plan.reads, views, strict=True):
+            ttl_micros = read.view.ttl_micros
+            cells.judge(now - ttl_micros if ttl_micros else 0, keeps_stale=keeps_stale)
+            oldest = cells.oldest_micros
             age_seconds = None if oldest is None else (now - oldest) / 1e6
             self._metrics.rows_read(
-                read.view.name, of_view.statuses, columns=len(of_view.columns), oldest_age_seconds=age_seconds
+                read.view.name, cells.statuses, columns=cells.width, oldest_age_seconds=age_seconds
             )
         computed = []
         if plan.computations:
@@ -181,7 +165,7 @@ class Lookup:
     async def _compute(
         self,
         plan: Plan,
-        views: Sequence[ViewColumns],
+        views: Sequence[Cells],
         entities: Mapping[str, Sequence[bytes]],
         request_data: Mapping[str, Sequence[bytes]],
         rows: int,
@@ -201,22 +185,19 @@ class Lookup:
         return computed
 
 
-def _block(run: Run, views: Sequence[ViewColumns], computed: Sequence[Sequence[Sequence[bytes]]]) -> Block:
-    part = slice(run.start, run.stop)
+def _block(run: Run, views: Sequence[Cells], computed: Sequence[Sequence[Sequence[bytes]]]) -> Block:
     if run.read is not None:
-        view = views[run.read]
-        statuses = view.statuses if len(view.statuses) == 1 else view.statuses[part]
-        return Block(run.names, view.columns[part], statuses, view.times, run.read)
+        return Block(run.names, views[run.read], run.start, run.stop, run.read)
     assert run.computation is not None  # noqa: S101 - a run has one of the two
-    columns = computed[run.computation][part]
+    columns = computed[run.computation][run.start : run.stop]
     statuses = [bytes(PRESENT if value else NULL_VALUE for value in column) for column in columns]
-    return Block(run.names, columns, statuses, None, None)
+    return Block(run.names, Cells.of_columns(columns, statuses), 0, len(columns), None)
 
 
 def _inputs(
     plan: Plan,
     computation: Computation,
-    views: Sequence[ViewColumns],
+    views: Sequence[Cells],
     entities: Mapping[str, Sequence[bytes]],
     request_data: Mapping[str, Sequence[bytes]],
 ) -> dict[str, InputColumn]:
@@ -227,7 +208,7 @@ def _inputs(
     for name, field in plan.request_columns.items():
         inputs[name] = InputColumn(request_data[name], field.value_type)
     for name, (source, value_type) in computation.inputs.items():
-        inputs[name] = InputColumn(views[source.read].columns[source.feature], value_type)
+        inputs[name] = InputColumn(views[source.read].column(source.feature), value_type)
     return inputs
 
 
@@ -341,46 +322,5 @@ def _joined_keys(entity: EntityColumns, columns: Sequence[Sequence[bytes | None]
     if not columns:
         return [head] * rows
     if len(columns) == 1:
-        return [None if part is None else head + part for part in columns[0]]
+        return framed(head, columns[0], b"")
     return [None if None in parts else b"".join((head, *parts)) for parts in zip(*columns, strict=True)]
-
-
-def _view_columns(found: FoundRows, oldest_fresh: int, *, keeps_stale: bool) -> ViewColumns:
-    """Statuses of found rows, and their values as they go out.
-    Args:
-        oldest_fresh: a row from before this time is stale, in microseconds since 1970; 0 if none ever is.
-    """
-    times, columns, missing, has_nulls, oldest = found
-    if not missing and not (oldest_fresh and oldest is not None and oldest < oldest_fresh):
-        of_rows = bytes([PRESENT]) * len(times)
-    else:
-        of_rows = bytes([_row_status(time, oldest_fresh) for time in times])
-        if not keeps_stale and OUTSIDE_MAX_AGE in of_rows:
-            columns = [
-                [b"" if status == OUTSIDE_MAX_AGE else value for value, status in zip(column, of_rows, strict=True)]
-                for column in columns
-            ]
-    if has_nulls:
-        return ViewColumns(times, columns, [_with_nulls(column, of_rows) for column in columns])
-    return ViewColumns(times, columns, [of_rows])
-
-
-def _row_status(time: bytes, oldest_fresh: int) -> int:
-    if not time:
-        return NOT_FOUND
-    return OUTSIDE_MAX_AGE if oldest_fresh and timestamp_micros(time) < oldest_fresh else PRESENT
-
-
-_OF_PRESENT = bytes([NULL_VALUE, PRESENT]) + bytes(254)
-"""The status of a value in a row that is there and fresh, by whether it is one."""
-
-
-def _with_nulls(column: Sequence[bytes], of_rows: bytes) -> bytes:
-    """One feature's statuses, given those of its rows."""
-    if all(column):
-        return of_rows
-    if of_rows.count(PRESENT) == len(of_rows):
-        return bytes(map(bool, column)).translate(_OF_PRESENT)
-    return bytes(
-        NULL_VALUE if not value and status == PRESENT else status for value, status in zip(column, of_rows, strict=True)
-    )

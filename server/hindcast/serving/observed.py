@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from time import perf_counter
 
 from hindcast.clock import Deadline
-from hindcast.online.layouts import FoundRows, Layout, RowsOf
+from hindcast.online.codec import Cells
+from hindcast.online.layouts import Layout, RowsOf
 from hindcast.serving.metrics import Metrics
 from hindcast.serving.tracing import Traces
 
@@ -17,9 +18,7 @@ class ObservedLayout:
         self._metrics = metrics
         self._traces = traces
 
-    async def find(
-        self, asked: Sequence[tuple[RowsOf, Sequence[bytes | None]]], *, deadline: Deadline
-    ) -> list[FoundRows]:
+    async def find(self, asked: Sequence[tuple[RowsOf, Sequence[bytes | None]]], *, deadline: Deadline) -> list[Cells]:
         """See `Layout.find`."""
         start = perf_counter()
         try:

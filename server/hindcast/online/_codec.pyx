@@ -1,0 +1,646 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The compiled twin of `python_codec`: the same names, the same answers and errors, cell by cell out of the stored bytes.
+
+No value becomes a Python object on its way from a Redis reply into an answer. `tests/contract/test_codec_twins.py` holds the two
+to each other; what each name means is said in `python_codec`.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp, memcpy, memset
+
+from hindcast.errors import StoredDataError
+from hindcast.online.field_status import NOT_FOUND as _NOT_FOUND
+from hindcast.online.field_status import NULL_VALUE as _NULL_VALUE
+from hindcast.online.field_status import OUTSIDE_MAX_AGE as _OUTSIDE_MAX_AGE
+from hindcast.online.field_status import PRESENT as _PRESENT
+from hindcast.online.row_format import DAMAGED, FORMAT, HEADER_BYTES, NULLS, WRONG_LENGTH, other_format
+from hindcast.online.python_codec import UnknownSchema
+from hindcast.online.times import EPOCH, timestamp_micros
+
+cdef uint8_t NOT_FOUND = _NOT_FOUND
+cdef uint8_t NULL_VALUE = _NULL_VALUE
+cdef uint8_t OUTSIDE_MAX_AGE = _OUTSIDE_MAX_AGE
+cdef uint8_t PRESENT = _PRESENT
+cdef Py_ssize_t HEADER = HEADER_BYTES
+cdef uint8_t ROW_FORMAT = FORMAT
+cdef bytes EPOCH_BYTES = EPOCH
+cdef bytes SAID_NULL = max(NULLS, key=len)
+
+cdef enum:
+    FORMAT_AT = 16
+    NULLS_AT = 17
+    SCHEMA_AT = 18
+    SCHEMA_BYTES = 8
+
+
+cdef struct Cell:
+    const char *start
+    uint32_t size
+
+
+cdef class Cells:
+    """See `python_codec.Cells`."""
+
+    cdef readonly Py_ssize_t rows
+    cdef readonly Py_ssize_t width
+    cdef readonly Py_ssize_t missing
+    cdef readonly object oldest_micros
+    cdef readonly list statuses
+    cdef bint stored
+    cdef list owners  # what the cells point into; of tuples, which nobody can change under them
+    cdef Cell *cells  # column by column
+    cdef Cell *row_times
+    cdef int64_t *event_micros
+
+    def __cinit__(self, Py_ssize_t rows, Py_ssize_t width):
+        self.rows = rows
+        self.width = width
+        self.oldest_micros = None
+        self.statuses = []
+        self.owners = []
+        self.cells = <Cell *>calloc(max(rows * width, 1), sizeof(Cell))
+        self.row_times = <Cell *>calloc(max(rows, 1), sizeof(Cell))
+        self.event_micros = <int64_t *>calloc(max(rows, 1), sizeof(int64_t))
+        if self.cells is NULL or self.row_times is NULL or self.event_micros is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.cells)
+        free(self.row_times)
+        free(self.event_micros)
+
+    @staticmethod
+    def of_columns(columns, list statuses):
+        """See `python_codec.Cells.of_columns`."""
+        cdef Py_ssize_t rows = len(columns[0]) if columns else 0
+        cdef Cells cells = Cells(rows, len(columns))
+        cdef Cell *cell = cells.cells
+        for column in columns:
+            values = tuple(column)
+            cells.owners.append(values)
+            if len(values) != rows:
+                raise ValueError("columns of one block differ in length")
+            for value in values:
+                _point(cell, value)
+                cell += 1
+        cells.statuses = statuses
+        return cells
+
+    @property
+    def times(self):
+        """See `python_codec.Cells.times`."""
+        if not self.stored:
+            return [b""] * self.rows
+        return [_bytes_of(&self.row_times[row]) for row in range(self.rows)]
+
+    def column(self, Py_ssize_t at):
+        """See `python_codec.Cells.column`."""
+        if not 0 <= at < self.width:
+            raise IndexError(at)
+        cdef Cell *cell = self.cells + at * self.rows
+        return [_bytes_of(&cell[row]) for row in range(self.rows)]
+
+    def judge(self, int64_t oldest_fresh, *, bint keeps_stale):
+        """See `python_codec.Cells.judge`."""
+        cdef bytes of_rows = PyBytes_FromStringAndSize(NULL, self.rows)
+        cdef uint8_t *status = <uint8_t *>PyBytes_AS_STRING(of_rows)
+        cdef Py_ssize_t row, column
+        cdef bint has_nulls = False
+        for row in range(self.rows):
+            if self.row_times[row].size == 0:
+                status[row] = NOT_FOUND
+            elif oldest_fresh != 0 and self.event_micros[row] < oldest_fresh:
+                status[row] = OUTSIDE_MAX_AGE
+                if not keeps_stale:
+                    for column in range(self.width):
+                        self.cells[column * self.rows + row].size = 0
+            else:
+                status[row] = PRESENT
+                if not has_nulls:
+                    for column in range(self.width):
+                        if self.cells[column * self.rows + row].size == 0:
+                            has_nulls = True
+                            break
+        if has_nulls:
+            self.statuses = [self._column_statuses(column, status, of_rows) for column in range(self.width)]
+        else:
+            self.statuses = [of_rows]
+
+    cdef bytes _column_statuses(self, Py_ssize_t column, const uint8_t *of_rows, bytes shared):
+        cdef Cell *cell = self.cells + column * self.rows
+        cdef bytes own
+        cdef uint8_t *status = NULL
+        cdef Py_ssize_t row
+        for row in range(self.rows):
+            if cell[row].size == 0 and of_rows[row] == PRESENT:
+                if status is NULL:
+                    own = PyBytes_FromStringAndSize(<const char *>of_rows, self.rows)
+                    status = <uint8_t *>PyBytes_AS_STRING(own)
+                status[row] = NULL_VALUE
+        return shared if status is NULL else own
+
+
+cdef class _Reading:
+    """Rows of one schema: `column[i]` is where field i goes, -1 for nowhere."""
+
+    cdef bytes schema_id
+    cdef Py_ssize_t fields
+    cdef Py_ssize_t *column
+
+    def __cinit__(self, bytes schema_id, Py_ssize_t fields, positions):
+        self.schema_id = schema_id
+        self.fields = fields
+        self.column = <Py_ssize_t *>malloc(max(fields, 1) * sizeof(Py_ssize_t))
+        if self.column is NULL:
+            raise MemoryError
+        for field in range(fields):
+            self.column[field] = -1
+        for column, position in enumerate(positions):
+            if position is not None:
+                self.column[<Py_ssize_t>position] = column
+
+    def __dealloc__(self):
+        free(self.column)
+
+
+cdef class RowReader:
+    """See `python_codec.RowReader`."""
+
+    cdef Py_ssize_t width
+    cdef list readings
+    cdef _Reading last
+
+    def __init__(self, Py_ssize_t width):
+        self.width = width
+        self.readings = []
+
+    def learn(self, bytes schema_id, Py_ssize_t fields, positions):
+        """See `python_codec.RowReader.learn`."""
+        if len(schema_id) != SCHEMA_BYTES or len(positions) != self.width:
+            raise ValueError("a schema id has 8 bytes, and every column a position or None")
+        if any(position is not None and not 0 <= position < fields for position in positions):
+            raise ValueError("a position lies outside the schema")
+        self.readings.append(_Reading(schema_id, fields, positions))
+
+    def read(self, list stored):
+        """See `python_codec.RowReader.read`."""
+        cdef Cells cells = Cells(len(stored), self.width)
+        cdef Py_ssize_t row
+        cdef int64_t oldest = 0
+        cells.stored = True
+        cells.owners.append(tuple(stored))
+        for row in range(cells.rows):
+            packed = stored[row]
+            if packed is None:
+                cells.missing += 1
+                continue
+            self._read_row(cells, row, packed)
+            if cells.missing == row or cells.event_micros[row] < oldest:
+                oldest = cells.event_micros[row]
+        if cells.missing < cells.rows:
+            cells.oldest_micros = oldest
+        return cells
+
+    cdef _read_row(self, Cells cells, Py_ssize_t row, bytes packed):
+        cdef const uint8_t *start = <const uint8_t *>PyBytes_AS_STRING(packed)
+        cdef const uint8_t *end = start + PyBytes_GET_SIZE(packed)
+        cdef const uint8_t *at = start + HEADER
+        cdef Cell cell
+        cdef Cell *of_row = cells.cells + row
+        cdef Py_ssize_t entries, field, column
+        cdef uint64_t event = 0
+        if end - start < FORMAT_AT + 2 + SCHEMA_BYTES or start[NULLS_AT] > 1:
+            raise StoredDataError(DAMAGED)
+        if start[FORMAT_AT] != ROW_FORMAT:
+            raise StoredDataError(other_format(start[FORMAT_AT]))
+        cdef _Reading reading = self._reading(start + SCHEMA_AT)
+        if at >= end:
+            raise StoredDataError(DAMAGED)
+        if 0x90 <= at[0] <= 0x9F:
+            entries = at[0] & 0x0F
+            at += 1
+        elif at[0] == 0xDC and end - at >= 3:
+            entries = <Py_ssize_t>at[1] << 8 | at[2]
+            at += 3
+        elif at[0] == 0xDD and end - at >= 5:
+            entries = <Py_ssize_t>at[1] << 24 | <Py_ssize_t>at[2] << 16 | <Py_ssize_t>at[3] << 8 | at[4]
+            at += 5
+        else:
+            raise StoredDataError(DAMAGED)
+        at = _entry(at, end, &cells.row_times[row])
+        for field in range(entries - 1):
+            at = _entry(at, end, &cell)
+            if cell.start is NULL and not start[NULLS_AT]:
+                raise StoredDataError(DAMAGED)
+            if field < reading.fields:
+                column = reading.column[field]
+                if column >= 0:
+                    of_row[column * cells.rows] = cell
+        if at != end:
+            raise StoredDataError(DAMAGED)
+        if entries - 1 != reading.fields or cells.row_times[row].size == 0:
+            raise StoredDataError(WRONG_LENGTH)
+        for field in range(8):
+            event = event << 8 | start[field]
+        cells.event_micros[row] = <int64_t>(event ^ (<uint64_t>1 << 63))
+
+    cdef _Reading _reading(self, const uint8_t *schema_id):
+        cdef _Reading reading = self.last
+        if reading is not None and memcmp(PyBytes_AS_STRING(reading.schema_id), schema_id, SCHEMA_BYTES) == 0:
+            return reading
+        for reading in self.readings:
+            if memcmp(PyBytes_AS_STRING(reading.schema_id), schema_id, SCHEMA_BYTES) == 0:
+                self.last = reading
+                return reading
+        raise UnknownSchema((<const char *>schema_id)[:SCHEMA_BYTES])
+
+
+cdef const uint8_t *_entry(const uint8_t *at, const uint8_t *end, Cell *cell) except NULL:
+    """Read one entry of a row: bytes, or nil, whose cell points nowhere. Gives where the next one begins."""
+    cdef Py_ssize_t size, head
+    if at >= end:
+        raise StoredDataError(DAMAGED)
+    if at[0] == 0xC0:
+        cell.start = NULL
+        cell.size = 0
+        return at + 1
+    if at[0] == 0xC4 and end - at >= 2:
+        size, head = at[1], 2
+    elif at[0] == 0xC5 and end - at >= 3:
+        size, head = <Py_ssize_t>at[1] << 8 | at[2], 3
+    elif at[0] == 0xC6 and end - at >= 5:
+        size, head = <Py_ssize_t>at[1] << 24 | <Py_ssize_t>at[2] << 16 | <Py_ssize_t>at[3] << 8 | at[4], 5
+    else:
+        raise StoredDataError(DAMAGED)
+    if end - at - head < size:
+        raise StoredDataError(DAMAGED)
+    cell.start = <const char *>at + head
+    cell.size = <uint32_t>size
+    return at + head + size
+
+
+def cells_of_hashes(list hashes, Py_ssize_t start, Py_ssize_t width):
+    """See `python_codec.cells_of_hashes`."""
+    cdef Cells cells = Cells(len(hashes), width)
+    cdef Py_ssize_t row, column
+    cdef int64_t oldest = 0, event
+    cdef tuple entries
+    cells.stored = True
+    for row in range(cells.rows):
+        if hashes[row] is None:
+            cells.missing += 1
+            continue
+        entries = tuple(hashes[row])
+        cells.owners.append(entries)
+        if len(entries) < start + width + 1:
+            raise ValueError("a hash has too few entries")
+        time = entries[start + width]
+        if time is None:
+            cells.missing += 1
+            continue
+        if PyBytes_GET_SIZE(time) == 0:
+            time = EPOCH_BYTES
+        _point(&cells.row_times[row], time)
+        event = cells.event_micros[row] = _micros(time)
+        if cells.missing == row or event < oldest:
+            oldest = event
+        for column in range(width):
+            value = entries[start + column]
+            if value is not None:
+                _point(&cells.cells[column * cells.rows + row], value)
+    if cells.missing < cells.rows:
+        cells.oldest_micros = oldest
+    return cells
+
+
+cdef _point(Cell *cell, value):
+    """Let a cell point at a bytes object, at nothing if that says null."""
+    if not PyBytes_CheckExact(value):
+        raise TypeError("a value is not bytes")
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(value)
+    if size > 0xFFFFFFFF:
+        raise OverflowError("a value has more than 4 GiB")
+    cell.start = PyBytes_AS_STRING(value)
+    cell.size = <uint32_t>size
+    if size == PyBytes_GET_SIZE(SAID_NULL) and memcmp(cell.start, PyBytes_AS_STRING(SAID_NULL), size) == 0:
+        cell.size = 0
+
+
+cdef bytes _bytes_of(const Cell *cell):
+    return PyBytes_FromStringAndSize(cell.start, cell.size) if cell.size else b""
+
+
+cdef int64_t _micros(bytes time) except? -1:
+    """`timestamp_micros`, without it where the bytes are as protobuf writes them."""
+    cdef const uint8_t *at = <const uint8_t *>PyBytes_AS_STRING(time)
+    cdef const uint8_t *end = at + PyBytes_GET_SIZE(time)
+    cdef uint64_t seconds = 0, nanos = 0
+    if at < end and at[0] == 0x08:
+        at = _varint(at + 1, end, &seconds)
+        if at is not NULL and at < end and at[0] == 0x10:
+            at = _varint(at + 1, end, &nanos)
+    if at == end and nanos < 1_000_000_000 and -(<int64_t>1 << 40) < <int64_t>seconds < <int64_t>1 << 40:
+        return <int64_t>seconds * 1_000_000 + <int64_t>nanos // 1000
+    return timestamp_micros(time)
+
+
+cdef const uint8_t *_varint(const uint8_t *at, const uint8_t *end, uint64_t *number) noexcept:
+    """Where the number ends; NULL if it does not, or has more than 64 bits."""
+    cdef int shift = 0
+    number[0] = 0
+    while at < end and shift < 64:
+        if shift == 63 and at[0] > 1:
+            return NULL
+        number[0] |= <uint64_t>(at[0] & 0x7F) << shift
+        if at[0] < 0x80:
+            return at + 1
+        at += 1
+        shift += 7
+    return NULL
+
+
+cdef inline Py_ssize_t _varint_size(uint64_t number) noexcept:
+    cdef Py_ssize_t size = 1
+    while number > 0x7F:
+        number >>= 7
+        size += 1
+    return size
+
+
+cdef inline char *_put_varint(char *at, uint64_t number) noexcept:
+    while number > 0x7F:
+        at[0] = <char>(number & 0x7F | 0x80)
+        number >>= 7
+        at += 1
+    at[0] = <char>number
+    return at + 1
+
+
+cdef inline char *_put_head(char *at, int field, uint64_t size) noexcept:
+    """Tag and length of a length-delimited field below 16."""
+    at[0] = <char>(field << 3 | 2)
+    return _put_varint(at + 1, size)
+
+
+cdef inline char *_put(char *at, int field, const char *content, Py_ssize_t size) noexcept:
+    at = _put_head(at, field, size)
+    if size:
+        memcpy(at, content, size)
+    return at + size
+
+
+cdef inline Py_ssize_t _size_of(Py_ssize_t content) noexcept:
+    return 1 + _varint_size(content) + content
+
+
+cdef Py_ssize_t _cells_size(const Cell *cells, Py_ssize_t count) noexcept:
+    cdef Py_ssize_t size = 0, at
+    for at in range(count):
+        size += _size_of(cells[at].size)
+    return size
+
+
+cdef char *_put_cells(char *at, int field, const Cell *cells, Py_ssize_t count) noexcept:
+    cdef Py_ssize_t cell
+    for cell in range(count):
+        at = _put(at, field, cells[cell].start, cells[cell].size)
+    return at
+
+
+cdef bytes _statuses_of(Cells cells, Py_ssize_t column):
+    cdef bytes statuses = cells.statuses[0 if len(cells.statuses) == 1 else column]
+    if PyBytes_GET_SIZE(statuses) != cells.rows:
+        raise ValueError("a column has not a status for each row")
+    return statuses
+
+
+def splice_feast(bytes metadata, list blocks, *, bytes statuses):
+    """See `python_codec.splice_feast`."""
+    cdef Py_ssize_t total = _size_of(len(metadata)), size, times_size, tail, column, row, start, stop
+    cdef Cells cells
+    cdef const uint8_t *translated = <const uint8_t *>PyBytes_AS_STRING(statuses)
+    cdef const uint8_t *of_column
+    cdef list sizes = []
+    if len(statuses) != 256:
+        raise ValueError("a translation of statuses has 256 bytes")
+    for names, found, start, stop, _ in blocks:
+        cells = found
+        if not 0 <= start <= stop <= cells.width or len(names) != stop - start:
+            raise IndexError("a block lies outside its cells")
+        tail = (_size_of(cells.rows) if cells.rows else 0) + _cells_size(cells.row_times, cells.rows)
+        for column in range(start, stop):
+            size = _cells_size(cells.cells + column * cells.rows, cells.rows) + tail
+            sizes.append(size)
+            total += _size_of(size)
+    cdef bytes answer = PyBytes_FromStringAndSize(NULL, total)
+    cdef char *at = _put(PyBytes_AS_STRING(answer), 1, PyBytes_AS_STRING(metadata), PyBytes_GET_SIZE(metadata))
+    cdef char *times_at
+    cdef Py_ssize_t result = 0
+    for _, found, start, stop, _ in blocks:
+        cells = found
+        times_at = NULL
+        times_size = 0
+        for column in range(start, stop):
+            at = _put_head(at, 2, <Py_ssize_t>sizes[result])
+            result += 1
+            at = _put_cells(at, 1, cells.cells + column * cells.rows, cells.rows)
+            of_column = <const uint8_t *>PyBytes_AS_STRING(_statuses_of(cells, column))
+            if cells.rows:
+                at = _put_head(at, 2, cells.rows)
+                for row in range(cells.rows):
+                    at[row] = <char>translated[of_column[row]]
+                at += cells.rows
+            if times_at is NULL:
+                times_at = at
+                at = _put_cells(at, 3, cells.row_times, cells.rows)
+                times_size = at - times_at
+            else:
+                memcpy(at, times_at, times_size)
+                at += times_size
+    return answer
+
+
+def splice_hindcast(*, str lookup_id, str catalog_version, bytes served_at, list views, list blocks):
+    """See `python_codec.splice_hindcast`."""
+    cdef bytes lookup_bytes = lookup_id.encode(), version_bytes = catalog_version.encode()
+    cdef Py_ssize_t total = 0, size, name_size, column, start, stop
+    cdef Cells cells
+    cdef const char *name_at
+    cdef list sizes = []
+    for part in (lookup_bytes, version_bytes):
+        total += _size_of(len(part)) if part else 0
+    total += _size_of(len(served_at))
+    for view, found in views:
+        cells = found
+        PyUnicode_AsUTF8AndSize(view, &name_size)
+        size = (_size_of(name_size) if name_size else 0) + _cells_size(cells.row_times, cells.rows)
+        sizes.append(size)
+        total += _size_of(size)
+    for names, found, start, stop, view_index in blocks:
+        cells = found
+        if not 0 <= start <= stop <= cells.width or len(names) != stop - start:
+            raise IndexError("a block lies outside its cells")
+        for column in range(start, stop):
+            PyUnicode_AsUTF8AndSize(names[column - start], &name_size)
+            size = (_size_of(name_size) if name_size else 0) + _cells_size(cells.cells + column * cells.rows, cells.rows)
+            size += _size_of(cells.rows) if cells.rows else 0
+            if view_index is not None:
+                size += 1 + _varint_size(view_index)
+            sizes.append(size)
+            total += _size_of(size)
+    cdef bytes answer = PyBytes_FromStringAndSize(NULL, total)
+    cdef char *at = PyBytes_AS_STRING(answer)
+    if lookup_bytes:
+        at = _put(at, 1, PyBytes_AS_STRING(lookup_bytes), PyBytes_GET_SIZE(lookup_bytes))
+    if version_bytes:
+        at = _put(at, 2, PyBytes_AS_STRING(version_bytes), PyBytes_GET_SIZE(version_bytes))
+    at = _put(at, 3, PyBytes_AS_STRING(served_at), PyBytes_GET_SIZE(served_at))
+    cdef Py_ssize_t message = 0
+    for view, found in views:
+        cells = found
+        name_at = PyUnicode_AsUTF8AndSize(view, &name_size)
+        at = _put_head(at, 4, <Py_ssize_t>sizes[message])
+        message += 1
+        if name_size:
+            at = _put(at, 1, name_at, name_size)
+        at = _put_cells(at, 2, cells.row_times, cells.rows)
+    for names, found, start, stop, view_index in blocks:
+        cells = found
+        for column in range(start, stop):
+            name_at = PyUnicode_AsUTF8AndSize(names[column - start], &name_size)
+            at = _put_head(at, 5, <Py_ssize_t>sizes[message])
+            message += 1
+            if name_size:
+                at = _put(at, 1, name_at, name_size)
+            at = _put_cells(at, 2, cells.cells + column * cells.rows, cells.rows)
+            if cells.rows:
+                at = _put(at, 3, PyBytes_AS_STRING(_statuses_of(cells, column)), cells.rows)
+            if view_index is not None:
+                at[0] = 0x20
+                at = _put_varint(at + 1, view_index)
+    return answer
+
+
+def framed(bytes before, parts, bytes after):
+    """See `python_codec.framed`."""
+    cdef Py_ssize_t before_size = PyBytes_GET_SIZE(before), after_size = PyBytes_GET_SIZE(after), size
+    cdef bytes whole
+    cdef char *at
+    cdef list wholes = []
+    for part in parts:
+        if part is None:
+            wholes.append(None)
+            continue
+        if not PyBytes_CheckExact(part):
+            raise TypeError("a part is not bytes")
+        size = PyBytes_GET_SIZE(part)
+        whole = PyBytes_FromStringAndSize(NULL, before_size + size + after_size)
+        at = PyBytes_AS_STRING(whole)
+        memcpy(at, PyBytes_AS_STRING(before), before_size)
+        memcpy(at + before_size, PyBytes_AS_STRING(part), size)
+        memcpy(at + before_size + size, PyBytes_AS_STRING(after), after_size)
+        wholes.append(whole)
+    return wholes
+
+
+cdef inline Py_ssize_t _digits(Py_ssize_t number) noexcept:
+    cdef Py_ssize_t digits = 1
+    while number >= 10:
+        number //= 10
+        digits += 1
+    return digits
+
+
+def command_words(words):
+    """See `python_codec.command_words`."""
+    cdef Py_ssize_t total = 0, size, digits, digit, rest
+    for word in words:
+        if not PyBytes_CheckExact(word):
+            raise TypeError("a word is not bytes")
+        size = PyBytes_GET_SIZE(word)
+        total += 5 + _digits(size) + size
+    cdef bytes sent = PyBytes_FromStringAndSize(NULL, total)
+    cdef char *at = PyBytes_AS_STRING(sent)
+    for word in words:
+        size = PyBytes_GET_SIZE(word)
+        digits = _digits(size)
+        memcpy(at, b"\r\n$", 3)
+        rest = size
+        for digit in range(digits):
+            at[2 + digits - digit] = <char>(48 + rest % 10)
+            rest //= 10
+        memcpy(at + 3 + digits, b"\r\n", 2)
+        memcpy(at + 5 + digits, PyBytes_AS_STRING(word), size)
+        at += 5 + digits + size
+    return sent
+
+
+cdef inline void _put_u32(char *at, uint32_t number) noexcept:
+    at[0] = <char>(number & 0xFF)
+    at[1] = <char>(number >> 8 & 0xFF)
+    at[2] = <char>(number >> 16 & 0xFF)
+    at[3] = <char>(number >> 24 & 0xFF)
+
+
+def usual_strings(values, uint32_t key_type):
+    """See `python_codec.usual_strings`."""
+    cdef list parts = []
+    cdef const uint8_t *start
+    cdef Py_ssize_t size, at
+    cdef bytes part
+    cdef char *to
+    for value in values:
+        if not PyBytes_CheckExact(value):
+            raise TypeError("a value is not bytes")
+        start = <const uint8_t *>PyBytes_AS_STRING(value)
+        size = PyBytes_GET_SIZE(value)
+        if size < 2 or start[0] != 0x12 or start[1] != size - 2 or size - 2 > 0x7F:
+            parts.append(None)
+            continue
+        for at in range(2, size):
+            if start[at] > 0x7F:
+                break
+        else:
+            part = PyBytes_FromStringAndSize(NULL, 8 + size - 2)
+            to = PyBytes_AS_STRING(part)
+            _put_u32(to, key_type)
+            _put_u32(to + 4, <uint32_t>(size - 2))
+            memcpy(to + 8, start + 2, size - 2)
+            parts.append(part)
+            continue
+        parts.append(None)
+    return parts
+
+
+def usual_int64s(values, uint32_t key_type):
+    """See `python_codec.usual_int64s`."""
+    cdef list parts = []
+    cdef const uint8_t *start
+    cdef const uint8_t *end
+    cdef uint64_t number = 0
+    cdef bytes part
+    cdef char *to
+    for value in values:
+        if not PyBytes_CheckExact(value):
+            raise TypeError("a value is not bytes")
+        start = <const uint8_t *>PyBytes_AS_STRING(value)
+        end = start + PyBytes_GET_SIZE(value)
+        if (
+            end - start < 2
+            or (start[0] != 0x20 and start[0] != 0x18)
+            or _varint(start + 1, end, &number) != end
+            or (start[0] == 0x18 and not -(<int64_t>1 << 31) <= <int64_t>number < <int64_t>1 << 31)
+        ):
+            parts.append(None)
+            continue
+        part = PyBytes_FromStringAndSize(NULL, 16)
+        to = PyBytes_AS_STRING(part)
+        _put_u32(to, key_type)
+        _put_u32(to + 4, 8)
+        _put_u32(to + 8, <uint32_t>(number & 0xFFFFFFFF))
+        _put_u32(to + 12, <uint32_t>(number >> 32))
+        parts.append(part)
+    return parts

@@ -1,0 +1,307 @@
+"""The codec in plain Python: what a machine without a C compiler runs, and what the compiled twin `_codec` is held to.
+
+Bytes in, bytes out. Nothing here knows Redis, gRPC or the catalog. This form is written to be read, not to be fast.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from hindcast.errors import StoredDataError
+from hindcast.online.field_status import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
+from hindcast.online.row_format import DAMAGED, FORMAT, HEADER_BYTES, NULLS, SIGN, WRONG_LENGTH, other_format
+from hindcast.online.times import EPOCH, timestamp_micros
+from hindcast.shadow.v1 import shadow_pb2
+
+_SCHEMA = slice(18, 26)
+_ASCII_MAX = 0x7F
+_INT32 = range(-(2**31), 2**31)
+
+_decode_entries = msgspec.msgpack.Decoder(list[bytes | None]).decode
+
+
+class UnknownSchema(Exception):
+    """A row names a schema that its reader has not learned; never leaves the process.
+
+    Attributes:
+        schema_id: 8 bytes.
+    """
+
+    def __init__(self, schema_id: bytes) -> None:
+        super().__init__(schema_id.hex())
+        self.schema_id = schema_id
+
+
+class Cells:
+    """The values of n rows by k columns, of one view or sent along, with the rows' times and the values' statuses.
+
+    Attributes:
+        rows: n.
+        width: k.
+        missing: how many of the rows the store does not have.
+        oldest_micros: the event time of the oldest row there is; None without one.
+        statuses: once judged, n statuses per column, a byte each (`field_status`); one entry if all columns have the same.
+    """
+
+    def __init__(self, columns: list[list[bytes]], times: list[bytes], event_micros: list[int | None]) -> None:
+        self.rows = len(times)
+        self.width = len(columns)
+        self.times = times
+        self.statuses: list[bytes] = []
+        self._columns = columns
+        self._event_micros = event_micros
+        there = [micros for micros in event_micros if micros is not None]
+        self.missing = len(times) - len(there)
+        self.oldest_micros = min(there, default=None)
+
+    @staticmethod
+    def of_columns(columns: Sequence[Sequence[bytes]], statuses: list[bytes]) -> "Cells":
+        """Columns that were not stored: sent by the caller, or computed. Their rows have no times.
+
+        Args:
+            columns: n serialized Values each, b"" for a null.
+            statuses: per column, or one for all.
+        """
+        rows = len(columns[0]) if columns else 0
+        if any(len(column) != rows for column in columns):
+            raise ValueError("columns of one block differ in length")
+        cells = Cells([_without_nulls(column) for column in columns], [b""] * rows, [0] * rows)
+        cells.oldest_micros = None
+        cells.statuses = statuses
+        return cells
+
+    def column(self, at: int) -> list[bytes]:
+        """The serialized Values of one column, b"" for a null and where there is no row."""
+        if not 0 <= at < self.width:
+            raise IndexError(at)
+        return list(self._columns[at])
+
+    def judge(self, oldest_fresh: int, *, keeps_stale: bool) -> None:
+        """Work out the statuses.
+
+        Args:
+            oldest_fresh: a row from before this time is stale, in microseconds since 1970; 0 if none ever is.
+            keeps_stale: whether stale values stay; else they become null.
+        """
+        of_rows = bytes(
+            NOT_FOUND if micros is None else OUTSIDE_MAX_AGE if oldest_fresh and micros < oldest_fresh else PRESENT
+            for micros in self._event_micros
+        )
+        if not keeps_stale:
+            self._columns = [
+                [b"" if status == OUTSIDE_MAX_AGE else value for value, status in zip(column, of_rows, strict=True)]
+                for column in self._columns
+            ]
+        statuses = [
+            bytes(
+                NULL_VALUE if status == PRESENT and not value else status
+                for value, status in zip(column, of_rows, strict=True)
+            )
+            for column in self._columns
+        ]
+        self.statuses = [of_rows] if all(of_column == of_rows for of_column in statuses) else statuses
+
+
+class Block(NamedTuple):
+    """Neighbouring columns of an answer, `start` to `stop` of some cells.
+
+    Attributes:
+        view_index: position among the answer's views; None for what was not stored.
+    """
+
+    names: Sequence[str]
+    cells: Cells
+    start: int
+    stop: int
+    view_index: int | None
+
+
+class RowReader:
+    """Reads packed rows of one view for the columns of one question."""
+
+    def __init__(self, width: int) -> None:
+        """Args: width is how many columns are wanted."""
+        self._width = width
+        self._schemas: dict[bytes, tuple[int, Sequence[int | None]]] = {}
+
+    def learn(self, schema_id: bytes, fields: int, positions: Sequence[int | None]) -> None:
+        """Learn how rows of a schema are read.
+
+        Args:
+            fields: how many values a row has.
+            positions: per column, where it stands among them; None for one that the schema does not have.
+        """
+        if len(schema_id) != _SCHEMA.stop - _SCHEMA.start or len(positions) != self._width:
+            raise ValueError("a schema id has 8 bytes, and every column a position or None")
+        if any(position is not None and not 0 <= position < fields for position in positions):
+            raise ValueError("a position lies outside the schema")
+        self._schemas[schema_id] = fields, positions
+
+    def read(self, stored: list[bytes | None]) -> Cells:
+        """The cells of n rows, None for one that is not there.
+
+        Raises:
+            UnknownSchema: a row's schema has to be learned first.
+            StoredDataError: a row is damaged, or of a format that this version does not know.
+        """
+        rows = [self._row(packed) for packed in stored]
+        return Cells(
+            [[row.values[at] for row in rows] for at in range(self._width)],
+            [row.time for row in rows],
+            [row.event_micros for row in rows],
+        )
+
+    def _row(self, packed: bytes | None) -> "_Row":
+        if packed is None:
+            return _no_row(self._width)
+        if len(packed) < _SCHEMA.stop or packed[17] > 1:
+            raise StoredDataError(DAMAGED)
+        if packed[16] != FORMAT:
+            raise StoredDataError(other_format(packed[16]))
+        if packed[_SCHEMA] not in self._schemas:
+            raise UnknownSchema(packed[_SCHEMA])
+        fields, positions = self._schemas[packed[_SCHEMA]]
+        try:
+            entries = _decode_entries(packed[HEADER_BYTES:])
+        except msgspec.DecodeError as error:
+            raise StoredDataError(DAMAGED) from error
+        time, *values = entries or (None,)
+        if None in values and not packed[17]:
+            raise StoredDataError(DAMAGED)
+        if len(entries) != fields + 1 or not time:
+            raise StoredDataError(WRONG_LENGTH)
+        event_micros = int.from_bytes(packed[:8], "big") - SIGN
+        return _Row(time, event_micros, [b"" if at is None else values[at] or b"" for at in positions])
+
+
+class _Row(NamedTuple):
+    time: bytes
+    event_micros: int | None
+    values: Sequence[bytes]
+
+
+def _no_row(width: int) -> _Row:
+    return _Row(b"", None, [b""] * width)
+
+
+def cells_of_hashes(hashes: list[Sequence[bytes | None] | None], start: int, width: int) -> Cells:
+    """The cells of one view out of n of Feast's hashes; a row without its event time is not there, whatever else is.
+
+    Args:
+        hashes: the values of some fields each, None for a null join key.
+        start: where the view's `width` columns begin among them; its event time follows.
+    Raises:
+        StoredDataError: an event time is none.
+    """
+    rows = []
+    for entries in hashes:
+        if entries is not None and len(entries) < start + width + 1:
+            raise ValueError("a hash has too few entries")
+        if entries is None or (time := entries[start + width]) is None:
+            rows.append(_no_row(width))
+        else:
+            values = _without_nulls(entries[start : start + width])
+            rows.append(_Row(time or EPOCH, timestamp_micros(time or EPOCH), values))
+    return Cells(
+        [[row.values[at] for row in rows] for at in range(width)],
+        [row.time for row in rows],
+        [row.event_micros for row in rows],
+    )
+
+
+def _without_nulls(values: Sequence[bytes | None]) -> list[bytes]:
+    return [b"" if value is None or value in NULLS else value for value in values]
+
+
+def splice_feast(metadata: bytes, blocks: Sequence[Block], *, statuses: bytes) -> bytes:
+    """A serialized `feast.serving.GetOnlineFeaturesResponse`; no value is parsed.
+
+    Args:
+        metadata: the serialized response metadata that names the columns.
+        blocks: one column per name.
+        statuses: 256 bytes, what each status becomes in Feast's words.
+    """
+    answer = shadow_pb2.FeastResponse(metadata=metadata)
+    for block in blocks:
+        for values, of_column in _columns(block):
+            answer.results.add(
+                values=values, statuses=of_column.translate(statuses), event_timestamps=block.cells.times
+            )
+    return bytes(answer.SerializeToString())
+
+
+def splice_hindcast(
+    *,
+    lookup_id: str,
+    catalog_version: str,
+    served_at: bytes,
+    views: Sequence[tuple[str, Cells]],
+    blocks: Sequence[Block],
+) -> bytes:
+    """A serialized `hindcast.v1.GetOnlineFeaturesResponse`; no value is parsed.
+
+    Args:
+        served_at: a serialized Timestamp.
+        views: name and cells each.
+    """
+    answer = shadow_pb2.HindcastResponse(lookup_id=lookup_id, catalog_version=catalog_version, served_at=served_at)
+    for view, cells in views:
+        answer.views.add(view=view, event_timestamps=cells.times)
+    for block in blocks:
+        for name, (values, of_column) in zip(block.names, _columns(block), strict=True):
+            answer.columns.add(name=name, values=values, statuses=of_column, view_index=block.view_index)
+    return bytes(answer.SerializeToString())
+
+
+def _columns(block: Block) -> list[tuple[list[bytes], bytes]]:
+    """Values and statuses of each column of a block."""
+    cells = block.cells
+    if not 0 <= block.start <= block.stop <= cells.width or len(block.names) != block.stop - block.start:
+        raise IndexError("a block lies outside its cells")
+    statuses = cells.statuses * cells.width if len(cells.statuses) == 1 else cells.statuses
+    if any(len(of_column) != cells.rows for of_column in statuses):
+        raise ValueError("a column has not a status for each row")
+    return [(cells.column(at), statuses[at]) for at in range(block.start, block.stop)]
+
+
+def framed(before: bytes, parts: Sequence[bytes | None], after: bytes) -> list[Any]:
+    """Each of some parts with the same bytes before and after it; None stays None."""
+    return [None if part is None else before + part + after for part in parts]
+
+
+def command_words(words: Sequence[bytes]) -> bytes:
+    """Words of a Redis command as they go over the wire, each with what stands before it and nothing after the last."""
+    return b"".join([b"\r\n$%d\r\n%b" % (len(word), word) for word in words])
+
+
+def usual_strings(values: Sequence[bytes], key_type: int) -> list[bytes | None]:
+    """Parts of entity keys out of serialized Values that hold a short ASCII string, as every encoder writes it; None for any other."""
+    return [
+        key_type.to_bytes(4, "little") + value[1:2] + bytes(3) + value[2:]
+        if value[:1] == b"\x12" and value[1:].isascii() and len(value) > 1 and len(value) == value[1] + 2
+        else None
+        for value in values
+    ]
+
+
+def usual_int64s(values: Sequence[bytes], key_type: int) -> list[bytes | None]:
+    """Parts of entity keys out of serialized Values that hold an int64 or int32 and nothing else; None for any other."""
+    head = key_type.to_bytes(4, "little") + (8).to_bytes(4, "little")
+    numbers = [_only_integer(value) for value in values]
+    return [None if number is None else head + number.to_bytes(8, "little", signed=True) for number in numbers]
+
+
+def _only_integer(value: bytes) -> int | None:
+    """The integer that is all a serialized Value says; None if it says anything else."""
+    if value[:1] not in {b"\x20", b"\x18"} or len(value) == 1:
+        return None
+    number = 0
+    for at, byte in enumerate(value[1:]):
+        number |= (byte & _ASCII_MAX) << 7 * at
+        if byte <= _ASCII_MAX and at + 2 < len(value):
+            return None
+    if value[-1] > _ASCII_MAX or number >= 1 << 64:
+        return None
+    signed = number - (1 << 64) if number >> 63 else number
+    return None if value[:1] == b"\x18" and signed not in _INT32 else signed
