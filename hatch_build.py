@@ -34,6 +34,8 @@ def _compile(root: Path) -> Path | None:
     from setuptools.errors import CCompilerError, ExecError, PlatformError  # noqa: PLC0415
 
     source = root / _SOURCE
+    for stale in source.parent.glob(f"{source.stem}.*.so"):
+        stale.unlink()
     with tempfile.TemporaryDirectory() as name:
         extension = Extension(_MODULE, [str(source)], extra_compile_args=["-O2"])
         extensions = cythonize([extension], build_dir=name, quiet=True)

@@ -9,11 +9,11 @@ from hindcast.clock import Deadline
 from hindcast.errors import StoredDataError
 from hindcast.online.codec import pack_row
 from hindcast.online.connection import parse_target
+from hindcast.online.field_status import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
 from hindcast.online.keys import entity_key_bytes, key_value_bytes, row_key, schema_key, view_prefix
 from hindcast.online.layouts import PackedLayout
 from hindcast.online.reader import RedisReader
 from hindcast.online.schemas import Schema
-from hindcast.online.field_status import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
 from hindcast.serving.plan import Wanted
 from hindcast.serving.question import FEAST, HINDCAST, Question
 from hindcast.settings import StaleValues

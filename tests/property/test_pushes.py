@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from hindcast.catalog import Field, View
 from hindcast.clock import Deadline, uuid7
-from hindcast.online.times import timestamp_micros
 from hindcast.online.connection import parse_target
 from hindcast.online.keys import entity_key_bytes, key_value_bytes
 from hindcast.online.layouts import LAYOUTS, LayoutName, RowsOf
 from hindcast.online.reader import RedisReader
 from hindcast.online.rows import Row, RowPolicy
 from hindcast.online.sinks import SINKS
+from hindcast.online.times import timestamp_micros
 from hindcast.v1.value_pb2 import Value
 from services import run_redis
 

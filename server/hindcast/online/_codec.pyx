@@ -73,7 +73,7 @@ cdef class Cells:
         free(self.event_micros)
 
     @staticmethod
-    def of_columns(columns, list statuses):
+    def of_columns(columns, list statuses not None):
         """See `python_codec.Cells.of_columns`."""
         cdef Py_ssize_t rows = len(columns[0]) if columns else 0
         cdef Cells cells = Cells(rows, len(columns))
@@ -137,8 +137,10 @@ cdef class Cells:
         for row in range(self.rows):
             if cell[row].size == 0 and of_rows[row] == PRESENT:
                 if status is NULL:
-                    own = PyBytes_FromStringAndSize(<const char *>of_rows, self.rows)
+                    # Made empty and then filled: a copy of one byte would be the interpreter's own, which all share.
+                    own = PyBytes_FromStringAndSize(NULL, self.rows)
                     status = <uint8_t *>PyBytes_AS_STRING(own)
+                    memcpy(status, of_rows, self.rows)
                 status[row] = NULL_VALUE
         return shared if status is NULL else own
 
@@ -177,7 +179,7 @@ cdef class RowReader:
         self.width = width
         self.readings = []
 
-    def learn(self, bytes schema_id, Py_ssize_t fields, positions):
+    def learn(self, bytes schema_id not None, Py_ssize_t fields, positions):
         """See `python_codec.RowReader.learn`."""
         if len(schema_id) != SCHEMA_BYTES or len(positions) != self.width:
             raise ValueError("a schema id has 8 bytes, and every column a position or None")
@@ -185,7 +187,7 @@ cdef class RowReader:
             raise ValueError("a position lies outside the schema")
         self.readings.append(_Reading(schema_id, fields, positions))
 
-    def read(self, list stored):
+    def read(self, list stored not None):
         """See `python_codec.RowReader.read`."""
         cdef Cells cells = Cells(len(stored), self.width)
         cdef Py_ssize_t row
@@ -282,12 +284,13 @@ cdef const uint8_t *_entry(const uint8_t *at, const uint8_t *end, Cell *cell) ex
     return at + head + size
 
 
-def cells_of_hashes(list hashes, Py_ssize_t start, Py_ssize_t width):
+def cells_of_hashes(list hashes not None, Py_ssize_t start, Py_ssize_t width):
     """See `python_codec.cells_of_hashes`."""
     cdef Cells cells = Cells(len(hashes), width)
     cdef Py_ssize_t row, column
     cdef int64_t oldest = 0, event
     cdef tuple entries
+    cdef bytes time
     cells.stored = True
     for row in range(cells.rows):
         if hashes[row] is None:
@@ -396,6 +399,15 @@ cdef inline Py_ssize_t _size_of(Py_ssize_t content) noexcept:
     return 1 + _varint_size(content) + content
 
 
+cdef inline Py_ssize_t _size_if_any(Py_ssize_t content) noexcept:
+    """Of a field that is left out where it is empty."""
+    return _size_of(content) if content else 0
+
+
+cdef inline char *_put_if_any(char *at, int field, const char *content, Py_ssize_t size) noexcept:
+    return _put(at, field, content, size) if size else at
+
+
 cdef Py_ssize_t _cells_size(const Cell *cells, Py_ssize_t count) noexcept:
     cdef Py_ssize_t size = 0, at
     for at in range(count):
@@ -412,14 +424,14 @@ cdef char *_put_cells(char *at, int field, const Cell *cells, Py_ssize_t count) 
 
 cdef bytes _statuses_of(Cells cells, Py_ssize_t column):
     cdef bytes statuses = cells.statuses[0 if len(cells.statuses) == 1 else column]
-    if PyBytes_GET_SIZE(statuses) != cells.rows:
+    if statuses is None or PyBytes_GET_SIZE(statuses) != cells.rows:
         raise ValueError("a column has not a status for each row")
     return statuses
 
 
-def splice_feast(bytes metadata, list blocks, *, bytes statuses):
+def splice_feast(bytes metadata not None, list blocks not None, *, bytes statuses not None):
     """See `python_codec.splice_feast`."""
-    cdef Py_ssize_t total = _size_of(len(metadata)), size, times_size, tail, column, row, start, stop
+    cdef Py_ssize_t total = _size_if_any(len(metadata)), size, times_size, tail, column, row, start, stop
     cdef Cells cells
     cdef const uint8_t *translated = <const uint8_t *>PyBytes_AS_STRING(statuses)
     cdef const uint8_t *of_column
@@ -430,13 +442,14 @@ def splice_feast(bytes metadata, list blocks, *, bytes statuses):
         cells = found
         if not 0 <= start <= stop <= cells.width or len(names) != stop - start:
             raise IndexError("a block lies outside its cells")
-        tail = (_size_of(cells.rows) if cells.rows else 0) + _cells_size(cells.row_times, cells.rows)
+        tail = _size_if_any(cells.rows) + _cells_size(cells.row_times, cells.rows)
         for column in range(start, stop):
             size = _cells_size(cells.cells + column * cells.rows, cells.rows) + tail
             sizes.append(size)
             total += _size_of(size)
     cdef bytes answer = PyBytes_FromStringAndSize(NULL, total)
-    cdef char *at = _put(PyBytes_AS_STRING(answer), 1, PyBytes_AS_STRING(metadata), PyBytes_GET_SIZE(metadata))
+    cdef char *at = PyBytes_AS_STRING(answer)
+    at = _put_if_any(at, 1, PyBytes_AS_STRING(metadata), PyBytes_GET_SIZE(metadata))
     cdef char *times_at
     cdef Py_ssize_t result = 0
     for _, found, start, stop, _ in blocks:
@@ -463,20 +476,19 @@ def splice_feast(bytes metadata, list blocks, *, bytes statuses):
     return answer
 
 
-def splice_hindcast(*, str lookup_id, str catalog_version, bytes served_at, list views, list blocks):
+def splice_hindcast(*, str lookup_id not None, str catalog_version not None, bytes served_at not None, list views not None, list blocks not None):
     """See `python_codec.splice_hindcast`."""
     cdef bytes lookup_bytes = lookup_id.encode(), version_bytes = catalog_version.encode()
     cdef Py_ssize_t total = 0, size, name_size, column, start, stop
     cdef Cells cells
     cdef const char *name_at
     cdef list sizes = []
-    for part in (lookup_bytes, version_bytes):
-        total += _size_of(len(part)) if part else 0
-    total += _size_of(len(served_at))
+    for part in (lookup_bytes, version_bytes, served_at):
+        total += _size_if_any(len(part))
     for view, found in views:
         cells = found
         PyUnicode_AsUTF8AndSize(view, &name_size)
-        size = (_size_of(name_size) if name_size else 0) + _cells_size(cells.row_times, cells.rows)
+        size = _size_if_any(name_size) + _cells_size(cells.row_times, cells.rows)
         sizes.append(size)
         total += _size_of(size)
     for names, found, start, stop, view_index in blocks:
@@ -485,27 +497,24 @@ def splice_hindcast(*, str lookup_id, str catalog_version, bytes served_at, list
             raise IndexError("a block lies outside its cells")
         for column in range(start, stop):
             PyUnicode_AsUTF8AndSize(names[column - start], &name_size)
-            size = (_size_of(name_size) if name_size else 0) + _cells_size(cells.cells + column * cells.rows, cells.rows)
-            size += _size_of(cells.rows) if cells.rows else 0
+            size = _size_if_any(name_size) + _cells_size(cells.cells + column * cells.rows, cells.rows)
+            size += _size_if_any(cells.rows)
             if view_index is not None:
                 size += 1 + _varint_size(view_index)
             sizes.append(size)
             total += _size_of(size)
     cdef bytes answer = PyBytes_FromStringAndSize(NULL, total)
     cdef char *at = PyBytes_AS_STRING(answer)
-    if lookup_bytes:
-        at = _put(at, 1, PyBytes_AS_STRING(lookup_bytes), PyBytes_GET_SIZE(lookup_bytes))
-    if version_bytes:
-        at = _put(at, 2, PyBytes_AS_STRING(version_bytes), PyBytes_GET_SIZE(version_bytes))
-    at = _put(at, 3, PyBytes_AS_STRING(served_at), PyBytes_GET_SIZE(served_at))
+    at = _put_if_any(at, 1, PyBytes_AS_STRING(lookup_bytes), PyBytes_GET_SIZE(lookup_bytes))
+    at = _put_if_any(at, 2, PyBytes_AS_STRING(version_bytes), PyBytes_GET_SIZE(version_bytes))
+    at = _put_if_any(at, 3, PyBytes_AS_STRING(served_at), PyBytes_GET_SIZE(served_at))
     cdef Py_ssize_t message = 0
     for view, found in views:
         cells = found
         name_at = PyUnicode_AsUTF8AndSize(view, &name_size)
         at = _put_head(at, 4, <Py_ssize_t>sizes[message])
         message += 1
-        if name_size:
-            at = _put(at, 1, name_at, name_size)
+        at = _put_if_any(at, 1, name_at, name_size)
         at = _put_cells(at, 2, cells.row_times, cells.rows)
     for names, found, start, stop, view_index in blocks:
         cells = found
@@ -513,18 +522,16 @@ def splice_hindcast(*, str lookup_id, str catalog_version, bytes served_at, list
             name_at = PyUnicode_AsUTF8AndSize(names[column - start], &name_size)
             at = _put_head(at, 5, <Py_ssize_t>sizes[message])
             message += 1
-            if name_size:
-                at = _put(at, 1, name_at, name_size)
+            at = _put_if_any(at, 1, name_at, name_size)
             at = _put_cells(at, 2, cells.cells + column * cells.rows, cells.rows)
-            if cells.rows:
-                at = _put(at, 3, PyBytes_AS_STRING(_statuses_of(cells, column)), cells.rows)
+            at = _put_if_any(at, 3, PyBytes_AS_STRING(_statuses_of(cells, column)), cells.rows)
             if view_index is not None:
                 at[0] = 0x20
                 at = _put_varint(at + 1, view_index)
     return answer
 
 
-def framed(bytes before, parts, bytes after):
+def framed(bytes before not None, parts, bytes after not None):
     """See `python_codec.framed`."""
     cdef Py_ssize_t before_size = PyBytes_GET_SIZE(before), after_size = PyBytes_GET_SIZE(after), size
     cdef bytes whole
@@ -554,28 +561,77 @@ cdef inline Py_ssize_t _digits(Py_ssize_t number) noexcept:
     return digits
 
 
-def command_words(words):
-    """See `python_codec.command_words`."""
-    cdef Py_ssize_t total = 0, size, digits, digit, rest
+cdef char *_put_word(char *at, bytes word) noexcept:
+    """A word of a Redis command: what stands before it, and the word."""
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(word), digits = _digits(size), digit, rest = size
+    memcpy(at, b"\r\n$", 3)
+    for digit in range(digits):
+        at[2 + digits - digit] = <char>(48 + rest % 10)
+        rest //= 10
+    memcpy(at + 3 + digits, b"\r\n", 2)
+    memcpy(at + 5 + digits, PyBytes_AS_STRING(word), size)
+    return at + 5 + digits + size
+
+
+cdef Py_ssize_t _words_size(words) except -1:
+    cdef Py_ssize_t total = 0, size
     for word in words:
         if not PyBytes_CheckExact(word):
             raise TypeError("a word is not bytes")
         size = PyBytes_GET_SIZE(word)
         total += 5 + _digits(size) + size
-    cdef bytes sent = PyBytes_FromStringAndSize(NULL, total)
+    return total
+
+
+def command_words(words):
+    """See `python_codec.command_words`."""
+    cdef tuple kept = tuple(words)
+    cdef bytes sent = PyBytes_FromStringAndSize(NULL, _words_size(kept))
     cdef char *at = PyBytes_AS_STRING(sent)
-    for word in words:
-        size = PyBytes_GET_SIZE(word)
-        digits = _digits(size)
-        memcpy(at, b"\r\n$", 3)
-        rest = size
-        for digit in range(digits):
-            at[2 + digits - digit] = <char>(48 + rest % 10)
-            rest //= 10
-        memcpy(at + 3 + digits, b"\r\n", 2)
-        memcpy(at + 5 + digits, PyBytes_AS_STRING(word), size)
-        at += 5 + digits + size
+    for word in kept:
+        at = _put_word(at, word)
     return sent
+
+
+def commands_for(bytes before not None, keys, bytes after not None):
+    """See `python_codec.commands_for`."""
+    cdef tuple kept = tuple(keys)
+    cdef Py_ssize_t around = PyBytes_GET_SIZE(before) + PyBytes_GET_SIZE(after)
+    cdef bytes sent = PyBytes_FromStringAndSize(NULL, _words_size(kept) + len(kept) * around)
+    cdef char *at = PyBytes_AS_STRING(sent)
+    for key in kept:
+        memcpy(at, PyBytes_AS_STRING(before), PyBytes_GET_SIZE(before))
+        at = _put_word(at + PyBytes_GET_SIZE(before), key)
+        memcpy(at, PyBytes_AS_STRING(after), PyBytes_GET_SIZE(after))
+        at += PyBytes_GET_SIZE(after)
+    return sent
+
+
+def picked(list whole not None, list order not None, positions):
+    """See `python_codec.picked`."""
+    cdef Py_ssize_t names = len(order), name
+    cdef bytes one, other
+    if len(whole) != 2 * names:
+        return None
+    for name in range(names):
+        one, other = whole[2 * name], order[name]
+        if one is None or other is None:
+            return None
+        if one is not other and (
+            PyBytes_GET_SIZE(one) != PyBytes_GET_SIZE(other)
+            or memcmp(PyBytes_AS_STRING(one), PyBytes_AS_STRING(other), PyBytes_GET_SIZE(one)) != 0
+        ):
+            return None
+    cdef list values = []
+    for position in positions:
+        if position is None:
+            values.append(None)
+            continue
+        name = position
+        if not 0 <= name < names:
+            raise IndexError(position)
+        values.append(whole[2 * name + 1])
+    return values
 
 
 cdef inline void _put_u32(char *at, uint32_t number) noexcept:

@@ -21,7 +21,9 @@ try:
         RowReader,
         cells_of_hashes,
         command_words,
+        commands_for,
         framed,
+        picked,
         splice_feast,
         splice_hindcast,
         usual_int64s,
@@ -30,12 +32,14 @@ try:
 
     COMPILED = True
 except ModuleNotFoundError:
-    from hindcast.online.python_codec import (  # type: ignore[assignment]
+    from hindcast.online.python_codec import (
         Cells,
         RowReader,
         cells_of_hashes,
         command_words,
+        commands_for,
         framed,
+        picked,
         splice_feast,
         splice_hindcast,
         usual_int64s,
@@ -53,8 +57,10 @@ __all__ = [
     "UnknownSchema",
     "cells_of_hashes",
     "command_words",
+    "commands_for",
     "framed",
     "pack_row",
+    "picked",
     "splice_feast",
     "splice_hindcast",
     "unpack_row",

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from hindcast.online.codec import command_words
+import hiredis
+
+from hindcast.online.codec import command_words, commands_for, picked
 
 
 class HashFields:
@@ -14,32 +16,42 @@ class HashFields:
 
     Attributes:
         names: at least one.
-        words: the same, as they stand in a command.
         whole: whether to read all of a hash, and to pick.
     """
 
-    __slots__ = ("_order", "_positions", "names", "whole", "words")
+    __slots__ = ("_hmget", "_order", "_positions", "names", "whole")
 
     def __init__(self, names: Sequence[bytes]) -> None:
         self.names = names
-        self.words = command_words(names)
         self.whole = len(names) >= _WHOLE_FIELDS_MIN
+        self._hmget = b"*%d\r\n$5\r\nHMGET" % (len(names) + 2), command_words(names) + b"\r\n"
         self._order: list[bytes] = []
         self._positions: list[int | None] = []
 
-    def picked(self, whole: Sequence[bytes]) -> list[bytes | None]:
-        """The fields out of a whole hash, which comes as names and values in turns."""
+    def asked_of(self, keys: Sequence[bytes], *, whole: bool) -> bytes:
+        """The commands that read them of some hashes, one a hash."""
+        before, after = _HGETALL if whole else self._hmget
+        return commands_for(before, keys, after)
+
+    def picked(self, whole: Any) -> Any:
+        """The fields out of a whole hash, which comes as names and values in turns; any other reply as it is."""
+        if not isinstance(whole, list) or len(whole) % 2:
+            return whole
         if not whole:
             return [None] * len(self.names)
-        names, values = whole[::2], whole[1::2]
-        if names != self._order:
+        entries = picked(whole, self._order, self._positions)
+        if entries is None:
             # Hashes of one view were mostly written alike, so that this is done once.
-            at = {name: position for position, name in enumerate(names)}
-            self._order, self._positions = list(names), [at.get(name) for name in self.names]
-            if len(names) > _WHOLE_FIELDS_TIMES_MAX * len(self.names):
+            self._order = whole[::2]
+            at = {name: position for position, name in enumerate(self._order)}
+            self._positions = [at.get(name) for name in self.names]
+            if len(self._order) > _WHOLE_FIELDS_TIMES_MAX * len(self.names):
                 self.whole = False
-        return [None if position is None else values[position] for position in self._positions]
+            entries = picked(whole, self._order, self._positions)
+        return entries
 
+
+_HGETALL = b"*2\r\n$7\r\nHGETALL", b"\r\n"
 
 _WHOLE_FIELDS_MIN = 128
 """Below it HMGET costs the server less than to receive every field's name, and Redis little more."""
@@ -49,7 +61,10 @@ _WHOLE_FIELDS_TIMES_MAX = 2
 
 
 class Command(NamedTuple):
-    """MGET of keys in one slot (on a Cluster), or the wanted fields of one key's hash."""
+    """MGET of some keys, which has one reply, or the wanted fields of each key's hash, which has one a key.
+
+    On a Cluster all keys are of one slot.
+    """
 
     keys: Sequence[bytes]
     fields: HashFields | None = None
@@ -59,15 +74,23 @@ class Command(NamedTuple):
         """As it goes over the wire."""
         if self.fields is None:
             return b"*%d\r\n$4\r\nMGET%b\r\n" % (len(self.keys) + 1, command_words(self.keys))
-        (key,) = self.keys
-        if self.whole:
-            return b"*2\r\n$7\r\nHGETALL\r\n$%d\r\n%b\r\n" % (len(key), key)
-        return b"*%d\r\n$5\r\nHMGET\r\n$%d\r\n%b%b\r\n" % (len(self.fields.names) + 2, len(key), key, self.fields.words)
+        return self.fields.asked_of(self.keys, whole=self.whole)
 
-    def entries(self, reply: Any) -> list[bytes | None] | None:
-        """One entry per key or field; None if the reply is not one to this command."""
-        if not isinstance(reply, list):
-            return None
-        if self.whole and self.fields is not None:
-            return None if len(reply) % 2 else self.fields.picked(reply)
-        return reply if len(reply) == len(self.keys if self.fields is None else self.fields.names) else None
+    @property
+    def replies(self) -> int:
+        """How many replies it has."""
+        return 1 if self.fields is None else len(self.keys)
+
+    def taken(self, reply: Any) -> Any:
+        """A reply as it comes in, without what it holds beside the wanted fields."""
+        return self.fields.picked(reply) if self.whole and self.fields is not None else reply
+
+    def fits(self, replies: Sequence[Any]) -> bool:
+        """Whether these, taken, are replies to it: a list of as many entries as it asks for, or an error."""
+        entries = len(self.keys) if self.fields is None else len(self.fields.names)
+        if set(map(type, replies)) == {list}:
+            return set(map(len, replies)) == {entries}
+        return all(
+            isinstance(reply, hiredis.ReplyError) or (isinstance(reply, list) and len(reply) == entries)
+            for reply in replies
+        )

@@ -15,8 +15,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from hindcast.catalog import View
 from hindcast.catalog.model import ENTITYLESS_JOIN_KEY, KeyType
-from hindcast.online.row_format import NULLS
 from hindcast.online.keys import ENTITYLESS_KEY, entity_key_head, event_field, feature_field, parse_entity_key
+from hindcast.online.row_format import NULLS
 from hindcast.online.sweep import Command, RedisSweep
 
 _GLOB = frozenset(b"*?[]\\^-")

@@ -109,7 +109,8 @@ def key_column_bytes(values: Sequence[bytes], declared: KeyType) -> list[bytes |
         WrongKey: the first value that is damaged or of another type than declared.
     """
     usual = _USUAL.get(declared)
-    encoded = usual(values, declared) if usual is not None else [None] * len(values)
+    nothing: list[bytes | None] = [None] * len(values)
+    encoded = nothing if usual is None else usual(values, declared)
     for position, (value, key) in enumerate(zip(values, encoded, strict=True)):
         if key is None:
             try:

@@ -4,10 +4,11 @@ Packed rows are Hindcast's own (docs/formats.md). Feast's layout, one hash per e
 as it is, so that a server can be put in front of a store that Feast writes.
 """
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
 from enum import StrEnum
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from hindcast.clock import Deadline
 from hindcast.online.codec import Cells, RowReader, UnknownSchema, cells_of_hashes, framed
@@ -119,21 +120,34 @@ class FeastLayout:
         groups: dict[int, list[int]] = {}
         for position, (_, entity_keys) in enumerate(asked):
             groups.setdefault(id(entity_keys), []).append(position)
-        hashes: list[tuple[bytes, HashFields]] = []
-        for positions in groups.values():
-            fields = _fields(tuple(asked[position][0] for position in positions))
-            keys = framed(b"", asked[positions[0]][1], self._project)
-            hashes += [(key, fields) for key in keys if key is not None]
-        read = iter(await self._reader.read_hashes(hashes, deadline=deadline))
         found: dict[int, Cells] = {}
-        for positions in groups.values():
-            rows = [None if key is None else next(read) for key in asked[positions[0]][1]]
-            start = 0
-            for position in positions:
-                width = len(asked[position][0].features)
-                found[position] = cells_of_hashes(rows, start, width)
-                start += width + 1
+        for of_group in await _together([self._found(asked, positions, deadline) for positions in groups.values()]):
+            found |= of_group
         return [found[position] for position in range(len(asked))]
+
+    async def _found(
+        self, asked: Sequence[tuple[RowsOf, Sequence[bytes | None]]], positions: Sequence[int], deadline: Deadline
+    ) -> dict[int, Cells]:
+        """Views that share their entity keys, by their positions."""
+        fields = _fields(tuple([asked[position][0] for position in positions]))
+        keys = framed(b"", asked[positions[0]][1], self._project)
+        rows: list[Any] = await self._reader.read_hashes(
+            [key for key in keys if key is not None], fields, deadline=deadline
+        )
+        if len(rows) < len(keys):
+            present = iter(rows)
+            rows = [None if key is None else next(present) for key in keys]
+        found, start = {}, 0
+        for position in positions:
+            width = len(asked[position][0].features)
+            found[position] = cells_of_hashes(rows, start, width)
+            start += width + 1
+        return found
+
+
+async def _together(reads: Sequence[Coroutine[Any, Any, dict[int, Cells]]]) -> list[dict[int, Cells]]:
+    """What reads give that go on at once; one alone needs no task of its own."""
+    return [await reads[0]] if len(reads) == 1 else await asyncio.gather(*reads)
 
 
 @lru_cache(maxsize=1024)

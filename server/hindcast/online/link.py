@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hiredis
@@ -32,6 +32,10 @@ _GONE = "Redis does not answer; try again"
 _LATE = "the deadline passed while Redis was asked"
 
 
+def _as_it_is(reply: Any) -> Any:
+    return reply
+
+
 class Link:
     """The one connection to a node: made when first needed, and again after it broke."""
 
@@ -41,9 +45,14 @@ class Link:
         self._stream: _Stream | None = None
         self._connecting: asyncio.Future[_Stream] | None = None
 
-    async def ask(self, commands: Sequence[bytes], deadline: Deadline) -> list[Any]:
+    async def ask(
+        self, commands: bytes, replies: int, deadline: Deadline, taken: Callable[[Any], Any] = _as_it_is
+    ) -> list[Any]:
         """Send commands and await their replies, in order; an error reply is returned, not raised.
 
+        Args:
+            replies: how many the commands have.
+            taken: what each is kept as.
         Raises:
             StoreUnavailable: no connection, or no reply in time.
             DeadlineExceeded: the call's own deadline came first; if it had passed already, nothing was sent.
@@ -56,28 +65,28 @@ class Link:
             if stream is None or stream.closed:
                 async with asyncio.timeout(min(remaining, _REPLY_SECONDS)):
                     stream = await self._connect()
-            return await stream.ask(commands, min(deadline.remaining_seconds(), _REPLY_SECONDS))
+            return await stream.ask(commands, replies, taken, min(deadline.remaining_seconds(), _REPLY_SECONDS))
         except (*REDIS_ERRORS, OSError, TimeoutError) as error:
             if self._stream is not None:
                 self._stream.give_up_if_stalled()
             raise failed(deadline) from error
 
     async def read(self, commands: Sequence[Command], deadline: Deadline) -> list[Any]:
-        """One reply per command: as many entries as it has, or an error reply.
+        """The replies of some commands that differ in their keys only: as many entries as was asked for, or an error reply.
 
         Raises:
             StoreUnavailable, DeadlineExceeded: as `ask`; or a reply does not fit its command, and the connection is given
                 up.
         """
-        replies = await self.ask([command.packed() for command in commands], deadline)
-        for at, (command, reply) in enumerate(zip(commands, replies, strict=True)):
-            if isinstance(reply, hiredis.ReplyError):
-                continue
-            entries = command.entries(reply)
-            if entries is None:
+        sent = commands[0].packed() if len(commands) == 1 else b"".join([command.packed() for command in commands])
+        replies = await self.ask(sent, sum([command.replies for command in commands]), deadline, commands[0].taken)
+        start = 0
+        for command in commands:
+            stop = start + command.replies
+            if not command.fits(replies[start:stop]):
                 self.close()
                 raise StoreUnavailable(_GONE)
-            replies[at] = entries
+            start = stop
         return replies
 
     async def ping(self, deadline: Deadline) -> None:
@@ -86,7 +95,7 @@ class Link:
         Raises:
             StoreUnavailable, DeadlineExceeded: as `ask`; or the answer is an error.
         """
-        (reply,) = await self.ask([_PING], deadline)
+        (reply,) = await self.ask(_PING, 1, deadline)
         if isinstance(reply, hiredis.ReplyError):
             raise StoreUnavailable("Redis answers, but not to a PING; check its state and the user's rights")
 
@@ -136,11 +145,14 @@ class Link:
 class _Pending:
     """Commands of one caller whose replies are not all there; `until` is when the caller stops waiting."""
 
-    __slots__ = ("future", "replies", "until", "wanted")
+    __slots__ = ("future", "replies", "taken", "until", "wanted")
 
-    def __init__(self, future: "asyncio.Future[list[Any]]", wanted: int, until: float) -> None:
+    def __init__(
+        self, future: "asyncio.Future[list[Any]]", wanted: int, taken: Callable[[Any], Any], until: float
+    ) -> None:
         self.future = future
         self.wanted = wanted
+        self.taken = taken
         self.until = until
         self.replies: list[Any] = []
 
@@ -163,7 +175,9 @@ class _Stream(asyncio.Protocol):
         self._timer_at = math.inf
         self.closed = False
 
-    def ask(self, commands: Sequence[bytes], seconds: float) -> "asyncio.Future[list[Any]]":
+    def ask(
+        self, commands: bytes, replies: int, taken: Callable[[Any], Any], seconds: float
+    ) -> "asyncio.Future[list[Any]]":
         """Send one or more commands; the future has their replies, or TimeoutError when they do not come in time.
 
         The replies of a cancelled future are dropped, in order.
@@ -176,13 +190,13 @@ class _Stream(asyncio.Protocol):
         now = time.monotonic()
         if not self._waiting:
             self._last_received = now
-        pending = _Pending(self._loop.create_future(), len(commands), now + seconds)
+        pending = _Pending(self._loop.create_future(), replies, taken, now + seconds)
         self._waiting.append(pending)
         if pending.until < self._timer_at:
             self._set_timer(pending.until, now)
         if not self._outgoing:
             self._loop.call_soon(self._flush)
-        self._outgoing.extend(commands)
+        self._outgoing.append(commands)
         return pending.future
 
     def _set_timer(self, at: float, now: float) -> None:
@@ -221,7 +235,7 @@ class _Stream(asyncio.Protocol):
         try:
             while (reply := self._parser.gets()) is not False:
                 pending = self._waiting[0]
-                pending.replies.append(reply)
+                pending.replies.append(pending.taken(reply))
                 if len(pending.replies) == pending.wanted:
                     self._waiting.popleft()
                     if not pending.future.done():

@@ -275,6 +275,22 @@ def command_words(words: Sequence[bytes]) -> bytes:
     return b"".join([b"\r\n$%d\r\n%b" % (len(word), word) for word in words])
 
 
+def commands_for(before: bytes, keys: Sequence[bytes], after: bytes) -> bytes:
+    """One Redis command per key, one after the other: what stands before the key, the key as a word, and what stands after it."""
+    return b"".join([b"%b%b%b" % (before, command_words([key]), after) for key in keys])
+
+
+def picked(whole: list[bytes], order: list[bytes], positions: Sequence[int | None]) -> list[bytes | None] | None:
+    """Some values of a hash that comes as names and values in turns; None if its names are not `order`.
+
+    Args:
+        positions: of the wanted values, None for one that is not there.
+    """
+    if len(whole) != 2 * len(order) or whole[::2] != order:
+        return None
+    return [None if position is None else whole[2 * position + 1] for position in positions]
+
+
 def usual_strings(values: Sequence[bytes], key_type: int) -> list[bytes | None]:
     """Parts of entity keys out of serialized Values that hold a short ASCII string, as every encoder writes it; None for any other."""
     return [

@@ -37,7 +37,7 @@ class RedisReader:
         self._is_cluster = isinstance(self._client, redis_asyncio.RedisCluster)
         self._doubts_cluster = False
 
-    async def read_values(self, keys: Sequence[bytes], *, deadline: Deadline) -> Sequence[bytes | None]:
+    async def read_values(self, keys: Sequence[bytes], *, deadline: Deadline) -> list[bytes | None]:
         """Read one string value per key, in the order asked.
 
         Args:
@@ -52,8 +52,8 @@ class RedisReader:
         """
         if not self._is_cluster:
             if 0 < len(keys) <= _KEYS_PER_COMMAND:
-                (reply,) = await self._link("").read([Command(keys)], deadline)
-                return _entries(reply)
+                (reply,) = await self._ask([Command(keys)], deadline)
+                return reply
             replies = await self._ask([Command(part) for part in _parts(keys)], deadline)
             return [value for reply in replies for value in reply]
         by_slot: dict[int, list[bytes]] = defaultdict(list)
@@ -69,18 +69,21 @@ class RedisReader:
         return [found[key] for key in keys]
 
     async def read_hashes(
-        self, wanted: Sequence[tuple[bytes, HashFields]], *, deadline: Deadline
-    ) -> list[Sequence[bytes | None]]:
+        self, keys: Sequence[bytes], fields: HashFields, *, deadline: Deadline
+    ) -> list[list[bytes | None]]:
         """Read some fields of one hash per key, in the order asked.
 
         Args:
-            wanted: n keys, each with the fields that are wanted of it (at least one).
+            fields: at least one.
         Returns:
             n entries, each with one value per field; None where the hash or the field is not there.
         Raises:
             StoreUnavailable, DeadlineExceeded: as `read_values`.
         """
-        return await self._ask([Command((key,), fields, fields.whole) for key, fields in wanted], deadline)
+        if not keys:
+            return []
+        together = [keys] if not self._is_cluster else [[key] for key in keys]
+        return await self._ask([Command(some, fields, fields.whole) for some in together], deadline)
 
     async def ping(self, *, deadline: Deadline) -> None:
         """Ask every node in use, or the first one, for a sign of life.
@@ -111,12 +114,12 @@ class RedisReader:
             link = self._links[node] = Link(self._client, node)
         return link
 
-    async def _ask(self, commands: Sequence[Command], deadline: Deadline) -> list[Sequence[bytes | None]]:
-        """One reply per command, in order."""
+    async def _ask(self, commands: Sequence[Command], deadline: Deadline) -> list[list[bytes | None]]:
+        """The replies of commands that differ in their keys only, in order."""
         if not commands:
             return []
         if not self._is_cluster:
-            return [_entries(reply) for reply in await self._link("").read(commands, deadline)]
+            return _not_refused(await self._link("").read(commands, deadline))
         try:
             return await self._ask_cluster(commands, deadline)
         except StoreUnavailable:
@@ -124,8 +127,8 @@ class RedisReader:
             self._doubts_cluster = True
             raise
 
-    async def _ask_cluster(self, commands: Sequence[Command], deadline: Deadline) -> list[Sequence[bytes | None]]:
-        found: dict[int, Sequence[bytes | None]] = {}
+    async def _ask_cluster(self, commands: Sequence[Command], deadline: Deadline) -> list[list[bytes | None]]:
+        found: dict[int, list[bytes | None]] = {}
         for attempt in range(_MOVES_MAX):
             await self._know_cluster(deadline, again=attempt > 0 or self._doubts_cluster)
             by_node: dict[str, list[int]] = defaultdict(list)
@@ -142,12 +145,12 @@ class RedisReader:
                     elif str(reply).startswith(_MOVING):
                         found[at] = await self._ask_moving(commands[at], deadline)
                     elif not str(reply).startswith(_MOVED):
-                        _entries(reply)
+                        _not_refused([reply])
             if len(found) == len(commands):
                 return [found[at] for at in range(len(commands))]
         raise StoreUnavailable("the Redis Cluster keeps moving slots; try again")
 
-    async def _ask_moving(self, command: Command, deadline: Deadline) -> Sequence[bytes | None]:
+    async def _ask_moving(self, command: Command, deadline: Deadline) -> list[bytes | None]:
         """A slot that is moving at this moment, key by key by redis-py's own commands, which follow ASK."""
         try:
             async with asyncio.timeout(deadline.remaining_seconds()):
@@ -182,7 +185,7 @@ def _parts(keys: Sequence[bytes]) -> list[Sequence[bytes]]:
     return [keys[at : at + _KEYS_PER_COMMAND] for at in range(0, len(keys), _KEYS_PER_COMMAND)]
 
 
-def _entries(reply: Any) -> Sequence[bytes | None]:
-    if isinstance(reply, list):
-        return reply
+def _not_refused(replies: list[Any]) -> list[Any]:
+    if set(map(type, replies)) == {list}:
+        return replies
     raise StoreUnavailable("Redis refused a read; check the user's rights, and that the keys are a feature store's")

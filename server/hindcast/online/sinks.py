@@ -17,10 +17,10 @@ from redis.backoff import NoBackoff
 from hindcast.catalog import View
 from hindcast.clock import Deadline
 from hindcast.errors import DeadlineExceeded, StoreUnavailable
-from hindcast.online.row_format import NULLS
 from hindcast.online.connection import REDIS_ERRORS, RedisTarget, close_client
 from hindcast.online.keys import event_field, feature_field, schema_key
 from hindcast.online.layouts import LayoutName
+from hindcast.online.row_format import NULLS
 from hindcast.online.rows import Row, RowPolicy, ViewWriter
 from hindcast.online.writer import WriteReport, write_rows_async
 

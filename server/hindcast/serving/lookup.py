@@ -145,9 +145,7 @@ class Lookup:
             cells.judge(now - ttl_micros if ttl_micros else 0, keeps_stale=keeps_stale)
             oldest = cells.oldest_micros
             age_seconds = None if oldest is None else (now - oldest) / 1e6
-            self._metrics.rows_read(
-                read.view.name, cells.statuses, columns=cells.width, oldest_age_seconds=age_seconds
-            )
+            self._metrics.rows_read(read.view.name, cells.statuses, columns=cells.width, oldest_age_seconds=age_seconds)
         computed = []
         if plan.computations:
             computed = await self._compute(plan, views, question.entities, request_data, rows, deadline)

@@ -12,10 +12,10 @@ from typing import Literal
 
 import grpc
 
+from hindcast.online.field_status import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
 from hindcast.serving import families
 from hindcast.serving.beside import beside
 from hindcast.serving.calls import Handler, StreamHandler, UploadHandler, code_of
-from hindcast.online.field_status import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
 from hindcast.serving.instruments import Counter, Histogram, Instruments, Series
 
 RpcType = Literal["unary", "client_stream", "bidi_stream"]

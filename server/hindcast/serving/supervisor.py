@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from hindcast.catalog import Catalog, RegistryWatch, Repo, load_catalog, read_repo
 from hindcast.errors import HindcastError, ServerStartError
+from hindcast.online.codec import COMPILED
 from hindcast.online.rows import read_policy
 from hindcast.online.store import layout_of
 from hindcast.serving.drain import Stop
@@ -78,6 +79,11 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
             layout = layout_of(changed)
             return replace(first, target=find_redis(changed, layout), layout=layout, writes=_write_settings(changed))
 
+        if not COMPILED:
+            logger.warning(
+                "the codec runs in Python, and lookups cost a multiple of what they could; install a C compiler and the headers "
+                "of Python, and install hindcast again"
+            )
         ready = (
             f"serving project {catalog.project} on {address} "
             f"(workers: {settings.workers}, services: {len(catalog.services)}, catalog: {catalog.version[:19]})"

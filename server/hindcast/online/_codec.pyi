@@ -1,0 +1,12 @@
+# The compiled twin has the types of the Python one.
+from hindcast.online.python_codec import Cells as Cells
+from hindcast.online.python_codec import RowReader as RowReader
+from hindcast.online.python_codec import cells_of_hashes as cells_of_hashes
+from hindcast.online.python_codec import command_words as command_words
+from hindcast.online.python_codec import commands_for as commands_for
+from hindcast.online.python_codec import framed as framed
+from hindcast.online.python_codec import picked as picked
+from hindcast.online.python_codec import splice_feast as splice_feast
+from hindcast.online.python_codec import splice_hindcast as splice_hindcast
+from hindcast.online.python_codec import usual_int64s as usual_int64s
+from hindcast.online.python_codec import usual_strings as usual_strings

@@ -1,0 +1,287 @@
+"""The codec's two forms: the compiled one answers as the Python one does, or refuses with the same words."""
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hindcast.online import _codec as compiled
+from hindcast.online import codec, python_codec
+from hindcast.online.codec import pack_row
+from hindcast.online.python_codec import Block
+from hindcast.online.row_format import NULLS
+from hindcast.online.times import timestamp_bytes
+from hindcast.v1.value_pb2 import Value
+
+TWINS = (python_codec, compiled)
+SCHEMAS = (b"schema-1", b"schema-2", b"schema-3")
+VALUES = st.sampled_from([b"\x12\x02hi", b"\x20\x07", b"1" * 127, b"2" * 128, b"3" * 20_000]) | st.binary(
+    min_size=1, max_size=9
+)
+MICROS = st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999)
+IN_MEMORY = settings(max_examples=300, deadline=None)
+
+
+def outcome(run):
+    """What a call gives, or the kind and words of its error."""
+    try:
+        return run()
+    except Exception as error:  # noqa: BLE001 - whatever one twin raises the other must raise too
+        return type(error), str(error) if isinstance(
+            error, python_codec.UnknownSchema | python_codec.StoredDataError
+        ) else ""
+
+
+def content(cells):
+    """All that cells say."""
+    columns = [cells.column(at) for at in range(cells.width)]
+    return cells.rows, cells.width, cells.missing, cells.oldest_micros, cells.statuses, cells.times, columns
+
+
+@st.composite
+def packed_rows(draw):
+    """A row of one of the schemas, as many values as that has."""
+    at = draw(st.integers(0, len(SCHEMAS) - 1))
+    return pack_row(
+        event_micros=draw(MICROS),
+        created_micros=draw(st.none() | MICROS),
+        schema_id=SCHEMAS[at],
+        run_id=bytes(16),
+        values=draw(st.lists(st.none() | VALUES, min_size=at + 2, max_size=at + 2)),
+    )
+
+
+@st.composite
+def damaged_rows(draw):
+    """A row with a part cut off, a byte changed, or bytes put in."""
+    packed = bytearray(draw(packed_rows()))
+    at = draw(st.integers(0, len(packed) - 1))
+    match draw(st.integers(0, 2)):
+        case 0:
+            del packed[at:]
+        case 1:
+            packed[at] = draw(st.integers(0, 255))
+        case 2:
+            packed[at:at] = draw(st.binary(min_size=1, max_size=3))
+    return bytes(packed)
+
+
+POSITIONS = st.lists(st.none() | st.integers(0, 1), min_size=3, max_size=3).filter(
+    lambda positions: len(set(positions) - {None}) == len([at for at in positions if at is not None])
+)
+JUDGEMENTS = st.tuples(st.just(0) | MICROS, st.booleans())
+
+
+def read(twin, stored, positions, known, judgement):
+    reader = twin.RowReader(len(positions))
+    for at in range(known):
+        reader.learn(SCHEMAS[at], at + 2, positions)
+    cells = reader.read(stored)
+    oldest_fresh, keeps_stale = judgement
+    cells.judge(oldest_fresh, keeps_stale=keeps_stale)
+    return cells
+
+
+@IN_MEMORY
+@given(st.lists(st.none() | packed_rows() | damaged_rows(), max_size=6), POSITIONS, st.integers(2, 3), JUDGEMENTS)
+def test_rows_are_read_alike(stored, positions, known, judgement):
+    """Cells, times, statuses and errors of any rows are the same in both forms."""
+    python, other = (outcome(lambda t=twin: content(read(t, stored, positions, known, judgement))) for twin in TWINS)
+
+    assert python == other
+
+
+TIMES = (
+    st.sampled_from(
+        [
+            b"",
+            b"\x08\x00",
+            b"\x08\x01\x10\x05",
+            b"\x10\x05",
+            b"\x08",
+            b"\x08\x01\x10\x05\x18\x01",
+            b"\x10\x80\x94\xeb\xdc\x03",
+        ]
+    )
+    | MICROS.map(timestamp_bytes)
+    | st.binary(max_size=12)
+)
+
+
+@IN_MEMORY
+@given(
+    st.lists(
+        st.none() | st.tuples(*[st.none() | VALUES | st.sampled_from(sorted(NULLS))] * 4, st.none() | TIMES).map(list),
+        max_size=5,
+    ),
+    st.integers(0, 3),
+    JUDGEMENTS,
+)
+def test_hashes_are_read_alike(hashes, start, judgement):
+    """Cells of Feast's hashes are the same in both forms, whatever stands in the place of a time."""
+
+    def read_hashes(twin):
+        cells = twin.cells_of_hashes(hashes, start, 4 - start)
+        cells.judge(judgement[0], keeps_stale=judgement[1])
+        return content(cells)
+
+    python, other = (outcome(lambda t=twin: read_hashes(t)) for twin in TWINS)
+
+    assert python == other
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
+
+
+@IN_MEMORY
+@given(
+    st.lists(st.none() | packed_rows(), min_size=1, max_size=6),
+    POSITIONS,
+    st.lists(st.lists(VALUES | st.sampled_from(sorted(NULLS)), min_size=3, max_size=3), max_size=3),
+    JUDGEMENTS,
+    st.tuples(NAMES, NAMES, NAMES),
+    st.binary(max_size=300),
+    st.tuples(st.integers(0, 3), st.integers(0, 3)),
+)
+def test_answers_are_spliced_alike(stored, positions, sent, judgement, names, metadata, part):
+    """The bytes of an answer are the same in both forms and both dialects."""
+    lower = bytes(max(0, status - 1) for status in range(256))
+
+    def answers(twin):
+        cells = read(twin, stored, positions, 3, judgement)
+        extra = twin.Cells.of_columns(sent, [bytes([1] * 3)])
+        start, stop = part
+        blocks = [
+            Block(names[: len(sent)], extra, 0, len(sent), None),
+            Block(names[: max(0, stop - start)], cells, start, stop, 0),
+            Block(names, cells, 0, 3, 200),
+        ]
+        return (
+            twin.splice_feast(metadata, blocks, statuses=lower),
+            twin.splice_hindcast(
+                lookup_id=names[0],
+                catalog_version=names[1],
+                served_at=metadata,
+                views=[(names[2], cells)],
+                blocks=blocks,
+            ),
+        )
+
+    python, other = (outcome(lambda t=twin: answers(t)) for twin in TWINS)
+
+    assert python == other
+
+
+PARTS = st.lists(st.none() | st.binary(max_size=20), max_size=5)
+WORDS = st.lists(st.binary(max_size=12) | st.sampled_from([b"x" * 99, b"y" * 100, b"z" * 12_345]), max_size=5)
+
+
+@IN_MEMORY
+@given(st.binary(max_size=9), PARTS, WORDS, st.binary(max_size=9))
+def test_commands_are_put_together_alike(before, parts, words, after):
+    """Keys and commands are the same bytes in both forms."""
+
+    def put_together(twin):
+        return twin.framed(before, parts, after), twin.command_words(words), twin.commands_for(before, words, after)
+
+    assert put_together(python_codec) == put_together(compiled)
+
+
+@IN_MEMORY
+@given(
+    st.lists(st.binary(max_size=2), max_size=8),
+    st.lists(st.binary(max_size=2), max_size=4),
+    st.lists(st.none() | st.integers(0, 3), max_size=5),
+)
+def test_values_are_picked_alike(whole, order, positions):
+    """What is picked out of a whole hash is the same in both forms, and nothing if its names are others."""
+    for names in (order, whole[::2]):
+        python, other = (outcome(lambda t=twin, n=names: t.picked(whole, n, positions)) for twin in TWINS)
+
+        assert python == other
+
+
+def codec_value(**kind):
+    """A serialized Value."""
+    return Value(**kind).SerializeToString()
+
+
+INTEGERS = st.integers(-(2**63), 2**63 - 1) | st.integers(-300, 300)
+SERIALIZED = st.one_of(
+    INTEGERS.map(lambda number: codec_value(int64_val=number)),
+    st.integers(-(2**31), 2**31 - 1).map(lambda number: codec_value(int32_val=number)),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=130).map(lambda text: codec_value(string_val=text)),
+    st.binary(max_size=14),
+    st.binary(max_size=12).map(lambda tail: b"\x20" + tail),
+    st.binary(max_size=12).map(lambda tail: b"\x18" + tail),
+    st.binary(max_size=12).map(lambda tail: b"\x12" + tail),
+)
+
+
+@IN_MEMORY
+@given(st.lists(SERIALIZED, max_size=6))
+def test_usual_keys_are_read_alike(values):
+    """Both forms take the same values for usual ones, and make the same key of each."""
+    assert python_codec.usual_strings(values, 2) == compiled.usual_strings(values, 2)
+    assert python_codec.usual_int64s(values, 4) == compiled.usual_int64s(values, 4)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda twin: twin.RowReader(1).read([b"x" * 50, 3]),
+        lambda twin: twin.RowReader(1).read(None),
+        lambda twin: twin.RowReader(2).learn(b"schema-1", 2, [0]),
+        lambda twin: twin.RowReader(1).learn(b"schema-1", 2, [2]),
+        lambda twin: twin.RowReader(1).learn(b"short", 2, [0]),
+        lambda twin: twin.Cells.of_columns([[b"a"], [b"a", b"b"]], [b"\x01"]),
+        lambda twin: twin.Cells.of_columns([["a"]], [b"\x01"]),
+        lambda twin: twin.Cells.of_columns([[b"a"]], [b"\x01"]).column(1),
+        lambda twin: twin.Cells.of_columns([[b"a"]], [b"\x01"]).column(-1),
+        lambda twin: twin.cells_of_hashes([[b"a"]], 0, 1),
+        lambda twin: twin.cells_of_hashes([[b"a", 3]], 0, 1),
+        lambda twin: twin.framed(b"", ["text"], b""),
+        lambda twin: twin.command_words([None]),
+        lambda twin: twin.usual_strings([None], 2),
+        lambda twin: twin.usual_int64s([4], 4),
+        lambda twin: twin.picked([b"a", b"b"], [None], [0]),
+        lambda twin: twin.splice_feast(
+            b"", [Block(["a"], twin.Cells.of_columns([[b"a"]], [b""]), 0, 1, None)], statuses=bytes(256)
+        ),
+        lambda twin: twin.splice_feast(b"", [SimpleNamespace()], statuses=bytes(256)),
+        lambda twin: twin.splice_feast(None, [], statuses=bytes(256)),
+    ],
+)
+def test_what_is_no_input_is_refused_and_crashes_nothing(call):
+    """The compiled form refuses what is not what it says it takes, as Python would, and reads no memory that is not its own."""
+    result = outcome(lambda: call(compiled))
+
+    assert result is None or issubclass(
+        result[0], TypeError | ValueError | IndexError | AttributeError | python_codec.StoredDataError
+    )
+
+
+def test_cells_outlive_what_they_were_read_from():
+    """Cells keep what they point into, even if the list that they came in is emptied."""
+    stored = [
+        pack_row(
+            event_micros=1, created_micros=None, schema_id=SCHEMAS[0], run_id=bytes(16), values=[b"\x12\x02hi", None]
+        )
+    ]
+    reader = compiled.RowReader(1)
+    reader.learn(SCHEMAS[0], 2, [0])
+    cells = reader.read(stored)
+    hashes = [[bytes(bytearray(b"\x12\x02ho")), b"\x08\x01"]]
+    of_hashes = compiled.cells_of_hashes(hashes, 0, 1)
+    stored.clear()
+    hashes[0].clear()
+    filler = [bytes([number]) * 60 for number in range(250)]
+
+    assert ([b"\x12\x02hi"], [b"\x12\x02ho"], 250) == (cells.column(0), of_hashes.column(0), len(filler))
+
+
+def test_the_server_runs_the_compiled_form():
+    """Where there is a C compiler, which there is wherever these tests run, the compiled form is what is used."""
+    assert codec.COMPILED
+    assert codec.Cells is compiled.Cells
