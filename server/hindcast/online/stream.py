@@ -17,8 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError
+from redis.retry import Retry
 
 from hindcast.errors import StoreUnavailable
 from hindcast.online import pieces
@@ -34,7 +36,8 @@ _CALL_BYTES_MAX = 2**20
 
 _BLOCK_BYTES = 256 * 2**10
 _CLUSTER_BLOCK_ROWS = 2_000
-_ATTEMPTS_MAX = 3
+_ATTEMPTS_MAX = 10
+"""Of a block whose script is flushed away each time."""
 
 _SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest().encode()
 _CRLF = b"\r\n"
@@ -231,9 +234,11 @@ class _NodeLine:
     def __init__(self, client: Redis) -> None:
         self.unanswered_bytes = 0
         self._sent: deque[tuple[_Block, int]] = deque()
-        self._pool = client.connection_pool
-        self._connection = self._pool.get_connection()
+        # Not one of the pool's, which may have broken while it lay there; and not tried for seconds, as redis-py would.
+        self._connection = client.connection_pool.make_connection()
+        self._connection.retry = Retry(NoBackoff(), 0)
         try:
+            self._connection.connect()
             self._connection.send_command("SCRIPT LOAD", SCRIPT, check_health=False)
             self._connection.read_response()
         except BaseException:
@@ -267,9 +272,7 @@ class _NodeLine:
 
     def close(self) -> None:
         """See `_Line.close`."""
-        if self.unanswered_bytes:
-            self._connection.disconnect()
-        self._pool.release(self._connection)
+        self._connection.disconnect()
 
     def _send(self, block: _Block, *, attempt: int) -> None:
         # No health check: its reply would stand among those of the calls.
