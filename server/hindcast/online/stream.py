@@ -109,17 +109,22 @@ class RowStream:
         Returns:
             What became of the rows given since the last `flush`.
         Raises:
-            StoreUnavailable: Redis failed; this covers all rows since the last `flush`. A Redis that restarted may have lost what it
-                had acknowledged before, so this is raised then as well.
+            StoreUnavailable: Redis failed at one of the rows since the last `flush`; or it was restarted since, and may have lost
+                what it had acknowledged (of a Cluster's node that is not noticed).
         """
         with self._changed:
             self._changed.wait_for(lambda: self._failure is not None or not self._unanswered_bytes)
             self._raise_failure()
-            report = WriteReport(self._written, self._rows - self._written)
-            self._rows = self._written = 0
             if self._line is not None:  # the thread leaves it alone until there is work again
+                try:
+                    self._line.check()
+                except REDIS_ERRORS as error:
+                    self._fail(_unavailable(error))
+                    self._raise_failure()
                 self._line.close()
                 self._line = None
+            report = WriteReport(self._written, self._rows - self._written)
+            self._rows = self._written = 0
             return report
 
     def close(self) -> None:
@@ -145,9 +150,7 @@ class RowStream:
         try:
             self._carry()
         except REDIS_ERRORS as error:
-            unavailable = _unavailable(error)
-            unavailable.__cause__ = error
-            self._fail(unavailable)
+            self._fail(_unavailable(error))
         except StoreUnavailable as error:
             self._fail(error)
         finally:
@@ -224,6 +227,9 @@ class _Line(Protocol):
     def receive(self) -> _Answer | None:
         """Wait for the oldest block's answer; None if the block had to be sent again."""
 
+    def check(self) -> None:
+        """Make sure, when all is answered, that this is still the Redis that answered."""
+
     def close(self) -> None:
         """Part from Redis; what is unanswered is given up."""
 
@@ -270,6 +276,11 @@ class _NodeLine:
         self.unanswered_bytes -= block.size
         return _Answer(block, written)
 
+    def check(self) -> None:
+        """See `_Line.check`; a connection does not outlive its server."""
+        self._connection.send_command("PING", check_health=False)
+        self._connection.read_response()
+
     def close(self) -> None:
         """See `_Line.close`."""
         self._connection.disconnect()
@@ -297,6 +308,9 @@ class _ClusterLine:
     def receive(self) -> _Answer | None:
         """See `_Line.receive`."""
         return self._answers.popleft()
+
+    def check(self) -> None:
+        """See `_Line.check`; here nothing tells."""
 
     def close(self) -> None:
         """See `_Line.close`; the client keeps its connections."""
@@ -365,14 +379,19 @@ def _laid(column: pa.Array) -> tuple[Numbers, memoryview]:
 
 
 def _unavailable(error: Exception) -> StoreUnavailable:
+    """What redis-py raised, in our words."""
     if isinstance(error, OutOfMemoryError):
-        return StoreUnavailable(
+        wrong = (
             "Redis is out of memory (its maxmemory is reached) and took no more rows; give it more, or let rows live shorter, and "
             "run again"
         )
-    if isinstance(error, ReadOnlyError):
-        return StoreUnavailable(
+    elif isinstance(error, ReadOnlyError):
+        wrong = (
             "Redis is a replica, which takes no writes; let online_store.connection_string name the primary, or its Sentinels "
             "with redis_type: redis_sentinel"
         )
-    return StoreUnavailable("Redis did not take the rows; check that it runs, and run again")
+    else:
+        wrong = "Redis did not take the rows, or restarted meanwhile; check that it runs, and run again"
+    unavailable = StoreUnavailable(wrong)
+    unavailable.__cause__ = error
+    return unavailable
