@@ -99,7 +99,20 @@ COLUMNS = {
     "date64": pa.array([date(2024, 7, 1), date(1960, 1, 1)], pa.date64()),
     "nulls": pa.nulls(2),
     "nulls of text": pa.nulls(2, pa.string()),
-    "list": pa.array([[1], [2]]),
+    "list": pa.array([[1], [], None, [2, -1]]),
+    "list, beyond int32": pa.array([[2**31]]),
+    "list with a null": pa.array([[1, None], [2]]),
+    "list of floats": pa.array([[1.5, float("nan")], [], [-0.0, 1e30]], pa.list_(pa.float32())),
+    "list of doubles": pa.array([[1.5, 1e39], None], pa.list_(pa.float64())),
+    "list of two": pa.array([[1.5, 2.5], None, [3.5, 4.5]], pa.list_(pa.float32(), 2)),
+    "large list": pa.array([["a"], ["", "é" * 200]], pa.large_list(pa.large_string())),
+    "list of text": pa.array([["a"], None, ["", "é" * 200], []]),
+    "list of text with a null": pa.array([["a", None]]),
+    "list of bytes": pa.array([[b"\xff", b""], [b"x" * 200]]),
+    "list of bools": pa.array([[True, False], []]),
+    "list of times": pa.array([[NOON], []], pa.list_(pa.timestamp("us", "UTC"))),
+    "list of lists": pa.array([[[1]], []]),
+    "empty lists": pa.array([[], []], pa.list_(pa.int64())),
     "empty": pa.array([], pa.int64()),
 }
 TAKEN_HERE_ALONE = {
@@ -110,7 +123,10 @@ TAKEN_HERE_ALONE = {
 """Whole numbers narrower than 64 bits, or without a sign, which Feast takes only beside a null."""
 
 
-@pytest.mark.parametrize("declared", SCALARS)
+LISTS = ("BYTES_LIST", "STRING_LIST", "INT32_LIST", "INT64_LIST", "DOUBLE_LIST", "FLOAT_LIST", "BOOL_LIST", "UUID_LIST")
+
+
+@pytest.mark.parametrize("declared", [*SCALARS, *LISTS, "UNIX_TIMESTAMP_LIST", "STRING_SET"])
 @pytest.mark.parametrize("name", COLUMNS)
 def test_a_column_of_any_type_becomes_what_feast_makes_of_it(name, declared):
     """For each type of column and each declared one the bytes are Feast's, or both refuse."""
@@ -140,6 +156,16 @@ DRAWN = [
     (pa.bool_(), "INT64", st.booleans()),
     (pa.string(), "STRING", st.text()),
     (pa.large_string(), "STRING", st.text()),
+    (pa.list_(pa.float32()), "FLOAT_LIST", st.lists(st.floats(width=32))),
+    (pa.list_(pa.float64()), "FLOAT_LIST", st.lists(st.floats())),
+    (pa.large_list(pa.float64()), "DOUBLE_LIST", st.lists(st.floats())),
+    (pa.list_(pa.float32(), 3), "FLOAT_LIST", st.lists(st.floats(width=32), min_size=3, max_size=3)),
+    (pa.list_(pa.int64()), "INT64_LIST", st.lists(st.integers(-(2**63), 2**63 - 1))),
+    (pa.list_(pa.int32()), "INT32_LIST", st.lists(st.integers(-(2**31), 2**31 - 1))),
+    (pa.list_(pa.bool_()), "BOOL_LIST", st.lists(st.booleans())),
+    (pa.list_(pa.string()), "STRING_LIST", st.lists(st.text())),
+    (pa.list_(pa.binary()), "BYTES_LIST", st.lists(st.binary())),
+    (pa.list_(pa.string()), "DECIMAL_LIST", st.lists(st.decimals(allow_nan=False).map(str))),
     (pa.binary(), "BYTES", st.binary(min_size=1)),
     (pa.binary(), "IMAGE_BYTES", st.binary(min_size=1)),
 ]

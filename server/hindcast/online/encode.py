@@ -28,10 +28,21 @@ _BYTES, _STRING, _INT32, _INT64, _DOUBLE, _FLOAT, _BOOL, _UNIX_TIMESTAMP = range
 _PDF_BYTES, _IMAGE_BYTES, _UUID, _TIME_UUID, _DECIMAL = 30, 31, 36, 37, 44
 """Numbers of `feast.types.ValueType.Enum`; those of the fields of a Value are the same, but for the two kinds of bytes."""
 
+_ITEMS = {
+    **{item + 10: item for item in (_BYTES, _STRING, _INT32, _INT64, _DOUBLE, _FLOAT, _BOOL)},
+    38: _UUID,
+    39: _TIME_UUID,
+    45: _DECIMAL,
+}
+"""By the number of a type of lists, what its items are; lists of times are left to Feast."""
+
 _BYTES_TYPES = frozenset({_BYTES, _PDF_BYTES, _IMAGE_BYTES})
 
 _VARINT, _FIXED64, _SIZED, _FIXED32 = 0, 1, 2, 5
 """Protobuf's wire types."""
+
+_ITEM_TAG = b"\x0a"
+"""Before the items of a list, all of them where they are numbers, or each."""
 
 
 def encode_column(array: pa.Array, value_type: int, *, column: str, unusual: Unusual) -> pa.Array:
@@ -49,14 +60,14 @@ def encode_column(array: pa.Array, value_type: int, *, column: str, unusual: Unu
     """
     array = _plain(array)
     try:
-        content = _content(array, value_type)
+        content = _list_content(array, value_type) if value_type in _ITEMS else _content(array, value_type)
         # A Value that is empty is how Feast writes a null.
         values = [value or None for value in unusual(array, value_type)] if content is None else []
     except Exception as error:  # whatever Feast's assertions and Python's constructors raise
         raise _misfit(array, value_type, column) from error
     if content is None:
         return pa.array(values, pa.binary())
-    return _values(content, value_type)
+    return _lists(content, value_type) if value_type in _ITEMS else _values(content, value_type)
 
 
 def encode_keys(
@@ -131,6 +142,57 @@ def _values(content: "pa.Array | _Numbers", value_type: int) -> pa.Array:
         tag = _tag(value_type, _FIXED64 if value_type == _DOUBLE else _FIXED32)
         return pieces.fixed(pieces.cells(tag, content.numbers), content.valid)
     return pieces.varints(_tag(value_type, _VARINT), content.numbers, content.valid)
+
+
+def _list_content(array: pa.Array, value_type: int) -> pa.Array | None:
+    """What the lists of a column's Values hold, null for a null; None where Feast's own functions must decide.
+
+    Raises:
+        pa.ArrowInvalid: an item cannot become one of the declared type.
+    """
+    kind = array.type
+    if array.null_count == len(array):
+        return pa.nulls(len(array), pa.binary())
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+        return None
+    items = array.flatten()
+    encoded = None if items.null_count else _items(items, _ITEMS[value_type])
+    if encoded is None:
+        return None
+    counts = pc.list_value_length(array).fill_null(0).to_numpy()
+    return pieces.grouped(encoded, counts, pieces.valid_rows(array))
+
+
+def _items(items: pa.Array, item_type: int) -> pa.Array | None:
+    """Each item as it stands in a list; None for a type that is not the items' own."""
+    kind = items.type
+    if item_type in {_FLOAT, _DOUBLE}:
+        if not (pa.types.is_float32(kind) or pa.types.is_float64(kind)):
+            return None
+        with np.errstate(over="ignore"):
+            numbers: Numbers = items.to_numpy().astype(np.float32 if item_type == _FLOAT else np.float64)
+        return pieces.fixed(pieces.cells(b"", numbers))
+    if item_type in {_INT32, _INT64}:
+        target = pa.int32() if item_type == _INT32 else pa.int64()
+        return pieces.varints(b"", items.cast(target).to_numpy()) if pa.types.is_integer(kind) else None
+    if item_type == _BOOL:
+        return pieces.varints(b"", items.cast(pa.uint8()).to_numpy()) if pa.types.is_boolean(kind) else None
+    content = _bytes(items) if item_type == _BYTES else _text(items)
+    if content is None:
+        return None
+    return pieces.join(pieces.varints(_ITEM_TAG, pc.binary_length(content).to_numpy()), content)
+
+
+def _lists(content: pa.Array, value_type: int) -> pa.Array:
+    tag = _tag(value_type, _SIZED)
+    is_packed = _ITEMS[value_type] in {_INT32, _INT64, _DOUBLE, _FLOAT, _BOOL}
+
+    def head(length: int | None) -> bytes:
+        size = length or 0
+        inner = _ITEM_TAG + pieces.varint(size) if is_packed and size else b""
+        return tag + pieces.varint(len(inner) + size) + inner
+
+    return pieces.join_or_null(pieces.by_length(pc.binary_length(content), head), content)
 
 
 def _key_parts(array: pa.Array, key_type: int, name: str, unusual: Unusual) -> "Sequence[pa.Array | bytes]":
@@ -273,8 +335,7 @@ _READERS: Mapping[int, "Callable[[pa.Array], pa.Array | _Numbers | None]"] = {
 
 
 def _tag(field: int, wire_type: int) -> bytes:
-    number = field << 3 | wire_type
-    return bytes([number]) if number < 0x80 else bytes([number & 0x7F | 0x80, number >> 7])
+    return pieces.varint(field << 3 | wire_type)
 
 
 def _misfit(array: pa.Array, value_type: int, column: str) -> InvalidArgument:

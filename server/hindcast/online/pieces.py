@@ -62,6 +62,26 @@ def varints(tag: bytes, numbers: Numbers, valid: Numbers | None = None) -> pa.Ar
     return _binary(lengths, cells[np.arange(head + width) < lengths[:, None]], valid)
 
 
+def varint(number: int) -> bytes:
+    """One varint, of a number from 0 on."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def grouped(column: pa.Array, counts: Numbers, valid: Numbers | None) -> pa.Array:
+    """The entries of a column without nulls run together, `counts` of them for each row; null where `valid` is false."""
+    rows: Numbers = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=rows[1:])
+    between = offsets(column)
+    first, end = int(between[0]), int(between[-1])
+    content = np.frombuffer(column.buffers()[2], np.uint8)[first:end]
+    return _binary(np.diff(between[rows]), content, valid)
+
+
 def by_length(lengths: pa.Array, make: Callable[[int | None], bytes]) -> pa.Array | bytes:
     """What stands before each entry, which its length decides; `make` is asked once for each length, with None for a null."""
     encoded = lengths.dictionary_encode(null_encoding="encode")
