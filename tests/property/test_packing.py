@@ -89,7 +89,8 @@ def test_wide_offsets_give_the_same_rows(batch):
         packed = pack(width, rows, pa.large_binary())
 
     assert expected == packed.to_pylist()
-    assert (sum(map(len, expected)) > 100) == pa.types.is_large_binary(packed.type)
+    # What a null covers is counted too, so that fewer bytes may have wide offsets.
+    assert sum(map(len, expected)) <= 100 or pa.types.is_large_binary(packed.type)
 
 
 @pytest.mark.parametrize("entries", [1, 15, 16, 65_535, 65_536])
