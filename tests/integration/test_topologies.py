@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import product
 from uuid import uuid4
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from feast import Entity, FeatureView, Field, FileSource, RepoConfig, ValueType
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
@@ -38,6 +40,7 @@ from hindcast.online.reader import RedisReader
 from hindcast.online.rows import Row, RowPolicy
 from hindcast.online.schemas import Schema
 from hindcast.online.sinks import SINKS
+from hindcast.online.stream import RowStream
 from hindcast.online.writer import RowWrite, WriteReport, write_rows, write_rows_async
 from hindcast.v1.value_pb2 import Value as ProtoValue
 from services import RedisServer, run_redis, wait_for
@@ -322,6 +325,28 @@ def test_pushed_rows_are_read_again(deployment, project, layout):
                 ]
         finally:
             await sink.close()
+
+    asyncio.run(run())
+
+
+def test_streamed_rows_are_read(deployment, project):
+    """A stream writes to each deployment, with an expiry too; older rows are counted and do not land."""
+
+    def report(second: int, trips: int, expires_ms: int = 0) -> WriteReport:
+        with RowStream(deployment.target) as stream:
+            for part in (slice(0, 7), slice(7, None)):
+                writes = rows(project, second=second, trips=trips)[part]
+                keys, packed = pa.array([w.key for w in writes]), pa.array([w.packed for w in writes])
+                stream.write(keys, packed, np.full(len(writes), expires_ms))
+            return stream.flush()
+
+    async def run() -> None:
+        async with reading(deployment.target, project) as reader:
+            assert WriteReport(ROW_KEYS, 0) == await asyncio.to_thread(report, 10, 1)
+            assert WriteReport(0, ROW_KEYS) == await asyncio.to_thread(report, 9, 2)
+            assert [1] * ROW_KEYS == await read_trips(reader, project)
+            assert WriteReport(ROW_KEYS, 0) == await asyncio.to_thread(report, 10, 3, 1)
+            assert [None] * ROW_KEYS == await read_trips(reader, project)
 
     asyncio.run(run())
 
