@@ -9,6 +9,7 @@ HindcastError
 ├── Overloaded              the server has as much work as it can do in time
 ├── StoreUnavailable        Redis did not answer in time or the connection broke
 ├── StoredDataError         a stored row cannot be read; it is never served as a null
+├── SourceError             a batch source cannot be read as it is: missing, damaged, or without what a view names
 ├── NotWritable             a view or its source does not take writes, as the repo stands
 ├── DeadlineExceeded        the call's own deadline passed
 ├── TransformError          an on-demand view's own code failed
@@ -98,6 +99,10 @@ class StoreUnavailable(HindcastError):
 
 class StoredDataError(HindcastError):
     """A stored row cannot be read: damaged, or written by a newer version."""
+
+
+class SourceError(HindcastError):
+    """A batch source cannot be read as it is: missing, damaged, or without what a view names; the message says which file."""
 
 
 class NotWritable(HindcastError):
