@@ -49,7 +49,7 @@ def every_error_below(kind):
 
 def test_every_error_of_a_call_has_a_code():
     """Only errors that no call can meet are missing in the table of codes."""
-    assert {errors.RepoError, errors.CatalogError, errors.ServerStartError} == every_error_below(
+    assert {errors.RepoError, errors.CatalogError, errors.LedgerError, errors.ServerStartError} == every_error_below(
         errors.HindcastError
     ) - set(_CODES)
 
