@@ -45,7 +45,7 @@ def ls(repo_root: Path, view: str | None, limit: int, output: str) -> None:
     else:
         of_view = "" if view is None else f" of view {view!r}"
         click.echo(
-            f"no runs{of_view} in {ledger.path}; `feast materialize` with the engine hindcast.materialize records them"
+            f"no runs{of_view} in {ledger.path}; `feast materialize` records them, with the engine hindcast.materialize.plugin.StreamingEngine"
         )
 
 
@@ -101,8 +101,8 @@ def _table(found: Sequence[Run]) -> str:
 def _short_id(run: Run, others: Sequence[Run]) -> str:
     """As much of the id as `show` needs, at least its time."""
     ids = sorted({other.run_id for other in others})
-    shared = [_shared(left, right) for left, right in pairwise(ids) if run.run_id in {left, right}]
-    return run.run_id[: max(_ID_CHARACTERS, *(count + 1 for count in shared), 0)]
+    shared = [_shared(left, right) + 1 for left, right in pairwise(ids) if run.run_id in {left, right}]
+    return run.run_id[: max([_ID_CHARACTERS, *shared])]
 
 
 def _shared(left: str, right: str) -> int:
