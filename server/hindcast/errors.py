@@ -13,6 +13,7 @@ HindcastError
 ├── NotWritable             a view or its source does not take writes, as the repo stands
 ├── DeadlineExceeded        the call's own deadline passed
 ├── TransformError          an on-demand view's own code failed
+├── LedgerError             the run ledger cannot be read or written
 └── ServerStartError        the server cannot start: a port in use, a worker that does not come up
 
 A message says what was wrong, where, and what to do next. A vendor's message is never part of one.
@@ -115,6 +116,10 @@ class DeadlineExceeded(HindcastError):
 
 class TransformError(HindcastError):
     """An on-demand view's own code failed, or gave a wrong number of rows."""
+
+
+class LedgerError(HindcastError):
+    """The run ledger, or what it should record, cannot be read or written; online rows are as they were."""
 
 
 class ServerStartError(HindcastError):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from hindcast.catalog import Catalog, RegistryWatch, Repo, load_catalog, read_repo
 from hindcast.errors import HindcastError, ServerStartError
+from hindcast.materialize.runs import ledger_path
 from hindcast.online.codec import COMPILED
 from hindcast.online.rows import read_policy
 from hindcast.online.store import layout_of
@@ -55,7 +56,7 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
         check_installed()
     catalog = load_catalog(repo)
     registry, fleet = RegistryWatch(repo, catalog), Fleet(wanted=settings.workers)
-    with reserved(settings.address) as address, _metrics(settings, fleet, registry) as metrics_folder:
+    with reserved(settings.address) as address, _metrics(settings, repo, fleet, registry) as metrics_folder:
         first = WorkerSettings(
             slot=0,
             address=address,
@@ -203,13 +204,17 @@ def _write_settings(repo: Repo) -> WriteSettings:
     )
 
 
-def _metrics(settings: ServeSettings, fleet: Fleet, registry: RegistryWatch) -> AbstractContextManager[Path | None]:
+def _metrics(
+    settings: ServeSettings, repo: Repo, fleet: Fleet, registry: RegistryWatch
+) -> AbstractContextManager[Path | None]:
     """Answer `/metrics` if that is wanted; gives the folder for what workers count."""
     if settings.metrics_address is None:
         return nullcontext()
     from hindcast.serving.exposition import exposed  # noqa: PLC0415 - prometheus_client, which few servers need
+    from hindcast.serving.materialized import LedgerWatch  # noqa: PLC0415
 
-    return exposed(settings.metrics_address, fleet=fleet, registry=registry)
+    ledger = LedgerWatch(ledger_path(repo), project=repo.project)
+    return exposed(settings.metrics_address, fleet=fleet, registry=registry, ledger=ledger)
 
 
 def _has_terminal() -> bool:
