@@ -1,12 +1,41 @@
 """Feast's compute engine for Hindcast: `batch_engine: {type: hindcast.materialize.plugin.StreamingEngine}`.
 
-So far it is Feast's own local engine under the name that repos should write: it loads the whole range into memory. What
-it writes goes through the packed store's newest-wins writer.
+Plain views over files and Delta tables go through `engine`, in a stream that memory does not grow with. Views with a
+transformation, aggregations, validation or other views for a source, and stores that are not Hindcast's, go Feast's own way, which
+loads the whole range; those runs are on record too, without counts.
 """
 
-from typing import Literal
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
 
+import pyarrow as pa
+from feast import FeatureView, FileSource
+from feast.data_format import DeltaFormat, ParquetFormat
+from feast.feature_view import DUMMY_ENTITY_ID
+from feast.infra.common.materialization_job import MaterializationJob, MaterializationJobStatus, MaterializationTask
 from feast.infra.compute_engines.local.compute import LocalComputeEngine, LocalComputeEngineConfig
+from feast.infra.compute_engines.local.job import LocalMaterializationJob
+from feast.infra.registry.base_registry import BaseRegistry
+from feast.repo_config import RepoConfig
+from feast.type_map import python_values_to_proto_values
+from feast.utils import _validate_vector_field_lengths
+from feast.value_type import ValueType
+from pydantic import NonNegativeInt, PositiveInt
+
+from hindcast.catalog import BatchSource, Field, View, load_catalog
+from hindcast.catalog.repo import Repo, registry_of
+from hindcast.clock import system_clock, to_micros
+from hindcast.errors import HindcastError
+from hindcast.materialize.engine import Engine, Limits, ViewTask, recorded
+from hindcast.materialize.ledger import Ledger
+from hindcast.materialize.progress import Bar, Lines, summary
+from hindcast.offline.plugin import AsOfOfflineStore
+from hindcast.online.plugin import PackedRedisOnlineStore, redis_target, row_policy, stored_name
+from hindcast.settings import state_dir
+
+_MICROS = 1_000_000
 
 
 class StreamingEngineConfig(LocalComputeEngineConfig):
@@ -14,6 +43,152 @@ class StreamingEngineConfig(LocalComputeEngineConfig):
 
     type: Literal["hindcast.materialize.plugin.StreamingEngine"] = "hindcast.materialize.plugin.StreamingEngine"
 
+    look_back_seconds: NonNegativeInt = 0
+    """Each run reads this far back before its start: rows that were late for the run before it are found."""
+
+    batch_rows: PositiveInt = 10_000
+    """Rows that are encoded and packed at once."""
+
+    memory_limit_mb: PositiveInt = 192
+    """For the keys of an interval; where they need more, the source is passed over several times."""
+
+    threads: PositiveInt | None = None
+    """Of DuckDB. Unset: one per core."""
+
 
 class StreamingEngine(LocalComputeEngine):
     """Materialization from the offline store into the online store."""
+
+    def _materialize_one(self, registry: BaseRegistry, task: MaterializationTask, **kwargs: Any) -> MaterializationJob:
+        """One view; an error is the job's, and Feast raises it and leaves the view's watermark where it was."""
+        job = partial(LocalMaterializationJob, job_id=f"{task.feature_view.name}-{task.start_time}-{task.end_time}")
+        try:
+            if _is_streamed(self, task):
+                print(summary(_engine(self.repo_config, task).run(_view_task(self.repo_config, task))))
+            else:
+                self._materialize_by_feast(registry, task, **kwargs)
+        except Exception as error:  # noqa: BLE001 - Feast raises what a job says
+            return job(status=MaterializationJobStatus.ERROR, error=error)
+        return job(status=MaterializationJobStatus.SUCCEEDED)
+
+    def _materialize_by_feast(self, registry: BaseRegistry, task: MaterializationTask, **kwargs: Any) -> None:
+        ledger = Ledger.of_repo(_repo(self.repo_config))
+        with recorded(_view_task(self.repo_config, task), ledger, clock=system_clock):
+            error = super()._materialize_one(registry, task, **kwargs).error()
+            if error is not None:
+                raise error
+
+
+def _is_streamed(engine: StreamingEngine, task: MaterializationTask) -> bool:
+    """Whether a view is what `engine` can do, from and into stores that it knows."""
+    view = task.feature_view
+    source = view.batch_source
+    return (
+        isinstance(engine.online_store, PackedRedisOnlineStore)
+        and isinstance(engine.offline_store, AsOfOfflineStore)
+        and isinstance(source, FileSource)
+        and isinstance(source.file_format, ParquetFormat | DeltaFormat | None)
+        and task.only_latest
+        and not getattr(view, "source_views", None)
+        and not getattr(view, "feature_transformation", None)
+        and not getattr(view, "aggregations", None)
+        and not getattr(view, "enable_validation", False)
+    )
+
+
+def _engine(config: RepoConfig, task: MaterializationTask) -> Engine:
+    settings = config.batch_engine
+    repo = _repo(config)
+
+    def progress(view: str, total: int) -> Bar | Lines:
+        if sys.stderr.isatty() and task.tqdm_builder is not None:
+            return Bar(view, total, make_bar=task.tqdm_builder)
+        return Lines(view, total)
+
+    return Engine(
+        repo_root=repo.root,
+        target=redis_target(config),
+        policy=row_policy(config),
+        ledger=Ledger.of_repo(repo),
+        state=state_dir(repo.root),
+        limits=Limits(
+            batch_rows=settings.batch_rows,
+            memory_limit_bytes=settings.memory_limit_mb * 2**20,
+            threads=settings.threads,
+        ),
+        unusual=_by_feast,
+        check=partial(_validate_vector_field_lengths, feature_view=task.feature_view),
+        progress=progress,
+        clock=system_clock,
+    )
+
+
+def _repo(config: RepoConfig) -> Repo:
+    """The repo as Hindcast's own code reads it, out of what Feast has loaded, which may be no file."""
+    root = Path(config.repo_path or ".").resolve()
+    return Repo(
+        root=root,
+        project=config.project,
+        registry=registry_of(root, config.registry.model_dump()),
+        online_store=config.online_store.model_dump(),
+        online_versioning=config.registry.enable_online_feature_view_versioning,
+        entity_key_version=config.entity_key_serialization_version,
+        offline_store=config.offline_store.model_dump(),
+    )
+
+
+def _view_task(config: RepoConfig, task: MaterializationTask) -> ViewTask:
+    view = task.feature_view
+    look_back = config.batch_engine.look_back_seconds * _MICROS
+    return ViewTask(
+        project=task.project,
+        view=_view(config, view),
+        source=_batch_source(view),
+        start_micros=to_micros(task.start_time) - look_back,
+        end_micros=to_micros(task.end_time),
+        definitions=_definitions(config),
+    )
+
+
+def _view(config: RepoConfig, view: FeatureView) -> View:
+    keys = [key for key in view.entity_columns if key.name != DUMMY_ENTITY_ID]
+    return View(
+        name=view.name,
+        join_keys=tuple(sorted((_field(key) for key in keys), key=lambda key: key.name)),
+        fields=tuple(map(_field, view.features)),
+        ttl_micros=int(view.ttl.total_seconds() * _MICROS) if view.ttl else 0,
+        version=0,
+        stored_name=stored_name(config, view),
+    )
+
+
+def _field(field: Any) -> Field:
+    return Field(field.name, field.dtype.to_value_type().value)
+
+
+def _batch_source(view: FeatureView) -> BatchSource:
+    source = view.batch_source
+    if not isinstance(source, FileSource):
+        return BatchSource(name=getattr(source, "name", ""), path="", file_format="", timestamp_field="")
+    return BatchSource(
+        name=source.name,
+        path=source.file_options.uri,
+        file_format="delta" if isinstance(source.file_format, DeltaFormat) else "parquet",
+        timestamp_field=source.timestamp_field,
+        created_timestamp_column=source.created_timestamp_column or "",
+        field_mapping=dict(source.field_mapping or {}),
+    )
+
+
+def _definitions(config: RepoConfig) -> str:
+    """The catalog version of the registry as it stands; empty where only Feast can read it, or it has not been written yet."""
+    try:
+        return load_catalog(_repo(config)).version
+    except HindcastError:
+        return ""
+
+
+def _by_feast(array: pa.Array, value_type: int) -> list[bytes]:
+    """A column as Feast's own materialization encodes it, value by value."""
+    values = array.to_numpy(zero_copy_only=False)
+    return [value.SerializeToString() for value in python_values_to_proto_values(values, ValueType(value_type))]

@@ -192,7 +192,7 @@ class PackedRedisOnlineStore(OnlineStore):
         if not config.online_store.full_scan_for_deletion:
             return
         for table in tables_to_delete:
-            self._delete_prefix(config, view_prefix(config.project, _stored_name(config, table)))
+            self._delete_prefix(config, view_prefix(config.project, stored_name(config, table)))
 
     def teardown(
         self,
@@ -225,14 +225,14 @@ class PackedRedisOnlineStore(OnlineStore):
     def _get_client(self, config: RepoConfig) -> "Redis | RedisCluster":
         if self._client is None:
             with _redis_errors():
-                self._client = _target(config).client()
+                self._client = redis_target(config).client()
         return self._client
 
     async def _get_async_client(self, config: RepoConfig) -> "redis_asyncio.Redis | redis_asyncio.RedisCluster":
         loop = asyncio.get_running_loop()
         if loop not in self._async_clients:
             # Starting an embedded Redis blocks for a moment; the loop goes on meanwhile.
-            target = await loop.run_in_executor(None, _target, config)
+            target = await loop.run_in_executor(None, redis_target, config)
             self._async_clients[loop] = target.async_client()
         return self._async_clients[loop]
 
@@ -274,11 +274,13 @@ def _redis_errors() -> Iterator[None]:
         ) from error
 
 
-def _target(config: RepoConfig) -> RedisTarget:
+def redis_target(config: RepoConfig) -> RedisTarget:
+    """Where the repo's online store is; starts the embedded one."""
     return read_target(config.online_store.model_dump(), repo_root=Path(config.repo_path or "."))
 
 
-def _stored_name(config: RepoConfig, table: FeatureView) -> str:
+def stored_name(config: RepoConfig, table: FeatureView) -> str:
+    """The name that a view's rows are stored under."""
     return str(compute_versioned_name(table, config.registry.enable_online_feature_view_versioning))
 
 
@@ -293,19 +295,24 @@ def _requested(table: FeatureView, requested_features: list[str] | None) -> Sequ
 def _view_writer(config: RepoConfig, table: FeatureView) -> ViewWriter:
     now = system_clock()
     ttl = getattr(table, "ttl", None)
-    settings = config.online_store
     return ViewWriter(
         project=config.project,
-        view=_stored_name(config, table),
+        view=stored_name(config, table),
         fields=[Field(feature.name, feature.dtype.to_value_type().value) for feature in table.features],
         ttl_micros=int(ttl.total_seconds() * 1_000_000) if ttl else 0,
         run_id=uuid7(now).bytes,
         now_micros=now,
-        policy=RowPolicy(
-            ttl_grace_seconds=settings.ttl_grace_seconds,
-            key_ttl_seconds=settings.key_ttl_seconds,
-            future_seconds=settings.future_seconds,
-        ),
+        policy=row_policy(config),
+    )
+
+
+def row_policy(config: RepoConfig) -> RowPolicy:
+    """How long rows live, and how far ahead they may be dated."""
+    settings = config.online_store
+    return RowPolicy(
+        ttl_grace_seconds=settings.ttl_grace_seconds,
+        key_ttl_seconds=settings.key_ttl_seconds,
+        future_seconds=settings.future_seconds,
     )
 
 
@@ -357,7 +364,7 @@ def _finish(
 
 
 def _row_keys(config: RepoConfig, table: FeatureView, entity_keys: Iterable[EntityKey]) -> list[bytes | None]:
-    prefix = view_prefix(config.project, _stored_name(config, table))
+    prefix = view_prefix(config.project, stored_name(config, table))
     keys = map(_entity_key_bytes, entity_keys)
     return [None if key is None else row_key(prefix, key) for key in keys]
 

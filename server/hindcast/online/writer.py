@@ -3,6 +3,7 @@
 Blocking and asyncio callers share everything but the lines that send; each layout has a script of its own.
 """
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError, NoScriptError, TryAgainError
 
 from hindcast.errors import StoreUnavailable
-from hindcast.online.connection import REDIS_ERRORS
+from hindcast.online.connection import REDIS_ERRORS, RedisTarget
+from hindcast.online.keys import schema_key
+from hindcast.online.schemas import Schema
 
 SCRIPT = files("hindcast.online").joinpath("newest_wins.lua").read_text()
 
@@ -63,6 +66,19 @@ class WriteReport:
 
     written: int
     older: int
+
+
+def write_schema(target: RedisTarget, *, project: str, schema: Schema) -> None:
+    """Store a field list, before any row that names it.
+
+    Raises:
+        StoreUnavailable: Redis failed.
+    """
+    try:
+        with contextlib.closing(target.client()) as client:
+            client.set(schema_key(project, schema.id), schema.to_bytes())
+    except REDIS_ERRORS as error:
+        raise StoreUnavailable("Redis did not take a write; check that it runs and has memory left") from error
 
 
 def write_rows(client: "Redis | RedisCluster", rows: Iterable[RowWrite], *, ties_over: bytes = b"") -> WriteReport:

@@ -1,0 +1,260 @@
+"""One run: the newest row of each key in an interval of a view's source, into the online store, in a bounded stream, and on record.
+
+A source is read twice, narrow to find the winners and wide to take them (`offline.winners`); a batch is encoded and packed by column
+and handed to a thread that writes it, while the next one is made. Knows no Feast: `plugin` says what the view is.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+
+from hindcast.catalog import BatchSource, View
+from hindcast.clock import Clock, from_micros, uuid7
+from hindcast.errors import HindcastError, LedgerError, SourceError
+from hindcast.materialize.digests import digest_files
+from hindcast.materialize.ledger import Ledger
+from hindcast.materialize.progress import Progress
+from hindcast.materialize.runs import STAGES, Kind, Outcome, Run, Source
+from hindcast.offline.sources import DeltaTable, FilePin, find_source, source_pins
+from hindcast.offline.winners import Winners, WinnersQuery, read_winners
+from hindcast.online.connection import RedisTarget
+from hindcast.online.encode import Unusual, encode_column, encode_keys, row_keys
+from hindcast.online.keys import ENTITYLESS_KEY, view_prefix
+from hindcast.online.packing import expiries, pack_rows
+from hindcast.online.rows import RowPolicy
+from hindcast.online.schemas import Schema
+from hindcast.online.stream import RowStream
+from hindcast.online.writer import write_schema
+
+_MICROS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewTask:
+    """What a run is asked to do.
+
+    Attributes:
+        start_micros, end_micros: the interval of event times, closed at both ends.
+        definitions: digest of the definitions in force.
+    """
+
+    project: str
+    view: View
+    source: BatchSource
+    start_micros: int
+    end_micros: int
+    kind: Kind = Kind.MATERIALIZE
+    definitions: str = ""
+
+    def column(self, name: str) -> str:
+        """The column of the source that a view knows under a name."""
+        return next((column for column, mapped in self.source.field_mapping.items() if mapped == name), name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a run may take.
+
+    Attributes:
+        batch_rows: rows that are encoded and packed at once; memory is bounded by it.
+        memory_limit_bytes: DuckDB's, for the keys of the interval.
+        threads: DuckDB's; None for one per core.
+    """
+
+    batch_rows: int
+    memory_limit_bytes: int
+    threads: int | None = None
+
+
+@dataclass(slots=True)
+class Record:
+    """What is known of a run while it goes on."""
+
+    run: Run
+
+
+@contextmanager
+def recorded(task: ViewTask, ledger: Ledger, *, clock: Clock) -> Iterator[Record]:
+    """Have a run on record while a block does it; what the block learns of it goes into the record.
+
+    Raises:
+        LedgerError: the run could not be recorded; where that was at its beginning, the block has not begun.
+    """
+    now = clock()
+    record = Record(
+        Run(
+            run_id=str(uuid7(now)),
+            project=task.project,
+            view=task.view.name,
+            kind=task.kind,
+            start=from_micros(task.start_micros),
+            end=from_micros(task.end_micros),
+            began_at=from_micros(now),
+            definitions=task.definitions,
+        )
+    )
+    ledger.begin(record.run)
+    try:
+        yield record
+    except BaseException as error:
+        said = str(error) if isinstance(error, HindcastError) else f"a defect: {type(error).__name__}"
+        failed = replace(record.run, outcome=Outcome.FAILED, error=said, ended_at=from_micros(clock()))
+        try:
+            ledger.end(failed)
+        except LedgerError as unrecorded:
+            error.add_note(f"and that could not be recorded: {unrecorded}")
+        raise
+    record.run = replace(record.run, outcome=Outcome.SUCCEEDED, ended_at=from_micros(clock()))
+    ledger.end(record.run)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """Runs tasks of one repo.
+
+    Attributes:
+        state: the repo's state directory, for what is spilled and for rows in quarantine.
+        unusual: Feast's own encoder, for types that `online.encode` does not know.
+        check: looks at each batch before it is encoded, and raises what Feast would.
+        progress: made for each run, of its view and how many rows it has.
+    """
+
+    repo_root: Path
+    target: RedisTarget
+    policy: RowPolicy
+    ledger: Ledger
+    state: Path
+    limits: Limits
+    unusual: Unusual
+    check: Callable[[pa.RecordBatch], None]
+    progress: Callable[[str, int], Progress]
+    clock: Clock
+
+    def run(self, task: ViewTask) -> Run:
+        """Do a task. When this returns every row is acknowledged, and the run is on record as succeeded.
+
+        After an error the rows that were written stay; to run again gives the state of one clean run.
+
+        Raises:
+            SourceError, InvalidArgument: the source cannot be read, or holds what the view does not declare.
+            StoreUnavailable: Redis, or a disk, did not take something.
+            LedgerError: the run could not be recorded; where that was at its beginning, nothing has been written.
+        """
+        with recorded(task, self.ledger, clock=self.clock) as record:
+            record.run = self._stream(task, record.run)
+        return record.run
+
+    def _stream(self, task: ViewTask, run: Run) -> Run:
+        source = find_source(task.source.path, task.source.file_format, repo_root=self.repo_root)
+        query = WinnersQuery(
+            source=source,
+            keys={key.name: task.column(key.name) for key in task.view.join_keys},
+            fields={field.name: task.column(field.name) for field in task.view.fields},
+            event_column=task.column(task.source.timestamp_field),
+            created_column=task.column(task.source.created_timestamp_column) or None,
+            start_micros=task.start_micros,
+            end_micros=task.end_micros,
+            future_after_micros=self.clock() + self.policy.future_seconds * _MICROS,
+            quarantine=self.state / "quarantine" / f"{run.run_id}.parquet",
+            memory_limit_bytes=self.limits.memory_limit_bytes,
+            threads=self.limits.threads,
+            spill_dir=self.state / "spill",
+        )
+        stages = _Stages()
+        with ExitStack() as stack:
+            digests = stack.enter_context(ThreadPoolExecutor(1)).submit(_digested, source_pins(source), self.ledger)
+            with stages.timed("read"):
+                winners = stack.enter_context(read_winners(query, batch_rows=self.limits.batch_rows))
+            stream = stack.enter_context(RowStream(self.target))
+            progress = stack.enter_context(self.progress(task.view.name, winners.count))
+            self._write(task, run, winners, stream, stages, progress)
+            with stages.timed("write"):
+                written = stream.flush()
+            report = winners.report
+            return replace(
+                run,
+                sources=digests.result(),
+                rows_read=report.rows_read,
+                rows_written=written.written,
+                rows_older=written.older,
+                rows_null_key=report.null_keys,
+                rows_quarantined=report.quarantined,
+                quarantine=str(query.quarantine) if report.quarantined else "",
+                seconds=stages.seconds,
+            )
+
+    def _write(
+        self, task: ViewTask, run: Run, winners: Winners, stream: RowStream, stages: "_Stages", progress: Progress
+    ) -> None:
+        view, keys = task.view, task.view.join_keys
+        schema = Schema(view.fields)
+        write_schema(self.target, project=task.project, schema=schema)
+        prefix, now = view_prefix(task.project, view.stored_name), self.clock()
+        run_id = bytes.fromhex(run.run_id.replace("-", ""))
+        for batch in stages.each(winners.batches()):
+            *columns, events, created = batch.columns
+            with stages.timed("encode"):
+                self.check(batch)
+                values = [
+                    encode_column(column, field.value_type, column=field.name, unusual=self.unusual)
+                    for column, field in zip(columns[len(keys) :], view.fields, strict=True)
+                ]
+                entity_keys = self._entity_keys(task, columns[: len(keys)], batch.num_rows)
+            with stages.timed("pack"):
+                rows = pack_rows(events, created, values, schema_id=schema.id, run_id=run_id)
+                expires_ms = expiries(events, ttl_micros=view.ttl_micros, now_micros=now, policy=self.policy)
+            with stages.timed("write"):
+                stream.write(row_keys(prefix, entity_keys), rows, expires_ms)
+            progress.advance(batch.num_rows)
+
+    def _entity_keys(self, task: ViewTask, columns: Sequence[pa.Array], rows: int) -> pa.Array:
+        if not columns:
+            return pa.array([ENTITYLESS_KEY] * rows, pa.binary())
+        keys = task.view.join_keys
+        return encode_keys(columns, [key.value_type for key in keys], [key.name for key in keys], unusual=self.unusual)
+
+
+def _digested(pins: Sequence[FilePin | DeltaTable], ledger: Ledger) -> tuple[Source, ...]:
+    """What a run has read, as its record names it.
+
+    Raises:
+        SourceError: a file is another one than was pinned.
+        LedgerError: a file cannot be read.
+    """
+    files = [pin for pin in pins if isinstance(pin, FilePin)]
+    tables = [Source(path=str(pin.path), delta_version=pin.version) for pin in pins if isinstance(pin, DeltaTable)]
+    digested = digest_files([pin.path for pin in files], known=ledger.sources() if files else {})
+    for pin, source in zip(files, digested, strict=True):
+        if (pin.size_bytes, pin.mtime_ns) != (source.bytes, source.mtime_ns):
+            raise SourceError(f"{pin.path} changed while it was read; run again when its writer is done")
+    return (*tables, *digested)
+
+
+class _Stages:
+    """Seconds by stage of a run."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Count what a block takes."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - began
+
+    def each(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The batches, and what it takes to read them."""
+        while True:
+            with self.timed("read"):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
