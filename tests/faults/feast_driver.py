@@ -1,6 +1,6 @@
 """The `feast` command without its 6 s of import each time: this process imports once, and forks a child per command.
 
-On standard input: `{"run": [arguments], "repo": folder, "output": path, "errors": path}`, answered by the child's process id,
+On standard input: `{"run": [arguments], "repo": folder, "output": path, "errors": path, "nice": 0}`, answered by the child's process id,
 or `{"wait": process id}`, answered by its exit code once it has ended. A child leads a process group of its own, and does
 what the installed command does, to the end of its interpreter.
 """
@@ -20,6 +20,7 @@ import hindcast.online.plugin  # noqa: F401
 
 def _become(order: dict) -> None:
     os.setpgid(0, 0)
+    os.nice(order["nice"])
     os.chdir(order["repo"])
     for descriptor, path, flags in (
         (0, os.devnull, os.O_RDONLY),

@@ -306,18 +306,17 @@ class Driver:
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 
-    def start(self, repo: Path, *arguments: str) -> Run:
+    def start(self, repo: Path, *arguments: str, nice: int = 0) -> Run:
         """Start a command in a repo."""
         output, errors = (self._folder / f"{len(self._runs)}.{name}" for name in ("out", "err"))
-        order = {"run": arguments, "repo": str(repo), "output": str(output), "errors": str(errors)}
+        order = {"run": arguments, "repo": str(repo), "output": str(output), "errors": str(errors), "nice": nice}
         self._runs.append(Run(self, self._ask(order), output, errors))
         return self._runs[-1]
 
-    def materialize(self, repo: Path, *, start: datetime = START, end: datetime = END) -> Run:
+    def materialize(self, repo: Path, *, start: datetime = START, end: datetime = END, nice: int = 0) -> Run:
         """Start `feast materialize` of the view."""
-        return self.start(
-            repo, "materialize", f"{start:%Y-%m-%dT%H:%M:%S}", f"{end:%Y-%m-%dT%H:%M:%S}", "--views", VIEW
-        )
+        interval = [f"{instant:%Y-%m-%dT%H:%M:%S}" for instant in (start, end)]
+        return self.start(repo, "materialize", *interval, "--views", VIEW, nice=nice)
 
     def kill_all(self) -> None:
         """End what is left of a test that failed."""
