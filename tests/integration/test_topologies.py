@@ -321,7 +321,7 @@ def test_pushed_rows_are_read_again(deployment, project, layout):
                     [(RowsOf("v", ("trips",)), keys)], deadline=Deadline(10)
                 )
                 assert [[ProtoValue(int64_val=1).SerializeToString()] * 300] == [
-                    list(column) for column in found.columns
+                    found.column(at) for at in range(found.width)
                 ]
         finally:
             await sink.close()

@@ -93,7 +93,7 @@ def test_racing_pushes_leave_the_newest_row(redis, layout, rows, writers):
         if not of_driver:
             assert not found.times[driver]
             continue
-        count, city = (Value.FromString(column[driver]) for column in found.columns)
+        count, city = (Value.FromString(found.column(at)[driver]) for at in range(found.width))
         kept = rows[count.int64_val]
         assert str(count.int64_val) == city.string_val
         assert kept.event_micros == timestamp_micros(found.times[driver])
@@ -143,4 +143,5 @@ def test_a_view_of_very_many_features_is_written(redis, layout):
             await reader.close()
             await sink.close()
 
-    assert [(value,) for value in values] == [tuple(column) for column in asyncio.run(run())[0].columns]
+    (found,) = asyncio.run(run())
+    assert [[value] for value in values] == [found.column(at) for at in range(found.width)]
