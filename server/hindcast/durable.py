@@ -36,21 +36,27 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def sync_delta_table(table: Path) -> None:
+def sync_delta_table(table: Path, *, since: int = 0) -> int:
     """Make what a Delta table gained since its last checkpoint survive a power cut.
 
     delta-rs does not sync on a local disk, and a version is readable only with all versions before it. So the log's entries
-    and the files that they add are synced, those of other writers too. To sync what is synced already costs some 0.1 ms a file.
+    and the files that they add are synced, those of other writers too, who may have been killed before they did.
 
     Args:
         table: the table's folder, on this machine.
+        since: a version up to which the caller has synced the table; to sync again what is synced costs 0.1 to 0.5 ms a file.
+    Returns:
+        The newest version, up to which all is synced now.
     Raises:
         OSError: the disk failed to take something. The table may hold the commit all the same.
     """
     log = table / "_delta_log"
     versions = {path: int(path.name[:20]) for path in log.iterdir() if path.name[:20].isdecimal()}
-    since = max((version for path, version in versions.items() if path.suffix == ".parquet"), default=0)
-    entries = [path for path, version in versions.items() if version >= since]
+    newest = max(versions.values())
+    checkpoint = max((version for path, version in versions.items() if path.suffix == ".parquet"), default=0)
+    # A table that has fewer versions than it had is another one.
+    first = max(checkpoint, since if since <= newest else 0)
+    entries = [path for path, version in versions.items() if version >= first]
     added = {file for entry in entries if entry.suffix == ".json" for file in _added(entry)}
     for file in (*added, *entries, log / "_last_checkpoint"):
         # A file can have been compacted away since, by this writer or another one.
@@ -60,6 +66,7 @@ def sync_delta_table(table: Path) -> None:
     inner = {folder for file in added for folder in file.relative_to(table).parents}
     for folder in (*(table / folder for folder in inner if (table / folder).exists()), log, table):
         sync(folder)
+    return newest
 
 
 def _added(entry: Path) -> Iterator[Path]:

@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 
 from faults.cycles import CYCLES
 from hindcast.errors import LedgerError
-from hindcast.materialize import ledger as ledger_module
+from hindcast.materialize import table as table_module
 from hindcast.materialize.ledger import Ledger
 from hindcast.materialize.runs import Outcome
 from ledgers import PROJECT, ended, new_run, record
@@ -97,8 +97,8 @@ def test_two_processes_lose_no_run_and_leave_few_files(ledger):
     assert told == {run.run_id for run in found}
     assert {Outcome.SUCCEEDED} == {run.outcome for run in found}
     assert 4 * RUNS == DeltaTable(ledger.path).to_pyarrow_table().num_rows
-    assert len(data_files(ledger)) <= ledger_module._FILES_MAX
-    assert len(log_entries(ledger)) <= 2 * ledger_module._FILES_MAX
+    assert len(data_files(ledger)) <= table_module._FILES_MAX
+    assert len(log_entries(ledger)) <= 2 * table_module._FILES_MAX
 
 
 def test_a_killed_writer_leaves_a_ledger_that_others_go_on_with(ledger):
@@ -138,17 +138,17 @@ def test_a_run_whose_process_is_killed_was_interrupted(ledger):
 def test_a_reader_under_way_reads_on_while_files_are_compacted(tmp_path):
     """A reader that opened the table before a compaction finds all its files, however old they are."""
     ledger = Ledger(tmp_path / "runs", project=PROJECT)
-    while not ledger.path.exists() or len(DeltaTable(ledger.path).file_uris()) < ledger_module._FILES_MAX:
+    while not ledger.path.exists() or len(DeltaTable(ledger.path).file_uris()) < table_module._FILES_MAX:
         record(ledger, new_run())
     reader = DeltaTable(ledger.path)
     for path in (*data_files(ledger), *log_entries(ledger)):
         os.utime(path, (0, 0))
     record(ledger, new_run())
-    assert len(DeltaTable(ledger.path).file_uris()) < ledger_module._FILES_MAX
-    assert ledger_module._FILES_MAX == reader.to_pyarrow_table().num_rows
-    assert ledger_module._FILES_MAX // 2 + 1 == len(ledger.runs())
+    assert len(DeltaTable(ledger.path).file_uris()) < table_module._FILES_MAX
+    assert table_module._FILES_MAX == reader.to_pyarrow_table().num_rows
+    assert table_module._FILES_MAX // 2 + 1 == len(ledger.runs())
     record(ledger, new_run())
-    assert ledger_module._FILES_MAX // 2 + 2 == len(ledger.runs())
+    assert table_module._FILES_MAX // 2 + 2 == len(ledger.runs())
 
 
 @pytest.mark.parametrize("bytes_max", [50, 600])
@@ -217,7 +217,7 @@ def test_an_end_that_cannot_be_recorded_leaves_the_run_begun(ledger, monkeypatch
 
 def test_a_compaction_that_fails_does_not_fail_the_run(ledger, monkeypatch, caplog):
     """A run is recorded though the files cannot be compacted; the log says so."""
-    monkeypatch.setattr(ledger_module, "_FILES_MAX", 2)
+    monkeypatch.setattr(table_module, "_FILES_MAX", 2)
     record(ledger, new_run())
     run = new_run()
     ledger.begin(run)
@@ -271,7 +271,7 @@ def test_a_writer_that_was_killed_at_the_first_version(ledger):
 def test_a_ledger_that_another_process_holds_is_waited_for_and_then_told(ledger, monkeypatch):
     """A writer that is stuck does not make others wait for ever, and what it holds can be looked up."""
     record(ledger, new_run())
-    monkeypatch.setattr(ledger_module, "_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(table_module, "_LOCK_SECONDS", 0.1)
     holder = os.open(ledger.path, os.O_RDONLY)
     try:
         fcntl.flock(holder, fcntl.LOCK_EX)

@@ -68,6 +68,23 @@ def test_what_a_checkpoint_covers_is_not_synced_again(tmp_path, synced):
     }
 
 
+def test_what_the_caller_has_synced_is_not_synced_again(tmp_path, synced):
+    """From the version that the caller names only what is newer is synced, and the newest version is given for the next time."""
+    table = make_table(tmp_path / "t", {0: "a.parquet", 1: "b.parquet", 2: "c.parquet"})
+    assert 2 == sync_delta_table(table)
+    synced.clear()
+    assert 2 == sync_delta_table(table, since=2)
+    assert table / "b.parquet" not in synced
+    assert table / "c.parquet" in synced
+
+
+def test_another_table_in_the_same_place_is_synced_from_its_beginning(tmp_path, synced):
+    """A table that has fewer versions than the caller had synced is not the one that was synced."""
+    table = make_table(tmp_path / "t", {0: "a.parquet", 1: "b.parquet"})
+    assert 1 == sync_delta_table(table, since=7)
+    assert {table / "a.parquet", table / "b.parquet"} <= set(synced)
+
+
 def test_folders_of_partitions_are_synced(tmp_path, synced):
     """A file of a partition is found by its encoded name, and the partition's folder is synced as well."""
     table = make_table(tmp_path / "t", {0: "day=1 2/a.parquet"})

@@ -92,11 +92,12 @@ class LedgerWatch:
             return None
 
     def _read(self) -> None:
-        problem, summary = ("", {}) if self._seen is None else self._summarized()
-        if problem and problem != self._problem:
-            logger.warning("there are no metrics of materialization: %s", problem)
-        self._summary, self._problem = summary, problem
-        with self._lock:
+        try:
+            problem, summary = ("", {}) if self._seen is None else self._summarized()
+            if problem and problem != self._problem:
+                logger.warning("there are no metrics of materialization: %s", problem)
+            self._summary, self._problem = summary, problem
+        finally:
             self._reading = None
 
     def _summarized(self) -> tuple[str, dict[str, ViewSummary]]:
@@ -104,12 +105,18 @@ class LedgerWatch:
         command = [sys.executable, "-P", "-m", "hindcast.materialize.summarize", str(self._table), self._project]
         try:
             child = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_READ_SECONDS
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                timeout=_READ_SECONDS,
+                start_new_session=True,  # a Ctrl-C is for the server, which may still be asked
             )
             if child.returncode == 0:
                 return "", msgspec.json.decode(child.stdout, type=dict[str, ViewSummary])
             words = child.stderr.decode(errors="replace").strip().splitlines()
-            return words[-1] if words else f"the reader ended with code {child.returncode}", {}
+            # More than one line is a traceback: a defect, not what is wrong with the ledger.
+            return words[0] if len(words) == 1 else f"the run ledger's reader ended with code {child.returncode}", {}
         except (OSError, subprocess.SubprocessError, msgspec.MsgspecError) as error:
             return f"the run ledger {self._table} was not read ({type(error).__name__})", {}
 
