@@ -233,9 +233,8 @@ def _stages(repo: Path) -> dict[str, float]:
     )
     if done.returncode:
         return {}
-    listed = json.loads(done.stdout)
-    runs = listed["runs"] if isinstance(listed, dict) else listed
-    seconds = runs[-1]["seconds"]
+    runs = json.loads(done.stdout)  # newest first
+    seconds = runs[-1]["seconds"] if runs else {}
     return {stage: float(seconds[stage]) for stage in _STAGES if stage in seconds}
 
 
@@ -324,7 +323,7 @@ def _print_history(of: Measured) -> None:
             continue
         for kind, one in of.runs[engine].items():
             if one is None:
-                print(f"{head} {engine:<9} {kind:<9} not done after {of.feast_seconds:.0f} s, and ended there")
+                print(f"{head} {engine:<9} {kind:<9} not done after {of.feast_seconds:g} s, and ended there")
                 continue
             ratio = of.ratio(kind) if engine == HINDCAST_ENGINE else None
             print(

@@ -318,6 +318,10 @@ class Driver:
         interval = [f"{instant:%Y-%m-%dT%H:%M:%S}" for instant in (start, end)]
         return self.start(repo, "materialize", *interval, "--views", VIEW, nice=nice)
 
+    def materialize_incremental(self, repo: Path, *, end: datetime = END) -> Run:
+        """Start `feast materialize-incremental` of the view."""
+        return self.start(repo, "materialize-incremental", f"{end:%Y-%m-%dT%H:%M:%S}", "--views", VIEW)
+
     def kill_all(self) -> None:
         """End what is left of a test that failed."""
         for run in self._runs:

@@ -4,7 +4,7 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -119,13 +119,19 @@ def repo(tmp_path, clean, redis_server) -> Path:
 
 @contextlib.contextmanager
 def held_run(
-    driver: Driver, repo: Path, redis: RedisServer, *, request_bytes: int, **interval: object
+    driver: Driver,
+    repo: Path,
+    redis: RedisServer,
+    *,
+    request_bytes: int,
+    command: Callable[..., Run] = Driver.materialize,
+    **interval: object,
 ) -> Iterator[tuple[Run, Proxy]]:
     """A run that stands still in the midst of its writes, from when the block begins until `let_go`."""
     with run_proxy(redis.port) as proxy:
         proxy.request_bytes = request_bytes
         point(repo, proxy.port)
-        run = driver.materialize(repo, **interval)
+        run = command(driver, repo, **interval)
         wait_for(lambda: proxy.blocked.is_set() or run.has_ended, seconds=60, what="a write that waits")
         assert proxy.blocked.is_set(), run.errors_path.read_text()
         point(repo, redis.port)
@@ -172,6 +178,18 @@ def test_a_killed_run_repeated_gives_the_state_of_a_clean_one(driver, clean, rep
         assert [*before, (START, END), (START, END)][: len(before) + 1 + moved] == watermark(repo), where
     assert in_the_midst == KILLS // 2
     assert killed >= in_the_midst
+
+
+def test_a_killed_incremental_run_is_repeated_from_where_the_last_one_ended(driver, clean, repo, redis_server):
+    """An incremental run that is killed and repeated reads what came after the last run that ended, and leaves the clean state."""
+    incremental = Driver.materialize_incremental
+    driver.materialize(repo, end=MIDDLE).succeed()
+    with held_run(driver, repo, redis_server, request_bytes=clean.request_bytes // 3, command=incremental) as (run, _):
+        run.kill()
+    assert [(START, MIDDLE)] == watermark(repo)
+    incremental(driver, repo).succeed()
+    assert {} == differences(clean.whole, stored(redis_server))
+    assert [(START, MIDDLE), (MIDDLE, END)] == watermark(repo)
 
 
 def test_redis_killed_in_the_midst_of_a_run(driver, clean, repo, redis_server):
