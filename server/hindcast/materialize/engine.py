@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from hindcast.catalog import BatchSource, View
 from hindcast.clock import Clock, from_micros, uuid7
-from hindcast.errors import HindcastError, LedgerError, SourceError
+from hindcast.errors import HindcastError, InvalidArgument, LedgerError, SourceError
 from hindcast.materialize.digests import digest_files
 from hindcast.materialize.ledger import Ledger
 from hindcast.materialize.progress import Progress
@@ -145,6 +145,13 @@ class Engine:
             StoreUnavailable: Redis, or a disk, did not take something.
             LedgerError: the run could not be recorded; where that was at its beginning, nothing has been written.
         """
+        future_seconds = self.policy.future_seconds
+        if task.end_micros > self.clock() + future_seconds * _MICROS:
+            raise InvalidArgument.at(
+                "end",
+                f"{from_micros(task.end_micros).isoformat()} is in the future, and rows that come before it would never be "
+                f"looked for; end at a time up to now (UTC; {future_seconds} s ahead are let pass)",
+            )
         with recorded(task, self.ledger, clock=self.clock) as record:
             record.run = self._stream(task, record.run)
         return record.run
