@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hindcast.offline import newest
@@ -140,7 +140,7 @@ def expected_counts(history):
 
 
 @given(history=histories(), batch_rows=st.sampled_from([1, 3, 1000]), key_bytes=st.sampled_from([320, 2**25]))
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_winners_are_those_of_the_rule(history, batch_rows, key_bytes):
     """Whatever the history, its files, types, names and threads, each key's winner comes out whole, and every row left out is counted."""
     event_name, created_name, feature_name, key_names = history["names"]
