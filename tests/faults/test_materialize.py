@@ -198,7 +198,7 @@ def test_redis_killed_in_the_midst_of_a_run(driver, clean, repo, redis_server):
         redis_server.kill()
         let_go(proxy)
         assert 0 < run.wait()
-    assert run.last_words.startswith("hindcast.errors.StoreUnavailable: Redis did not take a write"), run.last_words
+    assert run.last_words.startswith("hindcast.errors.StoreUnavailable: Redis did not take the rows"), run.last_words
     assert [] == watermark(repo)
     redis_server.restart()
     driver.materialize(repo).succeed()

@@ -85,22 +85,29 @@ def truncate(source: Path) -> None:
     source.write_bytes(content[: len(content) // 2])
 
 
-def keep_no_rows(source: Path) -> None:
-    """A good file with no rows."""
-    pq.write_table(pq.read_table(source).slice(0, 0), source)
-
-
 def overwrite(source: Path) -> None:
     """A file of another kind."""
     source.write_text("driver_id,serial\n1,2\n")
 
 
-@pytest.mark.parametrize("spoil", [remove, empty, truncate, keep_no_rows, overwrite])
-def test_a_source_file_without_rows_to_read(driver, repo, redis, spoil: Callable[[Path], None]):
-    """A source file that is missing, empty, truncated, without rows or no Parquet fails the run, is named, and nothing is written."""
+@pytest.mark.parametrize("spoil", [remove, empty, truncate, overwrite])
+def test_a_source_file_that_cannot_be_read(driver, repo, redis, spoil: Callable[[Path], None]):
+    """A source file that is missing, empty, truncated or no Parquet fails the run, is named, and nothing is written."""
     spoil(repo / SOURCE)
     judge(driver.materialize(repo), repo, Path(SOURCE).name)
     assert {} == serials(redis)
+
+
+def test_a_source_file_of_no_rows(driver, repo, redis):
+    """A good file that holds no rows yet, as under a view that only pushes feed, is a run that writes nothing."""
+    pq.write_table(pq.read_table(repo / SOURCE).slice(0, 0), repo / SOURCE)
+
+    run = driver.materialize(repo)
+
+    assert 0 == run.wait()
+    assert f"{VIEW}: 0 rows written" in run.output_path.read_text()
+    assert {} == serials(redis)
+    assert 1 == len(watermark(repo))
 
 
 @pytest.mark.parametrize(

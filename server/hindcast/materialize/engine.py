@@ -4,6 +4,8 @@ A source is read twice, narrow to find the winners and wide to take them (`offli
 and handed to a thread that writes it, while the next one is made. Knows no Feast: `plugin` says what the view is.
 """
 
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 
 from hindcast.catalog import BatchSource, View
@@ -157,6 +160,10 @@ class Engine:
         return record.run
 
     def _stream(self, task: ViewTask, run: Run) -> Run:
+        if not task.source.timestamp_field:
+            raise SourceError(
+                f"the source of view {task.view.name!r} names no timestamp_field; set it, and run `feast apply`"
+            )
         source = find_source(task.source.path, task.source.file_format, repo_root=self.repo_root)
         query = WinnersQuery(
             source=source,
@@ -170,10 +177,11 @@ class Engine:
             quarantine=self.state / "quarantine" / f"{run.run_id}.parquet",
             memory_limit_bytes=self.limits.memory_limit_bytes,
             threads=self.limits.threads,
-            spill_dir=self.state / "spill",
+            spill_dir=self.state / "spill" / f"{os.getpid()}-{run.run_id}",
         )
         stages = _Stages()
         with ExitStack() as stack:
+            stack.callback(_clear_spilled, query.spill_dir)
             digests = stack.enter_context(ThreadPoolExecutor(1)).submit(_digested, source_pins(source), self.ledger)
             with stages.timed("read"):
                 winners = stack.enter_context(read_winners(query, batch_rows=self.limits.batch_rows))
@@ -240,6 +248,15 @@ def _digested(pins: Sequence[FilePin | DeltaTable], ledger: Ledger) -> tuple[Sou
         if (pin.size_bytes, pin.mtime_ns) != (source.bytes, source.mtime_ns):
             raise SourceError(f"{pin.path} changed while it was read; run again when its writer is done")
     return (*tables, *digested)
+
+
+def _clear_spilled(spill_dir: Path) -> None:
+    """Remove what a run spilled, and what runs left that were killed."""
+    left = [
+        folder for folder in spill_dir.parent.glob("*-*") if not psutil.pid_exists(int(folder.name.partition("-")[0]))
+    ]
+    for folder in (spill_dir, *left):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Stages:

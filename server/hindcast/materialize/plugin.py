@@ -31,6 +31,7 @@ from hindcast.errors import HindcastError
 from hindcast.materialize.engine import Engine, Limits, ViewTask, recorded
 from hindcast.materialize.ledger import Ledger
 from hindcast.materialize.progress import Bar, Lines, summary
+from hindcast.offline.location import local_path
 from hindcast.offline.plugin import AsOfOfflineStore
 from hindcast.online.plugin import PackedRedisOnlineStore, redis_target, row_policy, stored_name
 from hindcast.settings import state_dir
@@ -49,7 +50,7 @@ class StreamingEngineConfig(LocalComputeEngineConfig):
     batch_rows: PositiveInt = 10_000
     """Rows that are encoded and packed at once."""
 
-    memory_limit_mb: PositiveInt = 192
+    memory_limit_mb: PositiveInt = 96
     """For the keys of an interval; where they need more, the source is passed over several times."""
 
     threads: PositiveInt | None = None
@@ -88,6 +89,7 @@ def _is_streamed(engine: StreamingEngine, task: MaterializationTask) -> bool:
         and isinstance(engine.offline_store, AsOfOfflineStore)
         and isinstance(source, FileSource)
         and isinstance(source.file_format, ParquetFormat | DeltaFormat | None)
+        and local_path(source.file_options.uri, repo_root=Path(engine.repo_config.repo_path or ".")) is not None
         and task.only_latest
         and not getattr(view, "source_views", None)
         and not getattr(view, "feature_transformation", None)
