@@ -24,7 +24,7 @@ from hindcast.materialize.ledger import Ledger
 from hindcast.materialize.progress import Progress
 from hindcast.materialize.runs import STAGES, Kind, Outcome, Run, Source
 from hindcast.offline.sources import DeltaTable, FilePin, find_source, source_pins
-from hindcast.offline.winners import Winners, WinnersQuery, read_winners
+from hindcast.offline.winners import WinnersQuery, read_winners
 from hindcast.online.connection import RedisTarget
 from hindcast.online.encode import Unusual, encode_column, encode_keys, row_keys
 from hindcast.online.keys import ENTITYLESS_KEY, view_prefix
@@ -187,7 +187,8 @@ class Engine:
                 winners = stack.enter_context(read_winners(query, batch_rows=self.limits.batch_rows))
             stream = stack.enter_context(RowStream(self.target))
             progress = stack.enter_context(self.progress(task.view.name, winners.count))
-            self._write(task, run, winners, stream, stages, progress)
+            reader = stack.enter_context(ThreadPoolExecutor(1))
+            self._write(task, run, _ahead(winners.batches(), reader, stages), stream, stages, progress)
             with stages.timed("write"):
                 written = stream.flush()
             report = winners.report
@@ -204,14 +205,20 @@ class Engine:
             )
 
     def _write(
-        self, task: ViewTask, run: Run, winners: Winners, stream: RowStream, stages: "_Stages", progress: Progress
+        self,
+        task: ViewTask,
+        run: Run,
+        batches: Iterator[pa.RecordBatch],
+        stream: RowStream,
+        stages: "_Stages",
+        progress: Progress,
     ) -> None:
         view, keys = task.view, task.view.join_keys
         schema = Schema(view.fields)
         write_schema(self.target, project=task.project, schema=schema)
         prefix, now = view_prefix(task.project, view.stored_name), self.clock()
         run_id = bytes.fromhex(run.run_id.replace("-", ""))
-        for batch in stages.each(winners.batches()):
+        for batch in batches:
             *columns, events, created = batch.columns
             with stages.timed("encode"):
                 self.check(batch)
@@ -274,11 +281,15 @@ class _Stages:
         finally:
             self.seconds[stage] += time.perf_counter() - began
 
-    def each(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The batches, and what it takes to read them."""
-        while True:
-            with self.timed("read"):
-                batch = next(batches, None)
-            if batch is None:
-                return
-            yield batch
+
+def _ahead(batches: Iterator[pa.RecordBatch], reader: ThreadPoolExecutor, stages: _Stages) -> Iterator[pa.RecordBatch]:
+    """The batches, each read while the one before it is worked on."""
+
+    def read() -> pa.RecordBatch | None:
+        with stages.timed("read"):
+            return next(batches, None)
+
+    reading = reader.submit(read)
+    while (batch := reading.result()) is not None:
+        reading = reader.submit(read)
+        yield batch
