@@ -10,6 +10,7 @@ HindcastError
 ├── StoreUnavailable        Redis did not answer in time or the connection broke
 ├── StoredDataError         a stored row cannot be read; it is never served as a null
 ├── NotWritable             a view or its source does not take writes, as the repo stands
+├── GenerationConflict      a view's generations do not allow a replace, flip or rollback as they stand
 ├── DeadlineExceeded        the call's own deadline passed
 ├── TransformError          an on-demand view's own code failed
 └── ServerStartError        the server cannot start: a port in use, a worker that does not come up
@@ -102,6 +103,10 @@ class StoredDataError(HindcastError):
 
 class NotWritable(HindcastError):
     """A view or its source does not take writes, as the repo stands; the message says what to change."""
+
+
+class GenerationConflict(HindcastError):
+    """A view's generations do not allow what was asked, as they stand; nothing has changed."""
 
 
 class DeadlineExceeded(HindcastError):
