@@ -93,7 +93,7 @@ def test_racing_pushes_leave_the_newest_row(redis, layout, rows, writers):
         if not of_driver:
             assert not found.times[driver]
             continue
-        count, city = (Value.FromString(column[driver]) for column in found.columns)
+        count, city = (Value.FromString(found.column(at)[driver]) for at in range(2))
         kept = rows[count.int64_val]
         assert str(count.int64_val) == city.string_val
         assert kept.event_micros == timestamp_micros(found.times[driver])

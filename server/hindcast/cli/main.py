@@ -15,6 +15,7 @@ except ImportError:
     sys.exit("the hindcast command needs the server extra: pip install 'hindcast[server]'")
 
 from hindcast.catalog import read_repo
+from hindcast.cli.materialize import generations, materialize
 from hindcast.errors import HindcastError, RepoError
 from hindcast.online.connection import Topology
 from hindcast.online.embedded import EmbeddedRedis
@@ -287,6 +288,10 @@ def status(repo_root: Path, output: str) -> None:
 
 def _embedded(repo_root: Path) -> EmbeddedRedis:
     return EmbeddedRedis.of_repo(read_repo(repo_root).root)
+
+
+cli.add_command(materialize)
+cli.add_command(generations)
 
 
 def main() -> None:
