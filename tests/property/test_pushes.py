@@ -143,4 +143,5 @@ def test_a_view_of_very_many_features_is_written(redis, layout):
             await reader.close()
             await sink.close()
 
-    assert [(value,) for value in values] == [tuple(column) for column in asyncio.run(run())[0].columns]
+    cells = asyncio.run(run())[0]
+    assert [[value] for value in values] == [cells.column(at) for at in range(len(values))]

@@ -58,7 +58,7 @@ def test_no_number_is_given_twice():
 def test_a_second_build_is_refused_unless_it_takes_over():
     """While one build is under way another is refused, by the name of the run; taking over lets go of what the first wrote."""
     building = begin(NEVER, builder="a")
-    with pytest.raises(GenerationConflict, match="replaced by run a .generation 1.*--abandon v"):
+    with pytest.raises(GenerationConflict, match=r"replaced by run a \(generation 1\).*--abandon v"):
         begin(building, builder="b")
     taken = begun(building, view="v", builder="b", take_over=True, now_ms=NOW)
     assert (2, "b", (Going(1, NOW),)) == (taken.building, taken.builder, taken.going)
