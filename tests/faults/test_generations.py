@@ -19,6 +19,8 @@ from hindcast.online.codec import unpack_row
 from hindcast.online.connection import RedisTarget, parse_target
 from hindcast.online.generations import GenerationsOf
 from hindcast.online.keys import entity_key_bytes, key_value_bytes, project_prefix, row_key, view_prefix
+from hindcast.online.layouts import PackedLayout, RowsOf
+from hindcast.online.reader import RedisReader
 from hindcast.online.rows import Row, RowPolicy, ViewWriter
 from hindcast.online.sinks import PackedSink
 from hindcast.online.writer import write_rows
@@ -153,52 +155,61 @@ class Race:
     Attributes:
         offline: every row pushed, in the order in which it became known; replaces read it.
         acknowledged: how many pushes have returned.
+        lost: the drivers and event times of rows that a lookup right after their push did not have.
     """
 
     target: RedisTarget
     offline: list[Row] = field(default_factory=list)
     acknowledged: int = 0
+    lost: list[tuple[int, int]] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
 
     async def push(self, number):
-        """Every fourth push, offline first and then online."""
-        sink = PackedSink(self.target, project=PROJECT, policy=RowPolicy())
+        """Every fourth push, offline first and then online, and a lookup of its rows."""
+        sink, reader = PackedSink(self.target, project=PROJECT, policy=RowPolicy()), RedisReader(self.target)
+        layout = PackedLayout(reader, project=PROJECT)
         try:
-            for event in range(number, 400, 4):
-                rows = [driver_row(driver, event) for driver in range(event % 7, 20, 7)]
+            for event in range(number, 600, 4):
+                drivers = range(event % 7, 20, 7)
+                rows = [driver_row(driver, event) for driver in drivers]
                 self.offline.extend(rows)
                 await sink.write(
                     views()["driver"], rows, run_id=bytes(16), now_micros=system_clock(), deadline=Deadline(20)
                 )
+                keys = [row.entity_key for row in rows]
+                (found,) = await layout.find([(RowsOf("driver", ("trips",)), keys)], deadline=Deadline(20))
+                served = [Value.FromString(value).int64_val if value else -1 for value in found.column(0)]
+                self.lost += [(driver, event) for driver, trips in zip(drivers, served, strict=True) if trips < event]
                 self.acknowledged += 1
         finally:
             await sink.close()
+            await reader.close()
 
     async def push_all(self):
         """All of them, four writers at once."""
         await asyncio.gather(*(self.push(number) for number in range(4)))
 
     def replace(self):
-        """Replace and now and then roll back, each time after some push, until all have ended; the last time after that."""
+        """Replace and now and then roll back, each time after some push, until all have ended."""
         now = [system_clock()]
         with contextlib.closing(self.target.client()) as client:
             generations = GenerationsOf(client, project=PROJECT, clock=lambda: now[0])
             for number in itertools.count():
-                is_last, before = self.ended.is_set(), self.acknowledged
+                before = self.acknowledged
                 generation = generations.begin_build("driver", builder=str(number))
                 write_rows(client, generation_writer(generation).writes(self.newest().values()))
                 generations.flip("driver", generation)
                 if number % 3 == 0:
                     generations.roll_back("driver")
-                now[0] += 1_800_000_000  # half of what old rows are kept; nobody reads here who would need them longer
+                now[0] += 1_800_000_000  # half of what old rows are kept
                 generations.drop_due()
-                if is_last:
-                    return
                 wait_for(lambda before=before: self.ended.is_set() or self.acknowledged > before, what="a push")
+                if self.ended.is_set():
+                    return
 
     def newest(self):
         """The newest row of each key that went offline so far."""
-        return {row.entity_key: row for row in sorted(list(self.offline), key=lambda row: row.event_micros)}
+        return {row.entity_key: row for row in sorted(self.offline, key=lambda row: row.event_micros)}
 
 
 def driver_row(driver, event):
@@ -223,7 +234,7 @@ def generation_writer(generation):
 
 
 def test_pushes_that_race_flips_are_served(redis_server):
-    """While a view is replaced, rolled back and cleared of old rows again and again, no push is lost: at the end the newest is served."""
+    """While a view is replaced, rolled back and cleared of old rows again and again, no push is lost: a lookup after it has it, and at the end the newest is served."""
     race = Race(parse_target(redis_server.connection_string))
     replacing = threading.Thread(target=race.replace)
     replacing.start()
@@ -232,6 +243,7 @@ def test_pushes_that_race_flips_are_served(redis_server):
     finally:
         race.ended.set()
         replacing.join()
+    assert [] == race.lost
     expected = {key: row.event_micros for key, row in race.newest().items()}
     with redis_server.client() as client:
         document = GenerationsOf(client, project=PROJECT).read()
