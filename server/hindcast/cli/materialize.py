@@ -109,10 +109,12 @@ def _drop_old(generations: GenerationsOf, view: str, stored_name: str) -> None:
     due_ms = generations.expire_previous(stored_name)
     if due_ms is not None:
         # At most 10 s, for lookups that began before the flip.
-        time.sleep(max(0.0, due_ms / 1000 - system_clock() / 1_000_000))
+        while (left_micros := due_ms * 1000 - system_clock()) > 0:
+            time.sleep(left_micros / 1_000_000)
     dropped = [one for one in generations.drop_due() if one.view == stored_name]
     if not dropped:
-        click.echo(f"view {view}: there are no old rows")
+        # A server may have been the first to look once they were due.
+        click.echo(f"view {view}: " + ("there are no old rows" if due_ms is None else "the old rows are gone"))
     for one in dropped:
         click.echo(f"view {view}: generation {one.generation} is gone, with {one.rows:,} rows")
 
