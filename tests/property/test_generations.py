@@ -167,10 +167,8 @@ pushes_drawn = st.lists(st.tuples(st.sampled_from(KEYS), st.integers(0, 8)), min
 )
 @settings(max_examples=150, deadline=None)
 def test_the_newest_row_of_each_key_is_served_whatever_the_interleaving(client, pushes, replaces, turns, deaths):
-    """At every moment a row that was acknowledged is served, or a newer one; once all is quiet, the newest, and no other row is left.
-
-    A replace can die between any two steps; the next one takes over. Only what it wrote after that, and before it died, may stay.
-    """
+    """At every moment an acknowledged row, or a newer one, is served, and once all is quiet the newest and no other row is left."""
+    # A replace can die between any two steps, and the next one takes over. Only what it wrote after that, before it died, may stay.
     client.flushall()
     world = World(client)
     pushers = [pusher(world, of_one) for of_one in pushes]
