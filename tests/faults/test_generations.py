@@ -8,9 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import grpc
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from faults.load import METHOD
 from faults.repos import PROJECT, make_repo, store_rows, views
@@ -24,6 +26,7 @@ from hindcast.online.reader import RedisReader
 from hindcast.online.rows import Row, RowPolicy, ViewWriter
 from hindcast.online.sinks import PackedSink
 from hindcast.online.writer import write_rows
+from hindcast.serving.drops import Drops
 from hindcast.v1.feature_service_pb2 import GetOnlineFeaturesRequest, GetOnlineFeaturesResponse
 from hindcast.v1.value_pb2 import Value
 from services import run_hindcast, run_redis, wait_for
@@ -138,14 +141,34 @@ def test_a_server_deletes_what_is_due(tmp_path):
         assert (2, 2, None, ()) == (entry.last, entry.serving, entry.previous, entry.going)
 
 
-def test_a_redis_that_is_away_costs_the_supervisor_one_line(tmp_path):
-    """A server whose Redis goes away is in nobody's way: it serves again as soon as Redis does, and stops as ever."""
-    with run_redis() as redis:
-        repo = make_repo(tmp_path / "repo", redis.connection_string)
-        with run_hindcast(repo) as server:
-            redis.kill()
-            assert 0 == server.stop()
+def test_a_redis_that_is_away_costs_one_line(caplog):
+    """While Redis is away nothing is deleted and one line says so, however often it is tried; when it is back, deleting goes on."""
+    with run_redis("--appendonly", "yes", "--appendfsync", "always") as redis:
+        with redis.client() as client:
+            fill(redis, 0, 0)
+            long_ago = GenerationsOf(client, project=PROJECT, clock=lambda: system_clock() - 7_200_000_000)
+            long_ago.flip("driver", long_ago.begin_build("driver", builder="a"))
+            fill(redis, 1, 1)
+        redis.kill()
+        asked = itertools.count()
+        target = parse_target(f"{redis.connection_string},socket_connect_timeout=0.2")
+        once = replace(target, options={**target.options, "retry": Retry(NoBackoff(), 0)})
+
+        def give_target():
+            next(asked)
+            return once
+
+        drops = Drops(give_target, project=PROJECT, every_seconds=0.01)
+        drops.start()
+        try:
+            wait_for(lambda: next(asked) > 20, what="many tries")
             redis.restart()
+            with redis.client() as client:
+                wait_for(lambda: rows_left(client) == len(DRIVERS), what="the deletion of what is due")
+        finally:
+            drops.stop()
+    lines = [record for record in caplog.records if "old generations of views are not deleted" in record.message]
+    assert 1 == len(lines)
 
 
 @dataclass
@@ -287,12 +310,12 @@ def test_a_replace_killed_between_any_two_steps_is_cleared_away(redis_server):
             client.flushall()
             for at in range(3):
                 client.set(b"hc:p:v:{%d}" % at, "first")
-            died = replace(redis_server, number, "dying")
+            died = replace_once(redis_server, number, "dying")
             prefix = GenerationsOf(client, project="p").read().prefix("v")
             served = client.mget([row_key(prefix, b"%d" % at) for at in range(3)])
             assert served in ([b"first"] * 3, [b"dying"] * 3), f"killed at command {number}"
             assert -signal.SIGKILL == died or [b"dying"] * 3 == served
-            assert 0 == replace(redis_server, 10_000, "next")
+            assert 0 == replace_once(redis_server, 10_000, "next")
             generations = GenerationsOf(client, project="p")
             entry = generations.read().of("v")
             prefix = view_prefix("p", "v", entry.serving)
@@ -304,7 +327,7 @@ def test_a_replace_killed_between_any_two_steps_is_cleared_away(redis_server):
         assert number > 10
 
 
-def replace(redis, dies_at, builder):
+def replace_once(redis, dies_at, builder):
     """Replace a view in a process of its own, which dies by SIGKILL at a command to Redis; its exit code."""
     return subprocess.run(
         [sys.executable, "-c", REPLACE, str(redis.port), str(dies_at), builder], check=False
