@@ -19,7 +19,7 @@ from faults.repos import PROJECT, make_repo, store_rows, views
 from hindcast.clock import Deadline, system_clock
 from hindcast.online.codec import unpack_row
 from hindcast.online.connection import RedisTarget, parse_target
-from hindcast.online.generations import GenerationsOf
+from hindcast.online.generations import Dropped, GenerationsOf
 from hindcast.online.keys import entity_key_bytes, key_value_bytes, project_prefix, row_key, view_prefix
 from hindcast.online.layouts import PackedLayout, RowsOf
 from hindcast.online.reader import RedisReader
@@ -139,6 +139,20 @@ def test_a_server_deletes_what_is_due(tmp_path):
             wait_for(lambda: sum("is gone, with 200 rows" in line for line in server.output) == 2, what="two lines")
         entry = long_ago.read().of("driver")
         assert (2, 2, None, ()) == (entry.last, entry.serving, entry.previous, entry.going)
+
+
+def test_a_deletion_that_is_told_to_stop_goes_on_the_next_time(redis_server):
+    """A deletion stops after a batch of a thousand rows, keeps its entry until no row is left, and finds the rest the next time."""
+    with redis_server.client() as client:
+        generations = GenerationsOf(client, project="p")
+        generation = generations.begin_build("v", builder="a")
+        client.mset({row_key(view_prefix("p", "v", generation), b"%d" % at): b"" for at in range(2500)})
+        generations.abandon("v", generation)
+        assert [] == generations.drop_due(should_stop=lambda: True)
+        assert 1500 == client.dbsize() - 1
+        assert [generation] == [one.generation for one in generations.read().of("v").going]
+        assert [Dropped("v", generation, 1500)] == generations.drop_due()
+        assert () == generations.read().of("v").going
 
 
 def test_a_redis_that_is_away_costs_one_line(caplog):
@@ -279,7 +293,7 @@ REPLACE = """
 import os, signal, sys
 from redis import Redis
 from hindcast.clock import system_clock
-from hindcast.online.generations import GenerationsOf
+from hindcast.online.generations import Dropped, GenerationsOf
 
 port, left, builder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 
