@@ -100,6 +100,7 @@ def test_no_answer_mixes_generations_and_a_flip_is_seen_at_once(tmp_path):
             for caller in callers:
                 caller.start()
             try:
+                wait_for(lambda: markers.answered_since(served[-1][0], len(callers)), what="answers before a flip")
                 for number in range(1, FLIPS + 1):
                     if number % 4:
                         generation = generations.begin_build("driver", builder=str(number))
