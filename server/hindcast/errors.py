@@ -11,6 +11,7 @@ HindcastError
 ├── StoredDataError         a stored row cannot be read; it is never served as a null
 ├── SourceError             a batch source cannot be read as it is: missing, damaged, or without what a view names
 ├── NotWritable             a view or its source does not take writes, as the repo stands
+├── GenerationConflict      a view's generations do not allow a replace, flip or rollback as they stand
 ├── DeadlineExceeded        the call's own deadline passed
 ├── TransformError          an on-demand view's own code failed
 ├── LedgerError             the run ledger cannot be read or written
@@ -108,6 +109,10 @@ class SourceError(HindcastError):
 
 class NotWritable(HindcastError):
     """A view or its source does not take writes, as the repo stands; the message says what to change."""
+
+
+class GenerationConflict(HindcastError):
+    """A view's generations do not allow what was asked, as they stand; nothing has changed."""
 
 
 class DeadlineExceeded(HindcastError):

@@ -4,10 +4,11 @@ A source is read twice, narrow to find the winners and wide to take them (`offli
 and handed to a thread that writes it, while the next one is made. Knows no Feast: `plugin` says what the view is.
 """
 
+import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -18,21 +19,22 @@ import pyarrow as pa
 
 from hindcast.catalog import BatchSource, View
 from hindcast.clock import Clock, from_micros, uuid7
-from hindcast.errors import HindcastError, InvalidArgument, LedgerError, SourceError
+from hindcast.errors import InvalidArgument, SourceError, StoreUnavailable
 from hindcast.materialize.digests import digest_files
-from hindcast.materialize.ledger import Ledger
+from hindcast.materialize.ledger import Ledger, Record, recorded
 from hindcast.materialize.progress import Progress
-from hindcast.materialize.runs import STAGES, Kind, Outcome, Run, Source
+from hindcast.materialize.runs import STAGES, Kind, Run, Source
 from hindcast.offline.sources import DeltaTable, FilePin, find_source, source_pins
 from hindcast.offline.winners import WinnersQuery, read_winners
 from hindcast.online.connection import RedisTarget
 from hindcast.online.encode import Unusual, encode_column, encode_keys, row_keys
+from hindcast.online.generations import FLIPS_MAX, GenerationsOf
 from hindcast.online.keys import ENTITYLESS_KEY, view_prefix
 from hindcast.online.packing import expiries, pack_rows
 from hindcast.online.rows import RowPolicy
 from hindcast.online.schemas import Schema
 from hindcast.online.stream import RowStream
-from hindcast.online.writer import write_schema
+from hindcast.online.writer import WriteReport, write_schema
 
 _MICROS = 1_000_000
 
@@ -58,6 +60,19 @@ class ViewTask:
         """The column of the source that a view knows under a name."""
         return next((column for column, mapped in self.source.field_mapping.items() if mapped == name), name)
 
+    def new_run(self, now_micros: int) -> Run:
+        """The record of a run that begins now."""
+        return Run(
+            run_id=str(uuid7(now_micros)),
+            project=self.project,
+            view=self.view.name,
+            kind=self.kind,
+            start=from_micros(self.start_micros),
+            end=from_micros(self.end_micros),
+            began_at=from_micros(now_micros),
+            definitions=self.definitions,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -72,48 +87,6 @@ class Limits:
     batch_rows: int
     memory_limit_bytes: int
     threads: int | None = None
-
-
-@dataclass(slots=True)
-class Record:
-    """What is known of a run while it goes on."""
-
-    run: Run
-
-
-@contextmanager
-def recorded(task: ViewTask, ledger: Ledger, *, clock: Clock) -> Iterator[Record]:
-    """Have a run on record while a block does it; what the block learns of it goes into the record.
-
-    Raises:
-        LedgerError: the run could not be recorded; where that was at its beginning, the block has not begun.
-    """
-    now = clock()
-    record = Record(
-        Run(
-            run_id=str(uuid7(now)),
-            project=task.project,
-            view=task.view.name,
-            kind=task.kind,
-            start=from_micros(task.start_micros),
-            end=from_micros(task.end_micros),
-            began_at=from_micros(now),
-            definitions=task.definitions,
-        )
-    )
-    ledger.begin(record.run)
-    try:
-        yield record
-    except BaseException as error:
-        said = str(error) if isinstance(error, HindcastError) else f"a defect: {type(error).__name__}"
-        failed = replace(record.run, outcome=Outcome.FAILED, error=said, ended_at=from_micros(clock()))
-        try:
-            ledger.end(failed)
-        except LedgerError as unrecorded:
-            error.add_note(f"and that could not be recorded: {unrecorded}")
-        raise
-    record.run = replace(record.run, outcome=Outcome.SUCCEEDED, ended_at=from_micros(clock()))
-    ledger.end(record.run)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +121,41 @@ class Engine:
             StoreUnavailable: Redis, or a disk, did not take something.
             LedgerError: the run could not be recorded; where that was at its beginning, nothing has been written.
         """
+        with self._recorded(task) as (record, generations):
+            record.run = self._into_targets(task, record.run, generations)
+            generations.drop_due()
+        return record.run
+
+    def replace(self, task: ViewTask, *, keep_seconds: float) -> Run:
+        """Fill a new generation of the view's rows and serve it; the old one is kept for a while, to go back to.
+
+        After an error the old rows are served as before, and those of the new generation are deleted.
+
+        Raises:
+            GenerationConflict: another replace of the view is under way, or has taken over.
+            SourceError, InvalidArgument, StoreUnavailable, LedgerError: as `run`.
+        """
+        view = task.view.stored_name
+        with self._recorded(task) as (record, generations):
+            # Before the source is looked at: a row that comes later is written to the new generation by its own writer.
+            building = generations.begin_build(view, builder=record.run.run_id)
+            try:
+                record.run, reports = self._stream(task, record.run, (building,))
+                record.run = _counted(record.run, reports[building])
+                generations.flip(view, building, keep_seconds=keep_seconds)
+            except BaseException as error:
+                try:
+                    generations.abandon(view, building)
+                    generations.drop_due()
+                except StoreUnavailable as left:
+                    error.add_note(f"and generation {building} could not be given up: {left}")
+                raise
+            generations.drop_due()
+        return record.run
+
+    @contextmanager
+    def _recorded(self, task: ViewTask) -> Iterator[tuple[Record, GenerationsOf]]:
+        """A run of a task on record, and its project's generations."""
         future_seconds = self.policy.future_seconds
         if task.end_micros > self.clock() + future_seconds * _MICROS:
             raise InvalidArgument.at(
@@ -155,11 +163,28 @@ class Engine:
                 f"{from_micros(task.end_micros).isoformat()} is in the future, and rows that come before it would never be "
                 f"looked for; end at a time up to now (UTC; {future_seconds} s ahead are let pass)",
             )
-        with recorded(task, self.ledger, clock=self.clock) as record:
-            record.run = self._stream(task, record.run)
-        return record.run
+        with (
+            recorded(task.new_run(self.clock()), self.ledger, clock=self.clock) as record,
+            contextlib.closing(self.target.client()) as client,
+        ):
+            yield record, GenerationsOf(client, project=task.project, clock=self.clock)
 
-    def _stream(self, task: ViewTask, run: Run) -> Run:
+    def _into_targets(self, task: ViewTask, run: Run, generations: GenerationsOf) -> Run:
+        """Write to every generation of the view that may be served, those that came up meanwhile too."""
+        view = task.view.stored_name
+        written: dict[int, WriteReport] = {}
+        for _ in range(FLIPS_MAX):
+            entry = generations.read().of(view)
+            lacking = [generation for generation in entry.targets if generation not in written]
+            if not lacking:
+                generations.clear(view, written.keys() - set(entry.targets))
+                return _counted(run, written[entry.serving])
+            run, reports = self._stream(task, run, lacking)
+            written |= reports
+        raise StoreUnavailable(f"the rows of view {task.view.name!r} are replaced again and again; run again later")
+
+    def _stream(self, task: ViewTask, run: Run, generations: Sequence[int]) -> tuple[Run, Mapping[int, WriteReport]]:
+        """Read the winners, and write them to some generations; the run with what was read, and what became of the rows of each."""
         if not task.source.timestamp_field:
             raise SourceError(
                 f"the source of view {task.view.name!r} names no timestamp_field; set it, and run `feast apply`"
@@ -185,38 +210,38 @@ class Engine:
             digests = stack.enter_context(ThreadPoolExecutor(1)).submit(_digested, source_pins(source), self.ledger)
             with stages.timed("read"):
                 winners = stack.enter_context(read_winners(query, batch_rows=self.limits.batch_rows))
-            stream = stack.enter_context(RowStream(self.target))
+            streams = {generation: stack.enter_context(RowStream(self.target)) for generation in generations}
             progress = stack.enter_context(self.progress(task.view.name, winners.count))
             reader = stack.enter_context(ThreadPoolExecutor(1))
-            self._write(task, run, _ahead(winners.batches(), reader, stages), stream, stages, progress)
+            self._write(task, run, _ahead(winners.batches(), reader, stages), streams, stages, progress)
             with stages.timed("write"):
-                written = stream.flush()
+                reports = {generation: stream.flush() for generation, stream in streams.items()}
             report = winners.report
-            return replace(
+            read = replace(
                 run,
                 sources=digests.result(),
                 rows_read=report.rows_read,
-                rows_written=written.written,
-                rows_older=written.older,
                 rows_null_key=report.null_keys,
                 rows_quarantined=report.quarantined,
                 quarantine=str(query.quarantine) if report.quarantined else "",
                 seconds=stages.seconds,
             )
+            return read, reports
 
     def _write(
         self,
         task: ViewTask,
         run: Run,
         batches: Iterator[pa.RecordBatch],
-        stream: RowStream,
+        streams: Mapping[int, RowStream],
         stages: "_Stages",
         progress: Progress,
     ) -> None:
         view, keys = task.view, task.view.join_keys
         schema = Schema(view.fields)
         write_schema(self.target, project=task.project, schema=schema)
-        prefix, now = view_prefix(task.project, view.stored_name), self.clock()
+        prefixes = {generation: view_prefix(task.project, view.stored_name, generation) for generation in streams}
+        now = self.clock()
         run_id = bytes.fromhex(run.run_id.replace("-", ""))
         for batch in batches:
             *columns, events, created = batch.columns
@@ -231,7 +256,8 @@ class Engine:
                 rows = pack_rows(events, created, values, schema_id=schema.id, run_id=run_id)
                 expires_ms = expiries(events, ttl_micros=view.ttl_micros, now_micros=now, policy=self.policy)
             with stages.timed("write"):
-                stream.write(row_keys(prefix, entity_keys), rows, expires_ms)
+                for generation, stream in streams.items():
+                    stream.write(row_keys(prefixes[generation], entity_keys), rows, expires_ms)
             progress.advance(batch.num_rows)
 
     def _entity_keys(self, task: ViewTask, columns: Sequence[pa.Array], rows: int) -> pa.Array:
@@ -255,6 +281,10 @@ def _digested(pins: Sequence[FilePin | DeltaTable], ledger: Ledger) -> tuple[Sou
         if (pin.size_bytes, pin.mtime_ns) != (source.bytes, source.mtime_ns):
             raise SourceError(f"{pin.path} changed while it was read; run again when its writer is done")
     return (*tables, *digested)
+
+
+def _counted(run: Run, report: WriteReport) -> Run:
+    return replace(run, rows_written=report.written, rows_older=report.older)
 
 
 def _clear_spilled(spill_dir: Path) -> None:

@@ -1,14 +1,16 @@
 """The run ledger: a record when a run begins and one when it ends, in a `table` (docs/formats.md)."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from hindcast.catalog.repo import Repo
-from hindcast.errors import InvalidArgument, LedgerError, UnknownName
+from hindcast.clock import Clock, from_micros
+from hindcast.errors import HindcastError, InvalidArgument, LedgerError, UnknownName
 from hindcast.materialize.process import Liveness, RunProcess
 from hindcast.materialize.runs import Kind, Outcome, Run, Source, ledger_path
 from hindcast.materialize.summary import LastRun, ViewSummary
@@ -250,3 +252,33 @@ def _run(row: Mapping[str, Any]) -> Run:
         process=process,
         note=note,
     )
+
+
+@dataclass(slots=True)
+class Record:
+    """What is known of a run while it goes on."""
+
+    run: Run
+
+
+@contextmanager
+def recorded(run: Run, ledger: Ledger, *, clock: Clock) -> Iterator[Record]:
+    """Have a run on record while a block does it; what the block learns of it goes into the record.
+
+    Raises:
+        LedgerError: the run could not be recorded; where that was at its beginning, the block has not begun.
+    """
+    record = Record(run)
+    ledger.begin(record.run)
+    try:
+        yield record
+    except BaseException as error:
+        said = str(error) if isinstance(error, HindcastError) else f"a defect: {type(error).__name__}"
+        failed = replace(record.run, outcome=Outcome.FAILED, error=said, ended_at=from_micros(clock()))
+        try:
+            ledger.end(failed)
+        except LedgerError as unrecorded:
+            error.add_note(f"and that could not be recorded: {unrecorded}")
+        raise
+    record.run = replace(record.run, outcome=Outcome.SUCCEEDED, ended_at=from_micros(clock()))
+    ledger.end(record.run)

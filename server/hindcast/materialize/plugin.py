@@ -6,12 +6,14 @@ loads the whole range; those runs are on record too, without counts.
 """
 
 import sys
+from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-from feast import FeatureView, FileSource
+from feast import FeatureStore, FeatureView, FileSource
 from feast.data_format import DeltaFormat, ParquetFormat
 from feast.feature_view import DUMMY_ENTITY_ID
 from feast.infra.common.materialization_job import MaterializationJob, MaterializationJobStatus, MaterializationTask
@@ -23,14 +25,16 @@ from feast.type_map import python_values_to_proto_values
 from feast.utils import _validate_vector_field_lengths
 from feast.value_type import ValueType
 from pydantic import NonNegativeInt, PositiveInt
+from tqdm import tqdm
 
 from hindcast.catalog import BatchSource, Field, View, load_catalog
 from hindcast.catalog.repo import Repo, registry_of
-from hindcast.clock import system_clock, to_micros
-from hindcast.errors import HindcastError
-from hindcast.materialize.engine import Engine, Limits, ViewTask, recorded
-from hindcast.materialize.ledger import Ledger
+from hindcast.clock import from_micros, system_clock, to_micros
+from hindcast.errors import HindcastError, NotWritable
+from hindcast.materialize.engine import Engine, Limits, ViewTask
+from hindcast.materialize.ledger import Ledger, recorded
 from hindcast.materialize.progress import Bar, Lines, summary
+from hindcast.materialize.runs import Kind, Run
 from hindcast.offline.location import local_path
 from hindcast.offline.plugin import AsOfOfflineStore
 from hindcast.online.plugin import PackedRedisOnlineStore, redis_target, row_policy, stored_name
@@ -74,10 +78,43 @@ class StreamingEngine(LocalComputeEngine):
 
     def _materialize_by_feast(self, registry: BaseRegistry, task: MaterializationTask, **kwargs: Any) -> None:
         ledger = Ledger.of_repo(_repo(self.repo_config))
-        with recorded(_view_task(self.repo_config, task), ledger, clock=system_clock):
+        run = _view_task(self.repo_config, task).new_run(system_clock())
+        with recorded(run, ledger, clock=system_clock):
             error = super()._materialize_one(registry, task, **kwargs).error()
             if error is not None:
                 raise error
+
+
+def replace_view(repo_root: Path, view: str, start: datetime | None, end: datetime | None, keep_seconds: float) -> Run:
+    """Fill a view's rows anew from its source and serve them all at once (docs/semantics.md); moves Feast's watermark.
+
+    Args:
+        start: rows from this time on; None for all.
+        end: rows up to this time; None for now.
+        keep_seconds: how long the old rows are kept to go back to.
+    Raises:
+        NotWritable: the view's rows are not made by `engine`.
+        GenerationConflict, SourceError, InvalidArgument, StoreUnavailable, LedgerError: as `Engine.replace`.
+    """
+    store = FeatureStore(repo_path=str(repo_root))
+    task = MaterializationTask(
+        project=store.project,
+        feature_view=store.registry.get_any_feature_view(view, store.project),
+        start_time=start or from_micros(0),
+        end_time=end or from_micros(system_clock()),
+        tqdm_builder=partial(tqdm, ncols=100),
+    )
+    engine = store._get_provider().batch_engine  # noqa: SLF001 - Feast has no other way to it
+    if not isinstance(engine, StreamingEngine) or not _is_streamed(engine, task):
+        raise NotWritable(
+            f"view {view!r} is not materialized by Hindcast's own engine, and only that can replace rows: set batch_engine.type to "
+            f"{StreamingEngine.__module__}.{StreamingEngine.__name__} and offline_store.type to {AsOfOfflineStore.__module__}."
+            f"{AsOfOfflineStore.__name__}; views with transformations, aggregations or validation cannot be replaced"
+        )
+    view_task = replace(_view_task(store.config, task), kind=Kind.REPLACE)
+    run = _engine(store.config, task).replace(view_task, keep_seconds=keep_seconds)
+    store.registry.apply_materialization(task.feature_view, store.project, task.start_time, task.end_time)
+    return run
 
 
 def _is_streamed(engine: StreamingEngine, task: MaterializationTask) -> bool:

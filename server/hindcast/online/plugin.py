@@ -6,7 +6,7 @@ Everything that Feast's own Redis store does, with the semantics of docs/semanti
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -41,11 +41,12 @@ from hindcast.online.connection import (
     close_client,
     read_target,
 )
-from hindcast.online.keys import project_prefix, row_key, schema_key, view_prefix
+from hindcast.online.generations import FLIPS_MAX, GenerationsOf, KnownGenerations, delete_prefix
+from hindcast.online.keys import project_prefix, row_key, schema_key
 from hindcast.online.row_format import WRONG_LENGTH
 from hindcast.online.rows import Row, RowPolicy, ViewWriter
 from hindcast.online.schemas import Schema, read_schema
-from hindcast.online.writer import RowWrite, WriteReport, write_rows, write_rows_async
+from hindcast.online.writer import RowWrite, ViewTargets, WriteReport, write_rows, write_rows_async
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +55,6 @@ FeastRow = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 
 ReadRow = tuple[datetime | None, dict[str, Value] | None]
 """What Feast reads: event time and values, or twice None where the store has no row."""
-
-_SCAN_COUNT = 1000
 
 
 class PackedRedisOnlineStoreConfig(FeastConfigBaseModel):
@@ -96,6 +95,7 @@ class PackedRedisOnlineStore(OnlineStore):
             asyncio.AbstractEventLoop, redis_asyncio.Redis | redis_asyncio.RedisCluster
         ] = WeakKeyDictionary()
         self._schemas: dict[bytes, Schema] = {}
+        self._generations: dict[str, KnownGenerations] = {}
 
     @property
     def async_supported(self) -> SupportedAsyncMethods:
@@ -118,7 +118,7 @@ class PackedRedisOnlineStore(OnlineStore):
         writer = _view_writer(config, table)
         with _redis_errors():
             client.set(_schema_key(config, writer.schema), writer.schema.to_bytes())
-        report = write_rows(client, _row_writes(writer, data))
+        report = write_rows(client, _row_writes(writer, data), into=self._targets(config, table))
         _finish(table, writer, data, report, progress)
 
     async def online_write_batch_async(
@@ -133,7 +133,7 @@ class PackedRedisOnlineStore(OnlineStore):
         writer = _view_writer(config, table)
         with _redis_errors():
             await client.set(_schema_key(config, writer.schema), writer.schema.to_bytes())
-        report = await write_rows_async(client, _row_writes(writer, data))
+        report = await write_rows_async(client, _row_writes(writer, data), into=self._targets(config, table))
         _finish(table, writer, data, report, progress)
 
     def online_read(
@@ -151,7 +151,13 @@ class PackedRedisOnlineStore(OnlineStore):
         """
         client = self._get_client(config)
         with _redis_errors():
-            stored = _mget(client, _row_keys(config, table, entity_keys))
+            reading = self._reading(config, table, entity_keys)
+            keys = next(reading)
+            try:
+                while True:
+                    keys = reading.send(_mget(client, keys))
+            except StopIteration as done:
+                stored: list[bytes | None] = done.value
             rows = [None if row is None else unpack_row(row) for row in stored]
             for schema_id in self._unknown_schemas(rows):
                 self._schemas[schema_id] = read_schema(schema_id, client.get(schema_key(config.project, schema_id)))
@@ -167,7 +173,13 @@ class PackedRedisOnlineStore(OnlineStore):
         """As `online_read`, for the running loop."""
         client = await self._get_async_client(config)
         with _redis_errors():
-            stored = await _mget_async(client, _row_keys(config, table, entity_keys))
+            reading = self._reading(config, table, entity_keys)
+            keys = next(reading)
+            try:
+                while True:
+                    keys = reading.send(await _mget_async(client, keys))
+            except StopIteration as done:
+                stored: list[bytes | None] = done.value
             rows = [None if row is None else unpack_row(row) for row in stored]
             for schema_id in self._unknown_schemas(rows):
                 stored_schema = await client.get(schema_key(config.project, schema_id))
@@ -183,7 +195,7 @@ class PackedRedisOnlineStore(OnlineStore):
         entities_to_keep: Sequence[Entity],  # noqa: ARG002
         partial: bool,  # noqa: ARG002, FBT001
     ) -> None:
-        """Delete the rows of views that are gone, and no other key.
+        """Delete the rows of views that are gone, of every generation, and no other key.
 
         Raises:
             StoreUnavailable: Redis failed before all rows were gone. Feast keeps the view in the registry then, so
@@ -191,8 +203,9 @@ class PackedRedisOnlineStore(OnlineStore):
         """
         if not config.online_store.full_scan_for_deletion:
             return
+        generations = GenerationsOf(self._get_client(config), project=config.project)
         for table in tables_to_delete:
-            self._delete_prefix(config, view_prefix(config.project, stored_name(config, table)))
+            generations.delete_view(stored_name(config, table))
 
     def teardown(
         self,
@@ -205,18 +218,9 @@ class PackedRedisOnlineStore(OnlineStore):
         Raises:
             StoreUnavailable: Redis failed; run it again.
         """
-        self._delete_prefix(config, project_prefix(config.project))
-
-    def _delete_prefix(self, config: RepoConfig, prefix: bytes) -> None:
         client = self._get_client(config)
         with _redis_errors():
-            batch: list[bytes] = []
-            for key in client.scan_iter(match=prefix + b"*", count=_SCAN_COUNT):
-                batch.append(key)
-                if len(batch) == _SCAN_COUNT:
-                    _unlink(client, batch)
-                    batch.clear()
-            _unlink(client, batch)
+            delete_prefix(client, project_prefix(config.project))
 
     def _is_versioned_read_supported(self) -> bool:
         """`view@v2:feature` works here: each version's rows have keys of their own."""
@@ -244,6 +248,26 @@ class PackedRedisOnlineStore(OnlineStore):
         if self._client is not None:
             self._client.close()
             self._client = None
+
+    def _known(self, config: RepoConfig) -> KnownGenerations:
+        return self._generations.setdefault(config.project, KnownGenerations(config.project))
+
+    def _targets(self, config: RepoConfig, table: FeatureView) -> ViewTargets:
+        return ViewTargets(self._known(config), stored_name(config, table))
+
+    def _reading(
+        self, config: RepoConfig, table: FeatureView, entity_keys: Iterable[EntityKey]
+    ) -> Generator[list[bytes | None], list[bytes | None], list[bytes | None]]:
+        """The keys to read next, each time sent what lies under them; gives the rows, all of one generation."""
+        known, view = self._known(config), stored_name(config, table)
+        entity_bytes = [_entity_key_bytes(entity_key) for entity_key in entity_keys]
+        for _ in range(FLIPS_MAX):
+            prefix = known.now.prefix(view)
+            keys = [None if key is None else row_key(prefix, key) for key in entity_bytes]
+            document, *rows = yield [known.key, *keys]
+            if known.follow(document).prefix(view) == prefix:
+                return rows
+        raise StoreUnavailable(f"the generations of view {table.name!r} keep changing; try again")
 
     def _unknown_schemas(self, rows: Iterable[PackedRow | None]) -> set[bytes]:
         return {row.schema_id for row in rows if row is not None} - self._schemas.keys()
@@ -363,17 +387,9 @@ def _finish(
         progress(len(data))
 
 
-def _row_keys(config: RepoConfig, table: FeatureView, entity_keys: Iterable[EntityKey]) -> list[bytes | None]:
-    prefix = view_prefix(config.project, stored_name(config, table))
-    keys = map(_entity_key_bytes, entity_keys)
-    return [None if key is None else row_key(prefix, key) for key in keys]
-
-
 def _mget(client: "Redis | RedisCluster", keys: Sequence[bytes | None]) -> list[bytes | None]:
-    """One entry per key, in order; None where the key is None or is not stored."""
+    """One entry per key, in order; None where the key is None or is not stored. One key at the least is not None."""
     asked = [key for key in keys if key is not None]
-    if not asked:
-        return [None] * len(keys)
     found = iter(client.mget_nonatomic(asked) if isinstance(client, RedisCluster) else client.mget(asked))
     return [None if key is None else next(found) for key in keys]
 
@@ -382,13 +398,6 @@ async def _mget_async(
     client: "redis_asyncio.Redis | redis_asyncio.RedisCluster", keys: Sequence[bytes | None]
 ) -> list[bytes | None]:
     asked = [key for key in keys if key is not None]
-    if not asked:
-        return [None] * len(keys)
     is_cluster = isinstance(client, redis_asyncio.RedisCluster)
     found = iter(await (client.mget_nonatomic(asked) if is_cluster else client.mget(asked)))
     return [None if key is None else next(found) for key in keys]
-
-
-def _unlink(client: "Redis | RedisCluster", keys: Sequence[bytes]) -> None:
-    if keys:
-        client.unlink(*keys)
