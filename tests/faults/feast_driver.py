@@ -1,6 +1,6 @@
-"""The `feast` command without its 6 s of import each time: this process imports once, and forks a child per command.
+"""The `feast` and `hindcast` commands without their 6 s of import each time: this process imports once, and forks a child per command.
 
-On standard input: `{"run": [arguments], "repo": folder, "output": path, "errors": path, "nice": 0}`, answered by the child's process id,
+On standard input: `{"program": "feast", "run": [arguments], "repo": folder, "output": path, "errors": path, "nice": 0}`, answered by the child's process id,
 or `{"wait": process id}`, answered by its exit code once it has ended. A child leads a process group of its own, and does
 what the installed command does, to the end of its interpreter.
 """
@@ -10,12 +10,12 @@ import os
 import sys
 
 import duckdb
-from feast.cli.cli import cli
+from feast.cli.cli import cli as feast_cli
 
 # What a run imports on its way.
-import hindcast.materialize.plugin
-import hindcast.offline.plugin
-import hindcast.online.plugin  # noqa: F401
+from hindcast.cli.main import cli as hindcast_cli
+
+PROGRAMS = {"feast": feast_cli, "hindcast": hindcast_cli}
 
 
 def _become(order: dict) -> None:
@@ -30,7 +30,7 @@ def _become(order: dict) -> None:
         opened = os.open(path, flags)
         os.dup2(opened, descriptor)
         os.close(opened)
-    sys.argv = ["feast", *order["run"]]
+    sys.argv = [order["program"], *order["run"]]
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
             child = os.fork()
             if child == 0:
                 _become(order)
-                cli(order["run"], prog_name="feast")
+                PROGRAMS[order["program"]](order["run"], prog_name=order["program"])
             print(child, flush=True)
         else:
             _, status = os.waitpid(order["wait"], 0)

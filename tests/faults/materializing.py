@@ -233,9 +233,9 @@ def differences(expected: Mapping[bytes, Stored], actual: Mapping[bytes, Stored]
     return found
 
 
-def serials(redis: RedisServer) -> dict[int, int]:
+def serials(redis: RedisServer, *, generation: int = 0) -> dict[int, int]:
     """By key the serial of its row in Redis."""
-    prefix = view_prefix(PROJECT, VIEW)
+    prefix = view_prefix(PROJECT, VIEW, generation)
     with contextlib.closing(redis.client()) as client:
         keys = list(client.scan_iter(match=prefix + b"*", count=2_000))
         rows = client.mget(keys) if keys else []
@@ -306,10 +306,17 @@ class Driver:
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 
-    def start(self, repo: Path, *arguments: str, nice: int = 0) -> Run:
-        """Start a command in a repo."""
+    def start(self, repo: Path, *arguments: str, nice: int = 0, program: str = "feast") -> Run:
+        """Start a command in a repo: of `feast`, or of `hindcast`."""
         output, errors = (self._folder / f"{len(self._runs)}.{name}" for name in ("out", "err"))
-        order = {"run": arguments, "repo": str(repo), "output": str(output), "errors": str(errors), "nice": nice}
+        order = {
+            "program": program,
+            "run": arguments,
+            "repo": str(repo),
+            "output": str(output),
+            "errors": str(errors),
+            "nice": nice,
+        }
         self._runs.append(Run(self, self._ask(order), output, errors))
         return self._runs[-1]
 
@@ -321,6 +328,10 @@ class Driver:
     def materialize_incremental(self, repo: Path, *, end: datetime = END) -> Run:
         """Start `feast materialize-incremental` of the view."""
         return self.start(repo, "materialize-incremental", f"{end:%Y-%m-%dT%H:%M:%S}", "--views", VIEW)
+
+    def replace(self, repo: Path, *options: str) -> Run:
+        """Start `hindcast materialize --replace` of the view."""
+        return self.start(repo, "materialize", "--replace", VIEW, *options, program="hindcast")
 
     def kill_all(self) -> None:
         """End what is left of a test that failed."""
