@@ -49,9 +49,9 @@ class Candidates:
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the batches: `k0`, `k1`, …, then `o`; or, where the order cannot be packed, `e`, `c` and `p`."""
-        order = [("o", PACKED)] if self.packing else [(name, pa.int64()) for name in "ecp"]
-        return pa.schema([*self.key_schema, *(pa.field(*column) for column in order)])
+        """Of the batches: `k0`, `k1`, …, then `o`, or, where the order cannot be packed, `e` and `c`; and `p`, the position."""
+        order = [("o", PACKED)] if self.packing else [(name, pa.int64()) for name in "ec"]
+        return pa.schema([*self.key_schema, *(pa.field(*column) for column in order), ("p", pa.int64())])
 
     @property
     def key_schema(self) -> pa.Schema:
@@ -121,7 +121,7 @@ class Candidates:
         else:
             created, is_created = to_micros(batch.column(at[self.created]))
         if self.packing is not None:
-            return [self.packing.pack(events, created, is_created, positions)]
+            return [self.packing.pack(events, created, is_created, positions), pa.array(positions)]
         if is_created is not None:
             created = np.where(is_created, created, MICROS_MIN - 1)
         return [pa.array(events), pa.array(created), pa.array(positions)]

@@ -109,11 +109,8 @@ def _passes(
 
 
 def _insertion(packing: Packing | None, keys: Sequence[str], number: int, of: int) -> str:
-    newest = (
-        f"CAST(CAST(max(o) AS HUGEINT) & {2**packing.position_bits - 1} AS BIGINT)"
-        if packing is not None
-        else "arg_max(p, {'e': e, 'c': c, 'p': p})"
-    )
+    # Not the position out of max(o): DuckDB casts a decimal to a whole number in 0.4 us, more than all the rest takes.
+    newest = "arg_max(p, o)" if packing is not None else "arg_max(p, {'e': e, 'c': c, 'p': p})"
     part = f"WHERE hash({', '.join(keys)}) % {of} = {number}" if of > 1 else ""
     grouping = f"GROUP BY {', '.join(keys)}" if keys else "HAVING count(*) > 0"
     return f"INSERT INTO winners SELECT {newest} FROM candidates {part} {grouping}"  # noqa: S608 - names of ours
