@@ -91,6 +91,7 @@ def _is_streamed(engine: StreamingEngine, task: MaterializationTask) -> bool:
         and isinstance(source.file_format, ParquetFormat | DeltaFormat | None)
         and local_path(source.file_options.uri, repo_root=Path(engine.repo_config.repo_path or ".")) is not None
         and task.only_latest
+        and view.online
         and not getattr(view, "source_views", None)
         and not getattr(view, "feature_transformation", None)
         and not getattr(view, "aggregations", None)
@@ -191,6 +192,12 @@ def _definitions(config: RepoConfig) -> str:
 
 
 def _by_feast(array: pa.Array, value_type: int) -> list[bytes]:
-    """A column as Feast's own materialization encodes it, value by value."""
-    values = array.to_numpy(zero_copy_only=False)
+    """A column as Feast's own materialization encodes it, value by value.
+
+    Nested ones are made Python's one by one: where one of them holds a null, NumPy makes doubles of the whole numbers in all.
+    """
+    if pa.types.is_nested(array.type):
+        values = [array.slice(at, 1).to_numpy(zero_copy_only=False)[0] for at in range(len(array))]
+    else:
+        values = array.to_numpy(zero_copy_only=False)
     return [value.SerializeToString() for value in python_values_to_proto_values(values, ValueType(value_type))]
