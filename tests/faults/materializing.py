@@ -306,9 +306,10 @@ class Driver:
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 
-    def start(self, repo: Path, *arguments: str, nice: int = 0) -> Run:
-        """Start a command in a repo."""
-        output, errors = (self._folder / f"{len(self._runs)}.{name}" for name in ("out", "err"))
+    def start(self, repo: Path, *arguments: str, nice: int = 0, terminal: Path | None = None) -> Run:
+        """Start a command in a repo; what it says goes into files, or to a terminal."""
+        files = [self._folder / f"{len(self._runs)}.{name}" for name in ("out", "err")]
+        output, errors = (terminal, terminal) if terminal is not None else files
         order = {"run": arguments, "repo": str(repo), "output": str(output), "errors": str(errors), "nice": nice}
         self._runs.append(Run(self, self._ask(order), output, errors))
         return self._runs[-1]
