@@ -18,14 +18,14 @@ from feast.batch_feature_view import batch_feature_view
 from feast.data_format import DeltaFormat, JsonFormat
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.stream_feature_view import StreamFeatureView
-from feast.types import Float64, Int64, String
+from feast.types import Array, Float64, Int64, String
 from feast.value_type import ValueType
 from redis.cluster import RedisCluster
 
 from engine_repo import AS_OF, END, NOW, PACKED, START, STREAMING, UTC_MICROS, engine_repo, hours_ago, table
 from faults.deployments import run_cluster
 from hindcast.clock import to_micros
-from hindcast.errors import HindcastError, LedgerError
+from hindcast.errors import HindcastError, InvalidArgument, LedgerError
 from hindcast.materialize.runs import Outcome
 from hindcast.online.embedded import EmbeddedRedis
 from hindcast_client import Client
@@ -300,6 +300,21 @@ def test_a_view_that_is_not_online_is_not_stored(repo):
     assert [Outcome.SUCCEEDED] == [run.outcome for run in repo.runs("ride")]
 
 
+@pytest.mark.parametrize("length", [3, 0])
+def test_vectors_of_another_length_are_refused(repo, length):
+    """A vector of another length than declared, or than the others where none is, ends the run, which says so in its record."""
+    path = repo.write("s.parquet", {**trips((1, 10, 4), (2, 20, 3)), "place": [[1.0, 2.0, 3.0], [1.0, 2.0]]})
+    ride = view("ride", source(path), features={"trips": Int64})
+    ride.schema.append(place := Field(name="place", dtype=Array(Float64), vector_index=True, vector_length=length))
+    ride.features.append(place)
+    repo.apply(DRIVER, ride)
+
+    with pytest.raises(InvalidArgument, match="place: holds a vector of another length"):
+        repo.materialize()
+    assert ["place: holds a vector of another length"] == [run.error[:39] for run in repo.runs()]
+    assert {} == repo.rows("ride")
+
+
 # Kinds of views
 
 
@@ -490,6 +505,19 @@ def test_a_repo_without_a_file_of_settings(tmp_path, redis):
             assert 1 == len(list(client.scan_iter(match=f"hc:python{at}:ride:*")))
             assert (root / "runs").is_dir()
             close(store)
+
+
+def test_a_registry_in_sql(new_repo):
+    """With a registry in a SQL database the watermark moves there, and the ledger lies in the state directory."""
+    repo = new_repo(registry={"registry_type": "sql", "path": "sqlite:///registry.sqlite"})
+    with contextlib.chdir(repo.root):
+        applied(repo, (1, 10, 4))
+        repo.materialize()
+
+        assert {1: {"trips": 10}} == repo.values("ride")
+        assert [(START, END)] == repo.watermark("ride")
+        assert [Outcome.SUCCEEDED] == [run.outcome for run in repo.runs()]
+    assert (repo.root / ".hindcast" / "runs").is_dir()
 
 
 def test_the_embedded_redis_is_filled(new_repo):

@@ -11,16 +11,18 @@ from ledgers import ended, new_run
 class Watch:
     """A clock that stands until it is moved."""
 
-    seconds = 100.0
+    def __init__(self):
+        self.seconds = 100.0
 
-    def __call__(self):
+    def now(self):
+        """Seconds since some moment."""
         return self.seconds
 
 
 def test_a_line_every_ten_seconds():
     """After ten seconds a line says how many rows of how many, how many a second, and how long the rest takes at that rate."""
     out, watch = io.StringIO(), Watch()
-    with Lines("ride", 1_000_000, out=out, clock=watch) as lines:
+    with Lines("ride", 1_000_000, out=out, clock=watch.now) as lines:
         for seconds, rows in ((4, 1_000), (9.9, 1_000), (10, 248_000), (15, 250_000), (20, 250_000)):
             watch.seconds = 100 + seconds
             lines.advance(rows)
@@ -34,10 +36,10 @@ def test_a_line_every_ten_seconds():
 def test_a_short_run_says_nothing_but_its_summary():
     """A run of less than ten seconds, and one of no rows, print no line."""
     out, watch = io.StringIO(), Watch()
-    with Lines("ride", 5, out=out, clock=watch) as lines:
+    with Lines("ride", 5, out=out, clock=watch.now) as lines:
         watch.seconds += 9
         lines.advance(5)
-    with Lines("ride", 0, out=out, clock=watch):
+    with Lines("ride", 0, out=out, clock=watch.now):
         watch.seconds += 60
 
     assert "" == out.getvalue()

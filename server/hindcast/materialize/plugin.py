@@ -27,7 +27,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from hindcast.catalog import BatchSource, Field, View, load_catalog
 from hindcast.catalog.repo import Repo, registry_of
 from hindcast.clock import system_clock, to_micros
-from hindcast.errors import HindcastError
+from hindcast.errors import HindcastError, InvalidArgument
 from hindcast.materialize.engine import Engine, Limits, ViewTask, recorded
 from hindcast.materialize.ledger import Ledger
 from hindcast.materialize.progress import Bar, Lines, summary
@@ -120,7 +120,7 @@ def _engine(config: RepoConfig, task: MaterializationTask) -> Engine:
             threads=settings.threads,
         ),
         unusual=_by_feast,
-        check=partial(_validate_vector_field_lengths, feature_view=task.feature_view),
+        check=partial(_check_vectors, task.feature_view),
         progress=progress,
         clock=system_clock,
     )
@@ -189,6 +189,21 @@ def _definitions(config: RepoConfig) -> str:
         return load_catalog(_repo(config)).version
     except HindcastError:
         return ""
+
+
+def _check_vectors(view: FeatureView, batch: pa.RecordBatch) -> None:
+    """Feast's own check of the column that has a vector index.
+
+    Raises:
+        InvalidArgument: its vectors are not all of one length, or not of the declared one.
+    """
+    try:
+        _validate_vector_field_lengths(batch, view)
+    except ValueError as error:
+        vectors = ", ".join(field.name for field in view.features if field.vector_index)
+        raise InvalidArgument.at(
+            vectors, "holds a vector of another length than the rest, or than its vector_length; mend the source"
+        ) from error
 
 
 def _by_feast(array: pa.Array, value_type: int) -> list[bytes]:

@@ -91,7 +91,9 @@ def duckdb_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise error.__cause__ if isinstance(error.__cause__, KeyboardInterrupt) else error
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None
+        raise
     except duckdb.OutOfMemoryException as error:
         raise SourceError("the winners do not fit into memory; raise the engine's memory limit") from error
     except duckdb.IOException as error:
