@@ -6,7 +6,7 @@ Importing this imports Feast (5 s).
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,6 @@ class EngineRepo:
     project: str
     store: FeatureStore
     redis: Redis
-    objects: list[object] = field(default_factory=list)
 
     def write(self, path: str, rows: Mapping[str, Any] | pa.Table) -> str:
         """Make a Parquet file below the repo; gives the path."""

@@ -27,6 +27,7 @@ from faults.deployments import run_cluster
 from hindcast.clock import to_micros
 from hindcast.errors import HindcastError, InvalidArgument, LedgerError
 from hindcast.materialize.runs import Outcome
+from hindcast.offline.location import source_files
 from hindcast.online.embedded import EmbeddedRedis
 from hindcast_client import Client
 from services import run_hindcast, run_redis, wait_for
@@ -45,18 +46,24 @@ pytestmark = pytest.mark.filterwarnings("ignore:(Batch|Stream) feature views are
 @pytest.fixture(scope="module")
 def redis():
     """A Redis for all tests here; each has a project of its own in it."""
-    with run_redis() as server, contextlib.closing(server.client()) as client:
-        server.shared = client
+    with run_redis() as server:
         yield server
 
 
+@pytest.fixture(scope="module")
+def client(redis):
+    """A client of it."""
+    with contextlib.closing(redis.client()) as client:
+        yield client
+
+
 @pytest.fixture
-def new_repo(tmp_path, redis):
+def new_repo(tmp_path, redis, client):
     """Makes repos on that Redis, by name and settings."""
     with contextlib.ExitStack() as stack:
 
         def make(name="repo", **settings):
-            return stack.enter_context(engine_repo(tmp_path / name, redis.connection_string, redis.shared, **settings))
+            return stack.enter_context(engine_repo(tmp_path / name, redis.connection_string, client, **settings))
 
         yield make
 
@@ -106,6 +113,24 @@ def applied(repo, *rows, name="ride", path="rides.parquet", **options):
     """A view of such rows, applied."""
     repo.write(path, trips(*rows))
     repo.apply(DRIVER, view(name, source(path), **options))
+
+
+def doubling(path):
+    """A view that Feast computes in pandas."""
+
+    @batch_feature_view(
+        entities=[BY_KEY],
+        schema=[Field(name="driver_id", dtype=Int64), Field(name="doubled_trips", dtype=Int64)],
+        mode="pandas",
+        source=source(path),
+        offline=False,
+        ttl=TTL,
+    )
+    def doubled(frame):
+        frame["doubled_trips"] = frame["trips"] * 2
+        return frame
+
+    return doubled
 
 
 # What a source may look like
@@ -315,7 +340,36 @@ def test_vectors_of_another_length_are_refused(repo, length):
     assert {} == repo.rows("ride")
 
 
+def test_a_view_that_feast_computes_looks_back_too(new_repo):
+    """Views that go Feast's own way begin as far back as streamed ones, as their records say."""
+    repo = new_repo(batch_engine={**STREAMING, "look_back_seconds": 7200})
+    path = repo.write("s.parquet", trips((1, 10, 4), (2, 20, 4)))
+    repo.apply(BY_KEY, doubling(path))
+    repo.store.materialize_incremental(hours_ago(2))
+    repo.write(path, trips((1, 10, 4), (2, 20, 4), (1, 11, 3)))
+    repo.store.materialize_incremental(NOW)
+
+    assert {1: {"doubled_trips": 22}, 2: {"doubled_trips": 40}} == repo.values("doubled")
+    assert hours_ago(4) == repo.runs("doubled")[0].start
+
+
 # Kinds of views
+
+
+def test_a_view_that_is_offline_too_is_not_appended_to_its_own_source(new_repo):
+    """With offline=True Feast's engine appends the newest rows to the file that they come from, and fails; here the file stays as it is."""
+    options = {"feasts": {"batch_engine": {"type": "local"}, "offline_store": {"type": "duckdb"}}, "ours": {}}
+    for name, settings in options.items():
+        repo = new_repo(name, **settings)
+        path = repo.write("rides.parquet", trips((1, 10, 4), (1, 11, 3), (2, 20, 4)))
+        before = (repo.root / path).read_bytes()
+        repo.apply(DRIVER, view("ride", source(repo.root / path), offline=True))
+        with pytest.raises(ValueError, match="incorrect columns") if settings else contextlib.nullcontext():
+            repo.materialize()
+
+    assert {1: {"trips": 11}, 2: {"trips": 20}} == repo.values("ride")
+    assert before == (repo.root / path).read_bytes()
+    assert ["rides.parquet"] == [source.name for source in source_files(repo.root / path)]
 
 
 def test_batch_and_stream_views_without_transformation_are_streamed(repo):
@@ -339,18 +393,7 @@ def test_views_that_compute_go_feasts_way_and_are_on_record(repo):
     """A view with a transformation in pandas and one with aggregations are computed by Feast, stored, and on record without counts."""
     path = repo.write("s.parquet", trips((1, 10, 4), (1, 11, 3), (2, 20, 4)))
 
-    @batch_feature_view(
-        entities=[BY_KEY],
-        schema=[Field(name="driver_id", dtype=Int64), Field(name="doubled_trips", dtype=Int64)],
-        mode="pandas",
-        source=source(path),
-        offline=False,
-        ttl=TTL,
-    )
-    def doubled(frame):
-        frame["doubled_trips"] = frame["trips"] * 2
-        return frame
-
+    doubled = doubling(path)
     sums = [
         Aggregation(column="trips", function="sum", name="trips"),
         Aggregation(column="event_ts", function="max", name="event_ts"),
@@ -372,6 +415,7 @@ def test_views_that_compute_go_feasts_way_and_are_on_record(repo):
     for name in ("doubled", "summed"):
         (run,) = repo.runs(name)
         assert (Outcome.SUCCEEDED, 0, 0, ()) == (run.outcome, run.rows_read, run.rows_written, run.sources)
+        assert {run.run_id.replace("-", "")} == {row.packed.run_id.hex() for row in repo.rows(name).values()}
         assert [(START, END)] == repo.watermark(name)
 
 
@@ -481,7 +525,7 @@ def test_a_run_whose_end_is_not_on_record_has_failed(tmp_path):
 # Where it runs
 
 
-def test_a_repo_without_a_file_of_settings(tmp_path, redis):
+def test_a_repo_without_a_file_of_settings(tmp_path, redis, client):
     """A RepoConfig that was made in Python, with no feature_store.yaml anywhere, is enough, with or without a path of a repo."""
     for at, repo_path in enumerate((tmp_path / "a", None)):
         root = tmp_path / "abc"[at]
@@ -496,7 +540,7 @@ def test_a_repo_without_a_file_of_settings(tmp_path, redis):
             entity_key_serialization_version=3,
             repo_path=repo_path,
         )
-        with contextlib.chdir(root), contextlib.closing(redis.client()) as client:
+        with contextlib.chdir(root):
             store = FeatureStore(config=config)
             pa.parquet.write_table(table(**trips((1, 10, 4))), root / "rides.parquet")
             store.apply([DRIVER, view("ride", source(root / "rides.parquet"))])

@@ -6,6 +6,7 @@ loads the whole range; those runs are on record too, without counts.
 """
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -26,14 +27,14 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from hindcast.catalog import BatchSource, Field, View, load_catalog
 from hindcast.catalog.repo import Repo, registry_of
-from hindcast.clock import system_clock, to_micros
+from hindcast.clock import from_micros, system_clock, to_micros
 from hindcast.errors import HindcastError, InvalidArgument
 from hindcast.materialize.engine import Engine, Limits, ViewTask, recorded
 from hindcast.materialize.ledger import Ledger
 from hindcast.materialize.progress import Bar, Lines, summary
 from hindcast.offline.location import local_path
 from hindcast.offline.plugin import AsOfOfflineStore
-from hindcast.online.plugin import PackedRedisOnlineStore, redis_target, row_policy, stored_name
+from hindcast.online.plugin import PackedRedisOnlineStore, redis_target, row_policy, stored_name, written_by
 from hindcast.settings import state_dir
 
 _MICROS = 1_000_000
@@ -73,9 +74,10 @@ class StreamingEngine(LocalComputeEngine):
         return job(status=MaterializationJobStatus.SUCCEEDED)
 
     def _materialize_by_feast(self, registry: BaseRegistry, task: MaterializationTask, **kwargs: Any) -> None:
-        ledger = Ledger.of_repo(_repo(self.repo_config))
-        with recorded(_view_task(self.repo_config, task), ledger, clock=system_clock):
-            error = super()._materialize_one(registry, task, **kwargs).error()
+        ledger, asked = Ledger.of_repo(_repo(self.repo_config)), _view_task(self.repo_config, task)
+        from_start = replace(task, start_time=from_micros(asked.start_micros))
+        with recorded(asked, ledger, clock=system_clock) as record, written_by(record.run.run_id):
+            error = super()._materialize_one(registry, from_start, **kwargs).error()
             if error is not None:
                 raise error
 
