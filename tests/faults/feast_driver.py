@@ -1,7 +1,7 @@
 """The `feast` and `hindcast` commands without their 6 s of import each time: this process imports once, and forks a child per command.
 
 On standard input: `{"program": "feast", "run": [arguments], "repo": folder, "output": path, "errors": path, "nice": 0}`, answered by the child's process id,
-or `{"wait": process id}`, answered by its exit code once it has ended. A child leads a process group of its own, and does
+or `{"wait": process id}`, answered by its exit code once it has ended, and the most memory that it took, in kB. A child leads a process group of its own, and does
 what the installed command does, to the end of its interpreter.
 """
 
@@ -46,8 +46,8 @@ def main() -> None:
                 PROGRAMS[order["program"]](order["run"], prog_name=order["program"])
             print(child, flush=True)
         else:
-            _, status = os.waitpid(order["wait"], 0)
-            print(os.waitstatus_to_exitcode(status), flush=True)
+            _, status, usage = os.wait4(order["wait"], 0)
+            print(os.waitstatus_to_exitcode(status), usage.ru_maxrss, flush=True)
 
 
 if __name__ == "__main__":

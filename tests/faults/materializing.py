@@ -252,13 +252,19 @@ def serials(redis: RedisServer, *, generation: int = 0) -> dict[int, int]:
 
 @dataclass
 class Run:
-    """A running `feast` command."""
+    """A running `feast` command.
+
+    Attributes:
+        code: once it has ended, its exit code; negative for a signal.
+        peak_kb: once it has ended, the most memory that it took.
+    """
 
     driver: "Driver"
     process_id: int
     output_path: Path
     errors_path: Path
     code: int | None = None
+    peak_kb: int | None = None
 
     def kill(self) -> int:
         """End it and all that it started at once, as `kill -9` does; gives its exit code, which may be its own."""
@@ -272,7 +278,7 @@ class Run:
         """The exit code, once it has ended; negative for a signal."""
         if self.code is None:
             wait_for(lambda: self.has_ended, seconds=_END_SECONDS, what="the end of the run")
-            self.code = self.driver.exit_code(self.process_id)
+            self.code, self.peak_kb = self.driver.end_of(self.process_id)
         return self.code
 
     @property
@@ -301,14 +307,22 @@ class Driver:
         self._folder = folder
         self._runs: list[Run] = []
 
-    def _ask(self, order: Mapping[str, object]) -> int:
+    def _ask(self, order: Mapping[str, object]) -> list[int]:
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        return [int(number) for number in self._process.stdout.readline().split()]
 
-    def start(self, repo: Path, *arguments: str, nice: int = 0, program: str = "feast") -> Run:
-        """Start a command in a repo: of `feast`, or of `hindcast`."""
-        output, errors = (self._folder / f"{len(self._runs)}.{name}" for name in ("out", "err"))
+    def start(
+        self,
+        repo: Path,
+        *arguments: str,
+        nice: int = 0,
+        terminal: Path | None = None,
+        program: str = "feast",
+    ) -> Run:
+        """Start a command in a repo, of `feast` or of `hindcast`; what it says goes into files, or to a terminal."""
+        files = [self._folder / f"{len(self._runs)}.{name}" for name in ("out", "err")]
+        output, errors = (terminal, terminal) if terminal is not None else files
         order = {
             "program": program,
             "run": arguments,
@@ -317,7 +331,8 @@ class Driver:
             "errors": str(errors),
             "nice": nice,
         }
-        self._runs.append(Run(self, self._ask(order), output, errors))
+        (process_id,) = self._ask(order)
+        self._runs.append(Run(self, process_id, output, errors))
         return self._runs[-1]
 
     def materialize(self, repo: Path, *, start: datetime = START, end: datetime = END, nice: int = 0) -> Run:
@@ -338,8 +353,8 @@ class Driver:
         for run in self._runs:
             run.kill()
 
-    def exit_code(self, process_id: int) -> int:
-        """The exit code of a command that has ended."""
+    def end_of(self, process_id: int) -> list[int]:
+        """Exit code and peak memory of a command that has ended."""
         return self._ask({"wait": process_id})
 
 

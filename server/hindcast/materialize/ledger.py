@@ -273,7 +273,7 @@ def recorded(run: Run, ledger: Ledger, *, clock: Clock) -> Iterator[Record]:
     try:
         yield record
     except BaseException as error:
-        said = str(error) if isinstance(error, HindcastError) else f"a defect: {type(error).__name__}"
+        said = str(error) if isinstance(error, HindcastError) else f"stopped by {type(error).__name__}"
         failed = replace(record.run, outcome=Outcome.FAILED, error=said, ended_at=from_micros(clock()))
         try:
             ledger.end(failed)

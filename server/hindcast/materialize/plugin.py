@@ -30,14 +30,14 @@ from tqdm import tqdm
 from hindcast.catalog import BatchSource, Field, View, load_catalog
 from hindcast.catalog.repo import Repo, registry_of
 from hindcast.clock import from_micros, system_clock, to_micros
-from hindcast.errors import HindcastError, NotWritable
+from hindcast.errors import HindcastError, InvalidArgument, NotWritable
 from hindcast.materialize.engine import Engine, Limits, ViewTask
 from hindcast.materialize.ledger import Ledger, recorded
 from hindcast.materialize.progress import Bar, Lines, summary
 from hindcast.materialize.runs import Kind, Run
 from hindcast.offline.location import local_path
 from hindcast.offline.plugin import AsOfOfflineStore
-from hindcast.online.plugin import PackedRedisOnlineStore, redis_target, row_policy, stored_name
+from hindcast.online.plugin import PackedRedisOnlineStore, redis_target, row_policy, stored_name, written_by
 from hindcast.settings import state_dir
 
 _MICROS = 1_000_000
@@ -77,10 +77,11 @@ class StreamingEngine(LocalComputeEngine):
         return job(status=MaterializationJobStatus.SUCCEEDED)
 
     def _materialize_by_feast(self, registry: BaseRegistry, task: MaterializationTask, **kwargs: Any) -> None:
-        ledger = Ledger.of_repo(_repo(self.repo_config))
-        run = _view_task(self.repo_config, task).new_run(system_clock())
-        with recorded(run, ledger, clock=system_clock):
-            error = super()._materialize_one(registry, task, **kwargs).error()
+        ledger, asked = Ledger.of_repo(_repo(self.repo_config)), _view_task(self.repo_config, task)
+        from_start = replace(task, start_time=from_micros(asked.start_micros))
+        run = asked.new_run(system_clock())
+        with recorded(run, ledger, clock=system_clock), written_by(run.run_id):
+            error = super()._materialize_one(registry, from_start, **kwargs).error()
             if error is not None:
                 raise error
 
@@ -128,6 +129,7 @@ def _is_streamed(engine: StreamingEngine, task: MaterializationTask) -> bool:
         and isinstance(source.file_format, ParquetFormat | DeltaFormat | None)
         and local_path(source.file_options.uri, repo_root=Path(engine.repo_config.repo_path or ".")) is not None
         and task.only_latest
+        and view.online
         and not getattr(view, "source_views", None)
         and not getattr(view, "feature_transformation", None)
         and not getattr(view, "aggregations", None)
@@ -156,7 +158,7 @@ def _engine(config: RepoConfig, task: MaterializationTask) -> Engine:
             threads=settings.threads,
         ),
         unusual=_by_feast,
-        check=partial(_validate_vector_field_lengths, feature_view=task.feature_view),
+        check=partial(_check_vectors, task.feature_view),
         progress=progress,
         clock=system_clock,
     )
@@ -227,7 +229,28 @@ def _definitions(config: RepoConfig) -> str:
         return ""
 
 
+def _check_vectors(view: FeatureView, batch: pa.RecordBatch) -> None:
+    """Feast's own check of the column that has a vector index.
+
+    Raises:
+        InvalidArgument: its vectors are not all of one length, or not of the declared one.
+    """
+    try:
+        _validate_vector_field_lengths(batch, view)
+    except ValueError as error:
+        vectors = ", ".join(field.name for field in view.features if field.vector_index)
+        raise InvalidArgument.at(
+            vectors, "holds a vector of another length than the rest, or than its vector_length; mend the source"
+        ) from error
+
+
 def _by_feast(array: pa.Array, value_type: int) -> list[bytes]:
-    """A column as Feast's own materialization encodes it, value by value."""
-    values = array.to_numpy(zero_copy_only=False)
+    """A column as Feast's own materialization encodes it, value by value.
+
+    Nested ones are made Python's one by one: where one of them holds a null, NumPy makes doubles of the whole numbers in all.
+    """
+    if pa.types.is_nested(array.type):
+        values = [array.slice(at, 1).to_numpy(zero_copy_only=False)[0] for at in range(len(array))]
+    else:
+        values = array.to_numpy(zero_copy_only=False)
     return [value.SerializeToString() for value in python_values_to_proto_values(values, ValueType(value_type))]

@@ -87,9 +87,13 @@ def find_newest(candidates: Candidates, connection: duckdb.DuckDBPyConnection, *
 
 @contextmanager
 def duckdb_errors() -> Iterator[None]:
-    """Turns a failure of DuckDB into our own words."""
+    """Turns a failure of DuckDB into our own words, and what it makes of a Ctrl-C into that again."""
     try:
         yield
+    except RuntimeError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None
+        raise
     except duckdb.OutOfMemoryException as error:
         raise SourceError("the winners do not fit into memory; raise the engine's memory limit") from error
     except duckdb.IOException as error:
@@ -120,19 +124,19 @@ def _run(
     connection: duckdb.DuckDBPyConnection, statement: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]
 ) -> list[tuple[int, ...]]:
     """A statement over batches, which it sees as the table `candidates`. What the batches raise is raised, not what DuckDB makes of it."""
-    failures: list[Exception] = []
+    failures: list[BaseException] = []
 
     def noted() -> Iterator[pa.RecordBatch]:
         try:
             yield from batches
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             failures.append(error)
             raise
 
     connection.register("candidates", pa.RecordBatchReader.from_batches(schema, noted()))
     try:
         return list(connection.execute(statement).fetchall())
-    except duckdb.Error as error:
+    except (duckdb.Error, RuntimeError) as error:
         if failures:
             raise failures[0] from None
         if isinstance(error, duckdb.OutOfMemoryException):

@@ -8,9 +8,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
+from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from feast import Entity, FeatureView, RepoConfig
@@ -55,6 +57,9 @@ FeastRow = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 
 ReadRow = tuple[datetime | None, dict[str, Value] | None]
 """What Feast reads: event time and values, or twice None where the store has no row."""
+
+_RUN_ID: ContextVar[bytes | None] = ContextVar("run_id", default=None)
+"""Of the run on record that Feast's own code is doing, which has no way to hand it over."""
 
 
 class PackedRedisOnlineStoreConfig(FeastConfigBaseModel):
@@ -303,6 +308,16 @@ def redis_target(config: RepoConfig) -> RedisTarget:
     return read_target(config.online_store.model_dump(), repo_root=Path(config.repo_path or "."))
 
 
+@contextmanager
+def written_by(run_id: str) -> Iterator[None]:
+    """Have the rows that this thread writes in a block carry the id of a run on record; others are given an id a batch."""
+    token = _RUN_ID.set(UUID(run_id).bytes)
+    try:
+        yield
+    finally:
+        _RUN_ID.reset(token)
+
+
 def stored_name(config: RepoConfig, table: FeatureView) -> str:
     """The name that a view's rows are stored under."""
     return str(compute_versioned_name(table, config.registry.enable_online_feature_view_versioning))
@@ -324,7 +339,7 @@ def _view_writer(config: RepoConfig, table: FeatureView) -> ViewWriter:
         view=stored_name(config, table),
         fields=[Field(feature.name, feature.dtype.to_value_type().value) for feature in table.features],
         ttl_micros=int(ttl.total_seconds() * 1_000_000) if ttl else 0,
-        run_id=uuid7(now).bytes,
+        run_id=_RUN_ID.get() or uuid7(now).bytes,
         now_micros=now,
         policy=row_policy(config),
     )
