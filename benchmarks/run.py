@@ -18,13 +18,19 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))  # the same real services that tests run on
 
 import hotpath  # noqa: E402
+import materialize  # noqa: E402
 import metrics  # noqa: E402
 import serving  # noqa: E402
 from failure import BenchmarkFailed  # noqa: E402
 from load import h2load_version  # noqa: E402
 
-CLAIMS = {"serving": serving.run, "hotpath": hotpath.run, "metrics": metrics.run}
-PACKAGES = ("feast", "grpcio", "hiredis", "hindcast", "msgspec", "protobuf", "redis", "uvloop")
+CLAIMS = {
+    "serving": serving.run,
+    "materialize": materialize.run,
+    "hotpath": hotpath.run,
+    "metrics": metrics.run,
+}
+PACKAGES = ("duckdb", "feast", "grpcio", "hiredis", "hindcast", "msgspec", "protobuf", "pyarrow", "redis", "uvloop")
 
 
 def main() -> int:

@@ -9,9 +9,12 @@ HindcastError
 ├── Overloaded              the server has as much work as it can do in time
 ├── StoreUnavailable        Redis did not answer in time or the connection broke
 ├── StoredDataError         a stored row cannot be read; it is never served as a null
+├── SourceError             a batch source cannot be read as it is: missing, damaged, or without what a view names
 ├── NotWritable             a view or its source does not take writes, as the repo stands
+├── GenerationConflict      a view's generations do not allow a replace, flip or rollback as they stand
 ├── DeadlineExceeded        the call's own deadline passed
 ├── TransformError          an on-demand view's own code failed
+├── LedgerError             the run ledger cannot be read or written
 └── ServerStartError        the server cannot start: a port in use, a worker that does not come up
 
 A message says what was wrong, where, and what to do next. A vendor's message is never part of one.
@@ -100,8 +103,16 @@ class StoredDataError(HindcastError):
     """A stored row cannot be read: damaged, or written by a newer version."""
 
 
+class SourceError(HindcastError):
+    """A batch source cannot be read as it is: missing, damaged, or without what a view names; the message says which file."""
+
+
 class NotWritable(HindcastError):
     """A view or its source does not take writes, as the repo stands; the message says what to change."""
+
+
+class GenerationConflict(HindcastError):
+    """A view's generations do not allow what was asked, as they stand; nothing has changed."""
 
 
 class DeadlineExceeded(HindcastError):
@@ -110,6 +121,10 @@ class DeadlineExceeded(HindcastError):
 
 class TransformError(HindcastError):
     """An on-demand view's own code failed, or gave a wrong number of rows."""
+
+
+class LedgerError(HindcastError):
+    """The run ledger, or what it should record, cannot be read or written; online rows are as they were."""
 
 
 class ServerStartError(HindcastError):

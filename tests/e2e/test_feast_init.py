@@ -1,6 +1,7 @@
 """A repo that `feast init` made, with only its store types changed."""
 
 import subprocess
+from datetime import UTC, datetime
 
 import pytest
 import yaml
@@ -32,7 +33,7 @@ def initial_repo(tmp_path):
 def test_a_new_feast_repo_is_applied_materialized_and_served(initial_repo):
     """Feast's own first example works on Hindcast's stores, on-demand views and feature services included."""
     run_feast(initial_repo, "apply")
-    run_feast(initial_repo, "materialize", "2000-01-01T00:00:00", "2100-01-01T00:00:00")
+    run_feast(initial_repo, "materialize", "2000-01-01T00:00:00", f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}")
 
     with run_hindcast(initial_repo) as server, Client(server.address) as client:
         services = client.get_server_info().feature_services

@@ -221,6 +221,9 @@ class Proxy:
         delay_seconds: a random wait up to this stands before each piece.
         mangle: what becomes of a reply on its way; None leaves it.
         held: while it is true, no reply is passed on.
+        request_bytes: how many more bytes of requests are passed on before they wait; None lets all pass.
+        blocked: set once a request waits.
+        requested: bytes of requests so far.
         accepted: connections so far.
     """
 
@@ -230,6 +233,9 @@ class Proxy:
         self.delay_seconds = 0.0
         self.mangle: Callable[[bytes], bytes] | None = None
         self.held = False
+        self.request_bytes: int | None = None
+        self.blocked = threading.Event()
+        self.requested = 0
         self.accepted = 0
         self.started = threading.Event()
         self._upstream_port = upstream_port
@@ -277,8 +283,18 @@ class Proxy:
 
     async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65_536):
-            writer.write(data)
-            await writer.drain()
+            while data:
+                while self.request_bytes == 0:
+                    self.blocked.set()
+                    await asyncio.sleep(0.005)
+                left = self.request_bytes
+                some = data[:left]
+                if left is not None:
+                    self.request_bytes = left - len(some)
+                self.requested += len(some)
+                writer.write(some)
+                await writer.drain()
+                data = data[len(some) :]
 
     async def _replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65_536):

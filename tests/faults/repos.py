@@ -104,7 +104,11 @@ def views() -> Mapping[str, View]:
 
 
 def store_rows(
-    connection_string: str, view_name: str, rows: Iterable[tuple[Value | None, Mapping[str, Value]]]
+    connection_string: str,
+    view_name: str,
+    rows: Iterable[tuple[Value | None, Mapping[str, Value]]],
+    *,
+    generation: int = 0,
 ) -> None:
     """Store rows of a view, by join key value (None for a view without entities), true as of now."""
     view = views()[view_name]
@@ -116,6 +120,7 @@ def store_rows(
         run_id=bytes(16),
         now_micros=system_clock(),
         policy=RowPolicy(),
+        generation=generation,
     )
     client = parse_target(connection_string).client()
     try:

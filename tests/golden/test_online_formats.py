@@ -7,9 +7,11 @@ from pathlib import Path
 
 from hindcast.catalog import Field, KeyType
 from hindcast.online.codec import PackedRow, pack_row, unpack_row
+from hindcast.online.generations import Generations, Going, ViewGenerations
 from hindcast.online.keys import (
     ENTITYLESS_KEY,
     entity_key_bytes,
+    generations_key,
     key_value_bytes,
     project_prefix,
     row_key,
@@ -36,6 +38,16 @@ ROW = PackedRow(
 )
 WIDE = ROW._replace(
     values=[Value(string_val="x" * 300).SerializeToString(), *[Value(bool_val=False).SerializeToString()] * 16]
+)
+GENERATIONS = ViewGenerations(
+    last=3,
+    serving=2,
+    since_ms=1_767_225_600_000,
+    building=3,
+    builder="019b0c5e-8a00-7000-8000-000000000000",
+    previous=0,
+    previous_until_ms=1_767_229_200_000,
+    going=(Going(1, 1_767_225_610_000),),
 )
 PAIR = entity_key_bytes(
     ("account_id", "device_id"),
@@ -68,6 +80,9 @@ FORMATS = {
     "project prefix": project_prefix("payments"),
     "view prefix": view_prefix("payments", "account_profile"),
     "view prefix, odd names": view_prefix("a:b", "50% {é*}"),
+    "view prefix, generation 12": view_prefix("payments", "account_profile", 12),
+    "generations key": generations_key("payments"),
+    "generations": Generations("payments", None).with_view("account_profile", GENERATIONS),
     "schema key": schema_key("payments", SCHEMA.id),
     "entity key, string and int64": PAIR,
     "entity key, bytes, int32 and timestamp": SCALARS,
@@ -90,3 +105,4 @@ def test_pinned_bytes_are_read():
     assert unpack_row(bytes.fromhex(pinned["row"])) == ROW
     assert unpack_row(bytes.fromhex(pinned["row, 17 fields, a value of 303 bytes"])) == WIDE
     assert read_schema(bytes.fromhex(pinned["schema id"]), bytes.fromhex(pinned["schema"])) == SCHEMA
+    assert Generations("payments", bytes.fromhex(pinned["generations"])).of("account_profile") == GENERATIONS

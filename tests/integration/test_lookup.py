@@ -1,17 +1,19 @@
 """Lookups against rows put into a real Redis by hand: TTL edges, damaged rows, schemas that have changed since."""
 
 import asyncio
+import itertools
 
 import pytest
 
 from hindcast.catalog import Catalog, Field, View
 from hindcast.clock import Deadline
-from hindcast.errors import StoredDataError
+from hindcast.errors import StoredDataError, StoreUnavailable
 from hindcast.online.codec import pack_row
 from hindcast.online.connection import parse_target
 from hindcast.online.field_status import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
-from hindcast.online.keys import entity_key_bytes, key_value_bytes, row_key, schema_key, view_prefix
-from hindcast.online.layouts import PackedLayout
+from hindcast.online.generations import GenerationsOf
+from hindcast.online.keys import entity_key_bytes, generations_key, key_value_bytes, row_key, schema_key, view_prefix
+from hindcast.online.layouts import PackedLayout, RowsOf
 from hindcast.online.reader import RedisReader
 from hindcast.online.schemas import Schema
 from hindcast.serving.plan import Wanted
@@ -62,8 +64,12 @@ def packed(values, *, event=NOW, schema=SCHEMA):
 
 def key(entity):
     """The key of an entity's row."""
-    encoded = key_value_bytes(Value(string_val=entity), STRING)
-    return row_key(view_prefix("p", "stats"), entity_key_bytes(("id",), (encoded,)))
+    return row_key(view_prefix("p", "stats"), entity_key(entity))
+
+
+def entity_key(entity):
+    """An entity's key inside it."""
+    return entity_key_bytes(("id",), (key_value_bytes(Value(string_val=entity), STRING),))
 
 
 @pytest.fixture
@@ -116,6 +122,84 @@ def test_the_edge_of_the_ttl_belongs_to_it(store, redis_server):
     answer = look_up(redis_server, [text("edge"), text("past")])
 
     assert ([number(1), b""], [PRESENT, OUTSIDE_MAX_AGE]) == answer["a"]
+
+
+class Meddled(RedisReader):
+    """A reader before each of whose reads something happens to Redis."""
+
+    def __init__(self, target, meddle):
+        super().__init__(target)
+        self.meddle = meddle
+
+    async def read_values(self, keys, *, deadline):
+        """As ever, after what happens."""
+        self.meddle()
+        return await super().read_values(keys, deadline=deadline)
+
+
+def find_meddled(redis_server, meddle):
+    """The feature `a` of two entities, by a layout that has read once before."""
+
+    async def run():
+        reader = Meddled(parse_target(redis_server.connection_string), lambda: None)
+        layout = PackedLayout(reader, project="p")
+        asked = [(RowsOf("stats", ("a",)), [entity_key("one"), None, entity_key("two")])]
+        try:
+            await layout.find(asked, deadline=Deadline(5))
+            reader.meddle = meddle
+            return (await layout.find(asked, deadline=Deadline(5)))[0].column(0)
+        finally:
+            await reader.close()
+
+    return asyncio.run(run())
+
+
+def test_a_flip_between_two_reads_is_followed(store, redis_server):
+    """A lookup that knows of an older generation than is served reads again, and answers all of its rows from the new one."""
+    generations = GenerationsOf(store, project="p")
+    for entity in ("one", "two"):
+        store.set(key(entity), packed([number(1), None]))
+    generation = generations.begin_build("stats", builder="a")
+    for entity in ("one", "two"):
+        store.set(row_key(view_prefix("p", "stats", generation), entity_key(entity)), packed([number(2), None]))
+
+    found = find_meddled(redis_server, lambda: generations.flip("stats", generation))
+
+    assert [number(2), b"", number(2)] == found
+
+
+def test_flips_without_end_are_an_error(store, redis_server):
+    """A lookup whose view is flipped before each of its reads gives up with an error, and never answers rows that are not served."""
+    generations = GenerationsOf(store, project="p")
+    builders = itertools.count()
+
+    def flip():
+        generations.flip("stats", generations.begin_build("stats", builder=str(next(builders))))
+
+    with pytest.raises(StoreUnavailable, match="keep changing; try again"):
+        find_meddled(redis_server, flip)
+
+
+def test_a_change_of_another_views_generations_costs_no_second_read(store, redis_server):
+    """A lookup reads again only if one of its own views is flipped."""
+    generations = GenerationsOf(store, project="p")
+    reads = itertools.count()
+
+    def flip_another():
+        next(reads)
+        generations.flip("other", generations.begin_build("other", builder=str(reads)))
+
+    find_meddled(redis_server, flip_another)
+
+    assert 1 == next(reads)
+
+
+def test_a_damaged_document_of_generations_is_an_error(store, redis_server):
+    """A document that cannot be read is an error, never a lookup of generation 0."""
+    store.set(key("one"), packed([number(1), None]))
+    store.set(generations_key("p"), b"{")
+    with pytest.raises(StoredDataError, match="hc:p::generations"):
+        look_up(redis_server, [text("one")])
 
 
 def test_feast_services_keep_a_stale_value_and_flag_it(store, redis_server):

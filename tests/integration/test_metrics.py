@@ -4,17 +4,23 @@ import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import grpc
 import pytest
 
 from faults.repos import make_repo, store_rows
+from hindcast.catalog import read_repo
+from hindcast.materialize.ledger import Ledger
+from hindcast.materialize.runs import Outcome
 from hindcast.serving.families import FAMILIES
 from hindcast.v1.feature_service_pb2 import GetOnlineFeaturesRequest
 from hindcast.v1.value_pb2 import Value
 from integration.crowded_repo import make_crowded_repo
 from integration.wrong_bytes import ride_inputs
+from ledgers import ended, new_run, record
 from scrapes import RUN_WITH, metrics_url, scrape
 from services import run_hindcast, wait_for
 
@@ -293,6 +299,72 @@ def test_a_drain_is_counted_to_its_end(repo, redis):
         wait_for(lambda: scrape(url).value("hindcast_worker_restarts_total") == 1)
 
         has_handled(url, 1)
+
+
+def ledger_of(repo):
+    """The repo's ledger."""
+    return Ledger.of_repo(read_repo(repo))
+
+
+def runs_that(url, outcome):
+    """How many runs are shown that ended so."""
+    return scrape(url).value("hindcast_materialize_runs_total", outcome=outcome)
+
+
+def test_runs_are_shown_as_the_ledger_has_them(server, repo):
+    """What a run recorded is in the next scrape, runs of a killed process count as interrupted, other projects' not at all."""
+    url, ledger = metrics_url(server), ledger_of(repo)
+    assert set() == scrape(url).labels("hindcast_materialize_runs_total", "feature_view")
+    done = record(ledger, new_run(), rows_written=5, rows_quarantined=2)
+    record(Ledger(ledger.path, project="another"), new_run("platform", project="another"))
+    wait_for(lambda: runs_that(url, "succeeded") == 1)
+    seen = scrape(url)
+    assert {"driver"} == seen.labels("hindcast_materialize_runs_total", "feature_view")
+    assert pytest.approx(done.ended_at.timestamp()) == seen.value(
+        "hindcast_materialize_last_success_timestamp_seconds", feature_view="driver"
+    )
+    assert 0 < seen.value("hindcast_materialize_freshness_seconds", feature_view="driver") < 60
+    assert 2.5 == seen.value("hindcast_materialize_duration_seconds", feature_view="driver")
+    assert 5 == seen.value("hindcast_materialize_rows", feature_view="driver", outcome="written")
+    assert 2 == seen.value("hindcast_materialize_rows", feature_view="driver", outcome="quarantined")
+    running = new_run()
+    ledger.begin(running)
+    assert 0 == runs_that(url, "interrupted")
+    ledger.begin(replace(new_run(), process=replace(running.process, started_seconds=0.0)))
+    wait_for(lambda: runs_that(url, "interrupted") == 1)
+    ledger.end(ended(running, Outcome.FAILED))
+    wait_for(lambda: runs_that(url, "failed") == 1)
+    assert 1 == runs_that(url, "succeeded")
+
+
+def test_a_broken_ledger_is_a_line_in_the_log_and_no_more(server, repo):
+    """While the ledger cannot be read its metrics are absent and all else goes on; they are back when it is mended."""
+    url, ledger = metrics_url(server), ledger_of(repo)
+    record(ledger, new_run())
+    wait_for(lambda: runs_that(url, "succeeded") == 1)
+    torn = ledger.path / "_delta_log" / f"{99:020d}.json"
+    torn.write_text("{")
+    wait_for(lambda: runs_that(url, "succeeded") == 0)
+    seen = scrape(url)
+    assert [] == [name for name in seen.names() if name.startswith("hindcast_materialize")]
+    assert 2 == seen.value("hindcast_workers")
+    assert grpc.StatusCode.OK == call(server, request())
+    told = [line for line in server.output if "there are no metrics of materialization" in line]
+    assert 1 == len(told)
+    assert f"the run ledger {ledger.path} is damaged" in told[0]
+    torn.unlink()
+    wait_for(lambda: runs_that(url, "succeeded") == 1)
+
+
+def test_no_process_of_a_server_loads_a_delta_reader(server, repo):
+    """Neither the supervisor, which shows what the ledger holds, nor a worker has deltalake or pyarrow in its memory."""
+    url = metrics_url(server)
+    record(ledger_of(repo), new_run())
+    wait_for(lambda: runs_that(url, "succeeded") == 1)
+    for process_id in (server.process.pid, *server.worker_ids()):
+        maps = Path(f"/proc/{process_id}/maps").read_text()
+        assert "python" in maps
+        assert [] == [library for library in ("deltalake", "pyarrow") if library in maps]
 
 
 def test_an_address_in_use_stops_the_start(server, repo):

@@ -17,8 +17,10 @@ from faults.repos import PROJECT, make_repo, registry, views
 from feast_writer import entity_key_of, hash_key, write_hashes
 from hindcast.catalog import Field, KeyType
 from hindcast.clock import system_clock
+from hindcast.errors import StoreUnavailable
 from hindcast.online.codec import pack_row, unpack_row
 from hindcast.online.connection import parse_target
+from hindcast.online.generations import GenerationsOf
 from hindcast.online.keys import entity_key_bytes, key_value_bytes, row_key, schema_key, view_prefix
 from hindcast.online.migration import RUN_TAG, MigrationSettings, migrate
 from hindcast.online.migration_report import Mode
@@ -329,6 +331,34 @@ def test_newer_rows_are_not_touched(repo, redis):
     assert report.equal
     assert {"rows": 3, "already_there": 2, "newer": 1} == counts(report)
     assert report.source_digest != report.target_digest
+
+
+def test_rows_go_to_every_generation_that_may_be_served(repo, redis):
+    """While the target's view is being replaced, rows are copied to what is served and what is built, and counted and proven once."""
+    write_driver(redis, drivers(5))
+    generations = GenerationsOf(redis, project=PROJECT)
+    generations.flip("driver", generations.begin_build("driver", builder="a"))
+    generations.begin_build("driver", builder="b")
+    first, second = run(repo), run(repo)
+    assert (True, {"rows": 5, "copied": 5}) == (first.equal, counts(first))
+    assert (True, {"rows": 5, "already_there": 5}) == (second.equal, counts(second))
+    for generation in (0, 1, 2):
+        assert 5 == sum(1 for _ in redis.scan_iter(match=view_prefix(PROJECT, "driver", generation) + b"*"))
+
+
+def test_a_flip_under_the_proof_is_not_a_difference(repo, redis):
+    """A view that gets other rows while they are compared cannot be proven, which is said, and not counted as a difference."""
+    write_driver(redis, drivers(5))
+    generations = GenerationsOf(redis, project=PROJECT)
+    generation = generations.begin_build("driver", builder="a")
+
+    def flip(phase, *_):
+        if phase == "adding up":
+            generations.flip("driver", generation)
+
+    with pytest.raises(StoreUnavailable, match="the rows of a view were replaced while they were compared"):
+        run(repo, progress=flip)
+    assert run(repo).equal
 
 
 def test_rows_that_only_the_target_has(repo, redis):

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import product
 from uuid import uuid4
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from feast import Entity, FeatureView, Field, FileSource, RepoConfig, ValueType
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
@@ -27,22 +29,25 @@ from faults.deployments import (
 )
 from hindcast.catalog import Field as StoredField
 from hindcast.catalog import KeyType, View
-from hindcast.clock import Deadline
-from hindcast.errors import DeadlineExceeded, StoreUnavailable
+from hindcast.clock import Deadline, system_clock, to_micros
+from hindcast.errors import DeadlineExceeded, GenerationConflict, StoreUnavailable
 from hindcast.online.codec import pack_row, unpack_row
 from hindcast.online.connection import RedisTarget, close_client, parse_target
-from hindcast.online.keys import entity_key_bytes, key_value_bytes, project_prefix
+from hindcast.online.generations import Dropped, GenerationsOf
+from hindcast.online.keys import entity_key_bytes, key_value_bytes, project_prefix, row_key, schema_key, view_prefix
 from hindcast.online.layouts import LAYOUTS, LayoutName, RowsOf
 from hindcast.online.plugin import PackedRedisOnlineStore
 from hindcast.online.reader import RedisReader
 from hindcast.online.rows import Row, RowPolicy
 from hindcast.online.schemas import Schema
 from hindcast.online.sinks import SINKS
+from hindcast.online.stream import RowStream
 from hindcast.online.writer import RowWrite, WriteReport, write_rows, write_rows_async
 from hindcast.v1.value_pb2 import Value as ProtoValue
 from services import RedisServer, run_redis, wait_for
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 RECOVERY_SECONDS = 15.0
 MINIMAL_RIGHTS = (
     *("~hc:*", "-@all", "+ping", "+mget", "+get", "+set", "+getrange", "+eval", "+evalsha", "+script|load"),
@@ -317,11 +322,113 @@ def test_pushed_rows_are_read_again(deployment, project, layout):
                 (found,) = await LAYOUTS[layout](reader, project=project).find(
                     [(RowsOf("v", ("trips",)), keys)], deadline=Deadline(10)
                 )
-                assert [[ProtoValue(int64_val=1).SerializeToString()] * 300] == [
-                    found.column(at) for at in range(found.width)
-                ]
+                assert [ProtoValue(int64_val=1).SerializeToString()] * 300 == found.column(0)
         finally:
             await sink.close()
+
+    asyncio.run(run())
+
+
+def test_streamed_rows_are_read(deployment, project):
+    """A stream writes to each deployment, with an expiry too; older rows are counted and do not land."""
+
+    def report(second: int, trips: int, expires_ms: int = 0) -> WriteReport:
+        with RowStream(deployment.target) as stream:
+            for part in (slice(0, 7), slice(7, None)):
+                writes = rows(project, second=second, trips=trips)[part]
+                keys, packed = pa.array([w.key for w in writes]), pa.array([w.packed for w in writes])
+                stream.write(keys, packed, np.full(len(writes), expires_ms))
+            return stream.flush()
+
+    async def run() -> None:
+        async with reading(deployment.target, project) as reader:
+            assert WriteReport(ROW_KEYS, 0) == await asyncio.to_thread(report, 10, 1)
+            assert WriteReport(0, ROW_KEYS) == await asyncio.to_thread(report, 9, 2)
+            assert [1] * ROW_KEYS == await read_trips(reader, project)
+            assert WriteReport(ROW_KEYS, 0) == await asyncio.to_thread(report, 10, 3, 1)
+            assert [None] * ROW_KEYS == await read_trips(reader, project)
+
+    asyncio.run(run())
+
+
+def test_a_view_is_replaced_and_rolled_back(deployment, project):
+    """Rows pushed and written by the SDK land in every generation that may be served; flips and rollbacks are seen at once; what is due goes."""
+    config, table = deployment.config(project), view("v")
+    pushed_to = View("v", (StoredField("driver_id", 4),), (StoredField("trips", 4),), 0, 0, "v")
+    feast_keys = [entity_key(number) for number in range(ROW_KEYS)]
+    keys = [
+        entity_key_bytes(("driver_id",), (key_value_bytes(ProtoValue(int64_val=at), KeyType.INT64),))
+        for at in range(ROW_KEYS)
+    ]
+
+    def packed(trips: int, *, generation: int) -> list[RowWrite]:
+        writes = rows(project, second=1, trips=trips)
+        return [
+            RowWrite(row_key(view_prefix(project, "v", generation), key), write.packed)
+            for key, write in zip(keys, writes, strict=True)
+        ]
+
+    async def run() -> None:
+        with contextlib.closing(deployment.target.client()) as client:
+            now = [system_clock()]
+            generations = GenerationsOf(client, project=project, clock=lambda: now[0])
+            store = PackedRedisOnlineStore()
+            sink = SINKS[LayoutName.PACKED](deployment.target, project=project, policy=RowPolicy())
+            async with reading(deployment.target, project) as reader:
+                layout = LAYOUTS[LayoutName.PACKED](reader, project=project)
+
+                async def all_serve(expected: list[int]) -> None:
+                    (found,) = await layout.find([(RowsOf("v", ("trips",)), keys)], deadline=Deadline(10))
+                    assert expected == [ProtoValue.FromString(value).int64_val for value in found.column(0)]
+                    for answer in (
+                        await store.online_read_async(config, table, feast_keys),
+                        await asyncio.to_thread(store.online_read, config, table, feast_keys),
+                    ):
+                        assert expected == [values["trips"].int64_val for _, values in answer]
+
+                async def push(number: int, *, trips: int) -> WriteReport:
+                    pushed = [
+                        Row(keys[number], to_micros(NOON), None, [ProtoValue(int64_val=trips).SerializeToString()])
+                    ]
+                    return await sink.write(
+                        pushed_to, pushed, run_id=bytes(16), now_micros=now[0], deadline=Deadline(10)
+                    )
+
+                before = [at - ROW_KEYS for at in range(ROW_KEYS)]
+                await asyncio.to_thread(store.online_write_batch, config, table, feast_rows(-ROW_KEYS, at=EPOCH), None)
+                await all_serve(before)
+                generation = await asyncio.to_thread(generations.begin_build, "v", builder="a run")
+                assert WriteReport(ROW_KEYS, 0) == await asyncio.to_thread(
+                    write, deployment.target, packed(5, generation=generation)
+                )
+                assert WriteReport(1, 0) == await push(0, trips=100)
+                await store.online_write_batch_async(config, table, feast_rows(200)[1:2], None)
+                await all_serve([100, 201, *before[2:]])
+                await asyncio.to_thread(generations.flip, "v", generation)
+                await all_serve([100, 201, *[5] * (ROW_KEYS - 2)])
+                assert WriteReport(1, 0) == await push(2, trips=102)
+                await asyncio.to_thread(store.online_write_batch, config, table, feast_rows(200)[3:4], None)
+                assert 0 == await asyncio.to_thread(generations.roll_back, "v")
+                await all_serve([100, 201, 102, 203, *before[4:]])
+                assert generation == await asyncio.to_thread(generations.roll_back, "v")
+                await all_serve([100, 201, 102, 203, *[5] * (ROW_KEYS - 4)])
+                assert [] == await asyncio.to_thread(generations.drop_due)
+                now[0] += 3_600_000_000
+                assert [Dropped("v", 0, ROW_KEYS)] == await asyncio.to_thread(generations.drop_due)
+                await all_serve([100, 201, 102, 203, *[5] * (ROW_KEYS - 4)])
+                with pytest.raises(GenerationConflict, match="no earlier generation"):
+                    await asyncio.to_thread(generations.roll_back, "v")
+                await asyncio.to_thread(generations.begin_build, "v", builder="another run")
+                await push(4, trips=104)
+                neighbour = row(project, 0, second=1, trips=1)
+                await write_async(
+                    deployment.target, [RowWrite(neighbour.key.replace(b":v:", b":v1:"), neighbour.packed)]
+                )
+                store.update(config, [table], [], [], [], partial=False)
+                left = set(client.scan_iter(match=project_prefix(project) + b"*"))
+                assert {neighbour.key.replace(b":v:", b":v1:"), schema_key(project, SCHEMA.id)} == left
+            await sink.close()
+            await store.close()
 
     asyncio.run(run())
 

@@ -8,7 +8,7 @@ import re
 import shutil
 import socket
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import grpc
@@ -18,11 +18,14 @@ from prometheus_client.utils import floatToGoString
 
 from hindcast.catalog import Catalog
 from hindcast.errors import ServerStartError
+from hindcast.materialize.process import RunProcess
+from hindcast.materialize.summary import LastRun, ViewSummary
 from hindcast.serving import exposition, metrics
 from hindcast.serving.exposition import exposed
 from hindcast.serving.families import AGE_SECONDS, FAMILIES, LATENCY_SECONDS, VALUE_AGE, Kind
 from hindcast.serving.fleet import Fleet
 from hindcast.serving.instruments import LABEL_SETS_MAX, OTHER
+from hindcast.serving.materialized import LedgerWatch
 from hindcast.serving.metric_file import MetricFile, forget_live_gauges, number_key
 from hindcast.serving.metrics import Metrics, WorkerMetrics
 from scrapes import ask, scrape
@@ -31,7 +34,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 ALL_THERE = bytes([1, 1, 1, 1, 1])
 
 
-CATALOG = Catalog("p", "sha256:1", "0.67.0", {}, {}, {}, {}, {})
+CATALOG = Catalog("p", "sha256:1", "0.67.0", {"v": None, "new": None}, {}, {}, {}, {})
 
 
 @dataclass
@@ -63,9 +66,27 @@ def exposing(caplog, address="127.0.0.1:0", **told):
 
 
 @pytest.fixture
-def shown(fleet, registry, caplog):
+def ledger(tmp_path):
+    """What was read of a ledger that has not changed since: a run of each view that ended and one whose process is gone."""
+    watch = LedgerWatch(tmp_path / "runs", project="p")
+    last = LastRun(seconds=2.5, rows={"written": 4, "older": 3, "keyless": 2, "quarantined": 1})
+    gone = replace(RunProcess.this(), started_seconds=0.0)
+    elsewhere = replace(gone, host="another")
+    runs = {"succeeded": 7, "failed": 1}
+    watch._summary = {
+        name: ViewSummary(
+            last_success=1_700_000_000.5, fresh_until=time.time() - 60, last=last, runs=runs, running=(gone, elsewhere)
+        )
+        for name in ("v", "defined no more")
+    }
+    watch._summary["new"] = ViewSummary(last_success=None, fresh_until=None, last=None, runs={}, running=(elsewhere,))
+    return watch
+
+
+@pytest.fixture
+def shown(fleet, registry, ledger, caplog):
     """The folder for workers' files, and a function that scrapes what they hold."""
-    with exposing(caplog, fleet=fleet, registry=registry) as (folder, url):
+    with exposing(caplog, fleet=fleet, registry=registry, ledger=ledger) as (folder, url):
         yield folder, lambda: scrape(url)
 
 
@@ -297,6 +318,36 @@ def test_every_metric_is_shown(shown, fleet, registry):
     assert {name + end for end, names in samples.items() for name in names} == seen.names()
     assert pytest.approx(5, abs=3) == seen.value("feast_feature_freshness_seconds", feature_view="v", project="p")
     assert 0 < seen.value("hindcast_worker_resident_memory_bytes", slot="0")
+
+
+def test_runs_are_shown_by_view_and_outcome(shown):
+    """Views that are defined show their last success, freshness, last run and runs by outcome; one without a success has none."""
+    _, look = shown
+    seen = look()
+    assert {"v", "new"} == seen.labels("hindcast_materialize_runs_total", "feature_view")
+    counts = {
+        (view, outcome): seen.value("hindcast_materialize_runs_total", feature_view=view, outcome=outcome)
+        for view in ("v", "new")
+        for outcome in ("succeeded", "failed", "interrupted")
+    }
+    assert {
+        ("v", "succeeded"): 7,
+        ("v", "failed"): 1,
+        ("v", "interrupted"): 1,
+        ("new", "succeeded"): 0,
+        ("new", "failed"): 0,
+        ("new", "interrupted"): 0,
+    } == counts
+    for name in ("last_success_timestamp_seconds", "freshness_seconds", "duration_seconds", "rows"):
+        assert {"v"} == seen.labels(f"hindcast_materialize_{name}", "feature_view")
+    assert 1_700_000_000.5 == seen.value("hindcast_materialize_last_success_timestamp_seconds")
+    assert pytest.approx(60, abs=5) == seen.value("hindcast_materialize_freshness_seconds")
+    assert 2.5 == seen.value("hindcast_materialize_duration_seconds")
+    rows = {
+        outcome: seen.value("hindcast_materialize_rows", outcome=outcome)
+        for outcome in ("written", "older", "keyless", "quarantined")
+    }
+    assert {"written": 4, "older": 3, "keyless": 2, "quarantined": 1} == rows
 
 
 def test_every_metric_is_explained():

@@ -81,7 +81,7 @@ def read_repo(root: Path) -> Repo:
     return Repo(
         root=root,
         project=project,
-        registry=_registry(root, registry),
+        registry=registry_of(root, registry),
         online_store=_block(config, "online_store", {"type": "sqlite"}, config_path),
         entity_key_version=config.get("entity_key_serialization_version", 3),
         offline_store=_offline_store(config),
@@ -117,7 +117,8 @@ def _offline_store(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"type": "dask", **block} if isinstance(block, dict) else {"type": str(block or "dask")}
 
 
-def _registry(root: Path, block: Mapping[str, Any]) -> FileRegistry | SqlRegistry | OtherRegistry:
+def registry_of(root: Path, block: Mapping[str, Any]) -> FileRegistry | SqlRegistry | OtherRegistry:
+    """What a `registry` block of a repo at `root` names."""
     kind, path = block.get("registry_type", "file"), str(block.get("path", ""))
     if kind == "sql":
         # Feast's own rewriting: a bare `postgresql://` means psycopg 3, not SQLAlchemy's default.

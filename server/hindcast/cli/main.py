@@ -15,6 +15,9 @@ except ImportError:
     sys.exit("the hindcast command needs the server extra: pip install 'hindcast[server]'")
 
 from hindcast.catalog import read_repo
+from hindcast.cli import options
+from hindcast.cli.materialize import generations, materialize
+from hindcast.cli.runs import runs
 from hindcast.errors import HindcastError, RepoError
 from hindcast.online.connection import Topology
 from hindcast.online.embedded import EmbeddedRedis
@@ -45,17 +48,6 @@ def _checked_address(_context: click.Context, _parameter: click.Parameter, addre
 
 
 _pem = click.Path(path_type=Path, exists=True, dir_okay=False)
-_repo = click.option(
-    "--repo",
-    "repo_root",
-    type=click.Path(path_type=Path),
-    default=Path(),
-    show_default="this directory",
-    help="The Feast repo: the directory that holds feature_store.yaml.",
-)
-_output = click.option(
-    "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="json is for machines."
-)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -65,7 +57,7 @@ def cli() -> None:
 
 
 @cli.command()
-@_repo
+@options.repo
 @click.option(
     "--address",
     default="127.0.0.1:50051",
@@ -172,7 +164,7 @@ _topology = click.Choice(list(Topology))
 
 
 @cli.command()
-@_repo
+@options.repo
 @click.option(
     "--from",
     "source",
@@ -199,7 +191,7 @@ _topology = click.Choice(list(Topology))
     type=click.IntRange(0),
     help="Leave out rows dated further ahead than this.  [default: the repo's future_seconds, or 300]",
 )
-@_output
+@options.output
 @click.pass_context
 def migrate(
     context: click.Context,
@@ -259,22 +251,22 @@ def redis() -> None:
 
 
 @redis.command()
-@_repo
+@options.repo
 def start(repo_root: Path) -> None:
     """Start it unless it runs, and print its socket."""
     click.echo(_embedded(repo_root).ensure_running())
 
 
 @redis.command()
-@_repo
+@options.repo
 def stop(repo_root: Path) -> None:
     """End it after it has written its data."""
     click.echo("stopped" if _embedded(repo_root).stop() else "it was not running")
 
 
 @redis.command()
-@_repo
-@_output
+@options.repo
+@options.output
 def status(repo_root: Path, output: str) -> None:
     """Say whether it runs."""
     embedded = _embedded(repo_root)
@@ -287,6 +279,11 @@ def status(repo_root: Path, output: str) -> None:
 
 def _embedded(repo_root: Path) -> EmbeddedRedis:
     return EmbeddedRedis.of_repo(read_repo(repo_root).root)
+
+
+cli.add_command(runs)
+cli.add_command(materialize)
+cli.add_command(generations)
 
 
 def main() -> None:

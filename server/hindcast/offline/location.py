@@ -36,7 +36,7 @@ def writable_path(source: BatchSource, *, store_type: str, repo_root: Path) -> P
             "directory or a .parquet file as its path, or push online only"
         )
     path = local_path(source.path, repo_root=repo_root)
-    if path is None or _PATTERN & set(source.path):
+    if path is None or is_pattern(source.path):
         raise NotWritable(
             f"the path of source {source.name!r} is not one directory or .parquet file of this machine, and rows are appended to "
             "no other; change its path, or push online only"
@@ -49,6 +49,11 @@ def local_path(path: str, *, repo_root: Path) -> Path | None:
     if "://" in path and not path.startswith("file://"):
         return None
     return repo_root / path.removeprefix("file://")
+
+
+def is_pattern(path: str) -> bool:
+    """Whether a path stands for those that match it."""
+    return bool(_PATTERN & set(path))
 
 
 def parts_directory(path: Path) -> Path:

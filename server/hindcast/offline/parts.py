@@ -54,7 +54,7 @@ def append_part(table: pa.Table, path: Path, *, name: str) -> Path:
         _make(directory)
         if not part.exists():
             _write(table, part)
-        _sync(directory)
+        sync_directory(directory)
     except OSError as error:
         raise StoreUnavailable(
             "the source's directory did not take a part; check its rights and the space on its disk"
@@ -82,10 +82,11 @@ def _make(directory: Path) -> None:
     if not directory.is_dir():
         _make(directory.parent)
         directory.mkdir(exist_ok=True)
-        _sync(directory.parent)
+        sync_directory(directory.parent)
 
 
-def _sync(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Make what was created, renamed or removed in a directory survive a power cut."""
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

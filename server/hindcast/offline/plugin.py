@@ -59,12 +59,14 @@ class AsOfOfflineStore(DuckDBOfflineStore):
         start_date: datetime,
         end_date: datetime,
     ) -> RetrievalJob:
-        """The newest row per key between two times; a view without entities has one key."""
+        """The newest row per key between two times; a view without entities has one key. Of no feature means of all columns."""
+        times = [timestamp_field, created_timestamp_column]
         job = pull_latest_from_table_or_query_ibis(
             config=config,
             data_source=data_source,
             join_key_columns=_stored(join_key_columns),
-            feature_name_columns=feature_name_columns,
+            feature_name_columns=feature_name_columns
+            or _columns(config, data_source, without=[*join_key_columns, *times]),
             timestamp_field=timestamp_field,
             created_timestamp_column=created_timestamp_column,
             start_date=start_date,
@@ -84,12 +86,14 @@ class AsOfOfflineStore(DuckDBOfflineStore):
         start_date: datetime | None = None,
         end_date: datetime | None = None,
     ) -> RetrievalJob:
-        """Every row between two times."""
+        """Every row between two times. Of no feature means of all columns."""
+        times = [timestamp_field, created_timestamp_column]
         job = pull_all_from_table_or_query_ibis(
             config=config,
             data_source=data_source,
             join_key_columns=_stored(join_key_columns),
-            feature_name_columns=feature_name_columns,
+            feature_name_columns=feature_name_columns
+            or _columns(config, data_source, without=[*join_key_columns, *times]),
             timestamp_field=timestamp_field,
             created_timestamp_column=created_timestamp_column,
             start_date=start_date,
@@ -163,6 +167,11 @@ def _read(config: RepoConfig, source: DataSource) -> ibis.Table:
     if files:
         return ibis.read_parquet([str(file) for file in files])
     return _read_data_source(_at_repo(config, source), str(config.repo_path))
+
+
+def _columns(config: RepoConfig, source: DataSource, *, without: Sequence[str | None]) -> list[str]:
+    """A source's columns but for some. Feast names none of them for a transformation, which may read any."""
+    return [column for column in _read(config, source).columns if column not in without]
 
 
 def _parquet_path(config: RepoConfig, source: DataSource | None) -> Path | None:

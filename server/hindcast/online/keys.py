@@ -1,8 +1,9 @@
 """Keys in Redis (docs/formats.md). A view's or a project's keys share a prefix that no other's can begin with.
 
-`hc:<project>:<view>:{<entity key>}` holds a packed row, `hc:<project>::schema:<hex>` a field list. Names are percent-encoded, so
-neither `:` nor `{` nor a glob character of SCAN can stand in one. The braces put all views of an entity into one slot
-of a Redis Cluster.
+`hc:<project>:<view>:{<entity key>}` holds a packed row, `hc:<project>:<view>@<n>:{<entity key>}` one of a later generation of the
+view's rows, `hc:<project>::generations` says which generation is served, `hc:<project>::schema:<hex>` is a field list. Names
+are percent-encoded, so neither `:` nor `@` nor `{` nor a glob character of SCAN can stand in one. The braces put all views of an
+entity into one slot of a Redis Cluster.
 """
 
 import struct
@@ -32,9 +33,20 @@ def project_prefix(project: str) -> bytes:
     return b"hc:" + _encoded(project) + b":"
 
 
-def view_prefix(project: str, view: str) -> bytes:
-    """What the key of every row of a view begins with, and no other key."""
-    return project_prefix(project) + _encoded(view) + b":{"
+def view_prefix(project: str, view: str, generation: int = 0) -> bytes:
+    """What the key of every row of one generation of a view begins with, and no other key."""
+    of_generation = b"@%d" % generation if generation else b""
+    return project_prefix(project) + _encoded(view) + of_generation + b":{"
+
+
+def later_generations_prefix(project: str, view: str) -> bytes:
+    """What the key of every row of a view's generations from 1 on begins with, and no other key."""
+    return project_prefix(project) + _encoded(view) + b"@"
+
+
+def generations_key(project: str) -> bytes:
+    """Where the project's document of generations is stored (online/generations.py). No view's prefix matches, as below."""
+    return project_prefix(project) + b":generations"
 
 
 def schema_key(project: str, schema_id: bytes) -> bytes:

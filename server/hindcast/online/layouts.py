@@ -11,9 +11,11 @@ from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 from hindcast.clock import Deadline
+from hindcast.errors import StoreUnavailable
 from hindcast.online.codec import Cells, RowReader, UnknownSchema, cells_of_hashes, framed
 from hindcast.online.commands import HashFields
-from hindcast.online.keys import event_field, feature_field, row_keys, schema_key, view_prefix
+from hindcast.online.generations import FLIPS_MAX, Generations, KnownGenerations
+from hindcast.online.keys import event_field, feature_field, row_keys, schema_key
 from hindcast.online.reader import RedisReader
 from hindcast.online.schemas import Schema, read_schema
 
@@ -50,34 +52,50 @@ class Layout(Protocol):
 
 
 class PackedLayout:
-    """Packed rows, one key per view and entity."""
+    """Packed rows, one key per view, generation and entity."""
 
     def __init__(self, reader: RedisReader, *, project: str) -> None:
         self._reader = reader
         self._project = project
+        self._generations = KnownGenerations(project)
         self._schemas: dict[bytes, Schema] = {}
         self._readers: dict[RowsOf, RowReader] = {}
 
     async def find(self, asked: Sequence[tuple[RowsOf, Sequence[bytes | None]]], *, deadline: Deadline) -> list[Cells]:
         """See `Layout.find`."""
-        keys: list[bytes | None] = []
-        for rows_of, entity_keys in asked:
-            keys += row_keys(view_prefix(self._project, rows_of.view), entity_keys)
-        stored = await self._stored(keys, deadline)
-        found, start = [], 0
+        stored = await self._stored(asked, deadline)
+        found, start = [], 1
         for rows_of, entity_keys in asked:
             stop = start + len(entity_keys)
             found.append(await self._read(stored[start:stop], rows_of, deadline))
             start = stop
         return found
 
-    async def _stored(self, keys: Sequence[bytes | None], deadline: Deadline) -> list[bytes | None]:
-        asked = [key for key in keys if key is not None]
-        stored = await self._reader.read_values(asked, deadline=deadline)
-        if len(asked) == len(keys):
+    async def _stored(
+        self, asked: Sequence[tuple[RowsOf, Sequence[bytes | None]]], deadline: Deadline
+    ) -> list[bytes | None]:
+        """The document of generations, and after it the rows of all views, each of the generation that it calls serving."""
+        for _ in range(FLIPS_MAX):
+            known = self._generations.now
+            keys: list[bytes | None] = [self._generations.key]
+            for rows_of, entity_keys in asked:
+                keys += row_keys(known.prefix(rows_of.view), entity_keys)
+            stored = await self._values(keys, deadline)
+            # Another lookup may have followed the document meanwhile: what counts is what these keys were made from.
+            if stored[0] == known.stored or _agree(known, self._generations.follow(stored[0]), asked):
+                return stored
+        raise StoreUnavailable("the generations of a view keep changing; try again")
+
+    async def _values(self, keys: Sequence[bytes | None], deadline: Deadline) -> list[bytes | None]:
+        """One entry per key, None where it is; Redis is not asked where there is none but the first."""
+        present = [key for key in keys if key is not None]
+        if len(present) == 1:
+            return [self._generations.now.stored, *keys[1:]]
+        stored = await self._reader.read_values(present, deadline=deadline)
+        if len(present) == len(keys):
             return stored
-        present = iter(stored)
-        return [None if key is None else next(present) for key in keys]
+        values = iter(stored)
+        return [None if key is None else next(values) for key in keys]
 
     async def _read(self, stored: list[bytes | None], rows_of: RowsOf, deadline: Deadline) -> Cells:
         """The wanted features of stored rows, each row read by the schema that it was written under."""
@@ -100,6 +118,11 @@ class PackedLayout:
             (stored,) = await self._reader.read_values([schema_key(self._project, schema_id)], deadline=deadline)
             schema = self._schemas[schema_id] = read_schema(schema_id, stored)
         return schema
+
+
+def _agree(before: Generations, after: Generations, asked: Sequence[tuple[RowsOf, Sequence[bytes | None]]]) -> bool:
+    """Whether all views that are asked for serve the same generation in both."""
+    return all(before.prefix(rows_of.view) == after.prefix(rows_of.view) for rows_of, _ in asked)
 
 
 _READERS_MAX = 4096

@@ -36,7 +36,7 @@ from hindcast.online.proof import Progress, Proof, Sides, Verdict, judge
 from hindcast.online.rows import RowPolicy, ViewWriter
 from hindcast.online.store import layout_of, target_of
 from hindcast.online.sweep import RedisSweep
-from hindcast.online.writer import write_rows
+from hindcast.online.writer import ViewTargets, write_rows
 
 RUN_TAG = b"migrat"
 """How the run ids of migrations end. By it a migration knows the rows that it may replace without a later time."""
@@ -195,7 +195,8 @@ class _Copy:
         if self._is_dry:
             counts["copied"] += len(writes)
         else:
-            counts["copied"] += write_rows(self._client, writes, ties_over=RUN_TAG).written
+            targets = ViewTargets(self._sides.target.generations, name)
+            counts["copied"] += write_rows(self._client, writes, ties_over=RUN_TAG, into=targets).written
 
 
 def _is_ours(packed: TargetRow | None) -> bool:

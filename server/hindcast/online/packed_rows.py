@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from hindcast.catalog import View
-from hindcast.errors import StoredDataError
+from hindcast.errors import StoredDataError, StoreUnavailable
 from hindcast.online.codec import unpack_row
-from hindcast.online.keys import project_prefix, row_key, schema_key, view_prefix
+from hindcast.online.generations import FLIPS_MAX, Generations, KnownGenerations
+from hindcast.online.keys import project_prefix, row_key, schema_key
 from hindcast.online.schemas import read_schema
 from hindcast.online.sweep import RedisSweep
 
@@ -28,40 +29,60 @@ class TargetBatch(NamedTuple):
 
 
 class PackedRows:
-    """The packed rows of some views of one project, in one Redis."""
+    """The packed rows of some views of one project that one Redis serves.
+
+    Attributes:
+        generations: which rows of each view those are, as last seen.
+    """
 
     def __init__(self, sweep: RedisSweep, *, project: str, views: Sequence[View]) -> None:
         self._sweep = sweep
         self._project = project
-        self._views = {view_prefix(project, view.stored_name): view for view in views}
+        self._views = views
+        self.generations = KnownGenerations(project)
         self._readings: dict[tuple[bytes, str], _Reading] = {}
 
     def batches(self) -> Iterator[TargetBatch]:
         """Every row that is there all the time, in bounded batches and no order.
 
         Raises:
-            StoreUnavailable: as `RedisSweep`.
+            StoreUnavailable: as `RedisSweep`; or a view got other rows altogether meanwhile, by a replace or a rollback.
         """
         project = project_prefix(self._project)
-        shared = next(iter(self._views)) if len(self._views) == 1 else project
+        serving = self._look()
+        views = {serving.prefix(view.stored_name): view for view in self._views}
+        shared = next(iter(views)) if len(views) == 1 else project
         for batch in self._sweep.keys(shared + b"*", kind="string"):
             entity_keys: dict[bytes, list[bytes]] = defaultdict(list)
             for key in batch.keys:
                 prefix_end = key.find(b":{", len(project)) + 2
-                if key[:prefix_end] in self._views and key.endswith(b"}"):
+                if key[:prefix_end] in views and key.endswith(b"}"):
                     entity_keys[key[:prefix_end]].append(key[prefix_end:-1])
             rows = {}
             for prefix, of_view in entity_keys.items():
-                view = self._views[prefix]
+                view = views[prefix]
                 found = zip(of_view, self.read(view, of_view), strict=True)
                 rows[view.stored_name] = [(entity_key, row) for entity_key, row in found if row is not None]
             yield TargetBatch(rows, batch.share)
+        left = self._look()
+        if any(serving.prefix(view.stored_name) != left.prefix(view.stored_name) for view in self._views):
+            raise StoreUnavailable("the rows of a view were replaced while they were compared; run it again")
 
     def read(self, view: View, entity_keys: Sequence[bytes]) -> list[TargetRow | None]:
         """One entry per entity key, in order; None where there is no row."""
-        prefix = view_prefix(self._project, view.stored_name)
-        stored = self._sweep.strings([row_key(prefix, entity_key) for entity_key in entity_keys])
-        return [None if packed is None else self._row(packed, view) for packed in stored]
+        if not self.generations.is_read:
+            self._look()
+        for _ in range(FLIPS_MAX):
+            prefix = self.generations.now.prefix(view.stored_name)
+            keys = [row_key(prefix, entity_key) for entity_key in entity_keys]
+            *stored, document = self._sweep.strings([*keys, self.generations.key])
+            if self.generations.follow(document).prefix(view.stored_name) == prefix:
+                return [None if packed is None else self._row(packed, view) for packed in stored]
+        raise StoreUnavailable(f"the generations of view {view.name!r} keep changing; run it again")
+
+    def _look(self) -> Generations:
+        (document,) = self._sweep.strings([self.generations.key])
+        return self.generations.follow(document)
 
     def _row(self, packed: bytes, view: View) -> TargetRow:
         try:

@@ -6,11 +6,13 @@ Everything that Feast's own Redis store does, with the semantics of docs/semanti
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
+from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from feast import Entity, FeatureView, RepoConfig
@@ -41,11 +43,12 @@ from hindcast.online.connection import (
     close_client,
     read_target,
 )
-from hindcast.online.keys import project_prefix, row_key, schema_key, view_prefix
+from hindcast.online.generations import FLIPS_MAX, GenerationsOf, KnownGenerations, delete_prefix
+from hindcast.online.keys import project_prefix, row_key, schema_key
 from hindcast.online.row_format import WRONG_LENGTH
 from hindcast.online.rows import Row, RowPolicy, ViewWriter
 from hindcast.online.schemas import Schema, read_schema
-from hindcast.online.writer import RowWrite, WriteReport, write_rows, write_rows_async
+from hindcast.online.writer import RowWrite, ViewTargets, WriteReport, write_rows, write_rows_async
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +58,8 @@ FeastRow = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 ReadRow = tuple[datetime | None, dict[str, Value] | None]
 """What Feast reads: event time and values, or twice None where the store has no row."""
 
-_SCAN_COUNT = 1000
+_RUN_ID: ContextVar[bytes | None] = ContextVar("run_id", default=None)
+"""Of the run on record that Feast's own code is doing, which has no way to hand it over."""
 
 
 class PackedRedisOnlineStoreConfig(FeastConfigBaseModel):
@@ -96,6 +100,7 @@ class PackedRedisOnlineStore(OnlineStore):
             asyncio.AbstractEventLoop, redis_asyncio.Redis | redis_asyncio.RedisCluster
         ] = WeakKeyDictionary()
         self._schemas: dict[bytes, Schema] = {}
+        self._generations: dict[str, KnownGenerations] = {}
 
     @property
     def async_supported(self) -> SupportedAsyncMethods:
@@ -118,7 +123,7 @@ class PackedRedisOnlineStore(OnlineStore):
         writer = _view_writer(config, table)
         with _redis_errors():
             client.set(_schema_key(config, writer.schema), writer.schema.to_bytes())
-        report = write_rows(client, _row_writes(writer, data))
+        report = write_rows(client, _row_writes(writer, data), into=self._targets(config, table))
         _finish(table, writer, data, report, progress)
 
     async def online_write_batch_async(
@@ -133,7 +138,7 @@ class PackedRedisOnlineStore(OnlineStore):
         writer = _view_writer(config, table)
         with _redis_errors():
             await client.set(_schema_key(config, writer.schema), writer.schema.to_bytes())
-        report = await write_rows_async(client, _row_writes(writer, data))
+        report = await write_rows_async(client, _row_writes(writer, data), into=self._targets(config, table))
         _finish(table, writer, data, report, progress)
 
     def online_read(
@@ -151,7 +156,13 @@ class PackedRedisOnlineStore(OnlineStore):
         """
         client = self._get_client(config)
         with _redis_errors():
-            stored = _mget(client, _row_keys(config, table, entity_keys))
+            reading = self._reading(config, table, entity_keys)
+            keys = next(reading)
+            try:
+                while True:
+                    keys = reading.send(_mget(client, keys))
+            except StopIteration as done:
+                stored: list[bytes | None] = done.value
             rows = [None if row is None else unpack_row(row) for row in stored]
             for schema_id in self._unknown_schemas(rows):
                 self._schemas[schema_id] = read_schema(schema_id, client.get(schema_key(config.project, schema_id)))
@@ -167,7 +178,13 @@ class PackedRedisOnlineStore(OnlineStore):
         """As `online_read`, for the running loop."""
         client = await self._get_async_client(config)
         with _redis_errors():
-            stored = await _mget_async(client, _row_keys(config, table, entity_keys))
+            reading = self._reading(config, table, entity_keys)
+            keys = next(reading)
+            try:
+                while True:
+                    keys = reading.send(await _mget_async(client, keys))
+            except StopIteration as done:
+                stored: list[bytes | None] = done.value
             rows = [None if row is None else unpack_row(row) for row in stored]
             for schema_id in self._unknown_schemas(rows):
                 stored_schema = await client.get(schema_key(config.project, schema_id))
@@ -183,7 +200,7 @@ class PackedRedisOnlineStore(OnlineStore):
         entities_to_keep: Sequence[Entity],  # noqa: ARG002
         partial: bool,  # noqa: ARG002, FBT001
     ) -> None:
-        """Delete the rows of views that are gone, and no other key.
+        """Delete the rows of views that are gone, of every generation, and no other key.
 
         Raises:
             StoreUnavailable: Redis failed before all rows were gone. Feast keeps the view in the registry then, so
@@ -191,8 +208,9 @@ class PackedRedisOnlineStore(OnlineStore):
         """
         if not config.online_store.full_scan_for_deletion:
             return
+        generations = GenerationsOf(self._get_client(config), project=config.project)
         for table in tables_to_delete:
-            self._delete_prefix(config, view_prefix(config.project, _stored_name(config, table)))
+            generations.delete_view(stored_name(config, table))
 
     def teardown(
         self,
@@ -205,18 +223,9 @@ class PackedRedisOnlineStore(OnlineStore):
         Raises:
             StoreUnavailable: Redis failed; run it again.
         """
-        self._delete_prefix(config, project_prefix(config.project))
-
-    def _delete_prefix(self, config: RepoConfig, prefix: bytes) -> None:
         client = self._get_client(config)
         with _redis_errors():
-            batch: list[bytes] = []
-            for key in client.scan_iter(match=prefix + b"*", count=_SCAN_COUNT):
-                batch.append(key)
-                if len(batch) == _SCAN_COUNT:
-                    _unlink(client, batch)
-                    batch.clear()
-            _unlink(client, batch)
+            delete_prefix(client, project_prefix(config.project))
 
     def _is_versioned_read_supported(self) -> bool:
         """`view@v2:feature` works here: each version's rows have keys of their own."""
@@ -225,14 +234,14 @@ class PackedRedisOnlineStore(OnlineStore):
     def _get_client(self, config: RepoConfig) -> "Redis | RedisCluster":
         if self._client is None:
             with _redis_errors():
-                self._client = _target(config).client()
+                self._client = redis_target(config).client()
         return self._client
 
     async def _get_async_client(self, config: RepoConfig) -> "redis_asyncio.Redis | redis_asyncio.RedisCluster":
         loop = asyncio.get_running_loop()
         if loop not in self._async_clients:
             # Starting an embedded Redis blocks for a moment; the loop goes on meanwhile.
-            target = await loop.run_in_executor(None, _target, config)
+            target = await loop.run_in_executor(None, redis_target, config)
             self._async_clients[loop] = target.async_client()
         return self._async_clients[loop]
 
@@ -244,6 +253,26 @@ class PackedRedisOnlineStore(OnlineStore):
         if self._client is not None:
             self._client.close()
             self._client = None
+
+    def _known(self, config: RepoConfig) -> KnownGenerations:
+        return self._generations.setdefault(config.project, KnownGenerations(config.project))
+
+    def _targets(self, config: RepoConfig, table: FeatureView) -> ViewTargets:
+        return ViewTargets(self._known(config), stored_name(config, table))
+
+    def _reading(
+        self, config: RepoConfig, table: FeatureView, entity_keys: Iterable[EntityKey]
+    ) -> Generator[list[bytes | None], list[bytes | None], list[bytes | None]]:
+        """The keys to read next, each time sent what lies under them; gives the rows, all of one generation."""
+        known, view = self._known(config), stored_name(config, table)
+        entity_bytes = [_entity_key_bytes(entity_key) for entity_key in entity_keys]
+        for _ in range(FLIPS_MAX):
+            prefix = known.now.prefix(view)
+            keys = [None if key is None else row_key(prefix, key) for key in entity_bytes]
+            document, *rows = yield [known.key, *keys]
+            if known.follow(document).prefix(view) == prefix:
+                return rows
+        raise StoreUnavailable(f"the generations of view {table.name!r} keep changing; try again")
 
     def _unknown_schemas(self, rows: Iterable[PackedRow | None]) -> set[bytes]:
         return {row.schema_id for row in rows if row is not None} - self._schemas.keys()
@@ -274,11 +303,23 @@ def _redis_errors() -> Iterator[None]:
         ) from error
 
 
-def _target(config: RepoConfig) -> RedisTarget:
+def redis_target(config: RepoConfig) -> RedisTarget:
+    """Where the repo's online store is; starts the embedded one."""
     return read_target(config.online_store.model_dump(), repo_root=Path(config.repo_path or "."))
 
 
-def _stored_name(config: RepoConfig, table: FeatureView) -> str:
+@contextmanager
+def written_by(run_id: str) -> Iterator[None]:
+    """Have the rows that this thread writes in a block carry the id of a run on record; others are given an id a batch."""
+    token = _RUN_ID.set(UUID(run_id).bytes)
+    try:
+        yield
+    finally:
+        _RUN_ID.reset(token)
+
+
+def stored_name(config: RepoConfig, table: FeatureView) -> str:
+    """The name that a view's rows are stored under."""
     return str(compute_versioned_name(table, config.registry.enable_online_feature_view_versioning))
 
 
@@ -293,19 +334,24 @@ def _requested(table: FeatureView, requested_features: list[str] | None) -> Sequ
 def _view_writer(config: RepoConfig, table: FeatureView) -> ViewWriter:
     now = system_clock()
     ttl = getattr(table, "ttl", None)
-    settings = config.online_store
     return ViewWriter(
         project=config.project,
-        view=_stored_name(config, table),
+        view=stored_name(config, table),
         fields=[Field(feature.name, feature.dtype.to_value_type().value) for feature in table.features],
         ttl_micros=int(ttl.total_seconds() * 1_000_000) if ttl else 0,
-        run_id=uuid7(now).bytes,
+        run_id=_RUN_ID.get() or uuid7(now).bytes,
         now_micros=now,
-        policy=RowPolicy(
-            ttl_grace_seconds=settings.ttl_grace_seconds,
-            key_ttl_seconds=settings.key_ttl_seconds,
-            future_seconds=settings.future_seconds,
-        ),
+        policy=row_policy(config),
+    )
+
+
+def row_policy(config: RepoConfig) -> RowPolicy:
+    """How long rows live, and how far ahead they may be dated."""
+    settings = config.online_store
+    return RowPolicy(
+        ttl_grace_seconds=settings.ttl_grace_seconds,
+        key_ttl_seconds=settings.key_ttl_seconds,
+        future_seconds=settings.future_seconds,
     )
 
 
@@ -356,17 +402,9 @@ def _finish(
         progress(len(data))
 
 
-def _row_keys(config: RepoConfig, table: FeatureView, entity_keys: Iterable[EntityKey]) -> list[bytes | None]:
-    prefix = view_prefix(config.project, _stored_name(config, table))
-    keys = map(_entity_key_bytes, entity_keys)
-    return [None if key is None else row_key(prefix, key) for key in keys]
-
-
 def _mget(client: "Redis | RedisCluster", keys: Sequence[bytes | None]) -> list[bytes | None]:
-    """One entry per key, in order; None where the key is None or is not stored."""
+    """One entry per key, in order; None where the key is None or is not stored. One key at the least is not None."""
     asked = [key for key in keys if key is not None]
-    if not asked:
-        return [None] * len(keys)
     found = iter(client.mget_nonatomic(asked) if isinstance(client, RedisCluster) else client.mget(asked))
     return [None if key is None else next(found) for key in keys]
 
@@ -375,13 +413,6 @@ async def _mget_async(
     client: "redis_asyncio.Redis | redis_asyncio.RedisCluster", keys: Sequence[bytes | None]
 ) -> list[bytes | None]:
     asked = [key for key in keys if key is not None]
-    if not asked:
-        return [None] * len(keys)
     is_cluster = isinstance(client, redis_asyncio.RedisCluster)
     found = iter(await (client.mget_nonatomic(asked) if is_cluster else client.mget(asked)))
     return [None if key is None else next(found) for key in keys]
-
-
-def _unlink(client: "Redis | RedisCluster", keys: Sequence[bytes]) -> None:
-    if keys:
-        client.unlink(*keys)

@@ -79,12 +79,14 @@ class ViewWriter:
         run_id: bytes,
         now_micros: int,
         policy: RowPolicy,
+        generation: int = 0,
     ) -> None:
+        """Args: generation is whose keys the rows get; `write_rows` takes those of 0 to all that need them."""
         self.schema = Schema(tuple(fields))
         self.future = 0
         self.keyless = 0
         self._schema_id = self.schema.id
-        self._prefix = view_prefix(project, view)
+        self._prefix = view_prefix(project, view, generation)
         self._run_id = run_id
         self._latest_micros = now_micros + policy.future_seconds * 1_000_000
         self._lifetime_micros = ttl_micros + policy.ttl_grace_seconds * 1_000_000 if ttl_micros else 0

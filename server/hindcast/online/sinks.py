@@ -18,11 +18,12 @@ from hindcast.catalog import View
 from hindcast.clock import Deadline
 from hindcast.errors import DeadlineExceeded, StoreUnavailable
 from hindcast.online.connection import REDIS_ERRORS, RedisTarget, close_client
+from hindcast.online.generations import KnownGenerations
 from hindcast.online.keys import event_field, feature_field, schema_key
 from hindcast.online.layouts import LayoutName
 from hindcast.online.row_format import NULLS
 from hindcast.online.rows import Row, RowPolicy, ViewWriter
-from hindcast.online.writer import WriteReport, write_rows_async
+from hindcast.online.writer import ViewTargets, WriteReport, write_rows_async
 
 FEAST_SCRIPT = files("hindcast.online").joinpath("feast_newest_wins.lua").read_text()
 
@@ -91,7 +92,11 @@ class _RedisSink:
 
 
 class PackedSink(_RedisSink):
-    """Packed rows, one key per view and entity."""
+    """Packed rows, one key per view, generation and entity."""
+
+    def __init__(self, target: RedisTarget, *, project: str, policy: RowPolicy) -> None:
+        super().__init__(target, project=project, policy=policy)
+        self._generations = KnownGenerations(project)
 
     async def write(
         self, view: View, rows: Iterable[Row], *, run_id: bytes, now_micros: int, deadline: Deadline
@@ -110,7 +115,8 @@ class PackedSink(_RedisSink):
         async def write() -> WriteReport:
             # Each time: a Redis that lost its data has lost the schema too, and rows cannot be read without.
             await self._client.set(schema_key(self._project, writer.schema.id), writer.schema.to_bytes())
-            return await write_rows_async(self._client, writer.writes(rows))
+            targets = ViewTargets(self._generations, view.stored_name)
+            return await write_rows_async(self._client, writer.writes(rows), into=targets)
 
         return await self._within(deadline, write())
 

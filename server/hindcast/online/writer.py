@@ -3,12 +3,13 @@
 Blocking and asyncio callers share everything but the lines that send; each layout has a script of its own.
 """
 
+import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import islice
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from redis import Redis
 from redis import asyncio as redis_asyncio
@@ -17,11 +18,14 @@ from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError, NoScriptError, TryAgainError
 
 from hindcast.errors import StoreUnavailable
-from hindcast.online.connection import REDIS_ERRORS
+from hindcast.online.connection import REDIS_ERRORS, RedisTarget
+from hindcast.online.generations import FLIPS_MAX, KnownGenerations
+from hindcast.online.keys import schema_key, view_prefix
+from hindcast.online.schemas import Schema
 
 SCRIPT = files("hindcast.online").joinpath("newest_wins.lua").read_text()
 
-_ROWS_PER_CALL = 100
+ROWS_PER_CALL = 100
 """One script call over 100 rows costs Redis 2.7 us a row, a call a row 4.0 (DESIGN section 5)."""
 
 _CALLS_PER_PIPELINE = 20
@@ -59,29 +63,65 @@ class RowWrite:
 
 @dataclass(frozen=True, slots=True)
 class WriteReport:
-    """What became of the rows: every one is acknowledged, as written or as older than what is stored."""
+    """What became of the rows: every one is acknowledged, as written or as older than what is stored.
+
+    Of rows that went to several generations of a view, the one that is served counts.
+    """
 
     written: int
     older: int
 
 
-def write_rows(client: "Redis | RedisCluster", rows: Iterable[RowWrite], *, ties_over: bytes = b"") -> WriteReport:
+def write_schema(target: RedisTarget, *, project: str, schema: Schema) -> None:
+    """Store a field list, before any row that names it.
+
+    Raises:
+        StoreUnavailable: Redis failed.
+    """
+    try:
+        with contextlib.closing(target.client()) as client:
+            client.set(schema_key(project, schema.id), schema.to_bytes())
+    except REDIS_ERRORS as error:
+        raise StoreUnavailable("Redis did not take a write; check that it runs and has memory left") from error
+
+
+@dataclass(frozen=True, slots=True)
+class ViewTargets:
+    """Every generation of a view that its rows must be written to; `view` is the name that they are stored under."""
+
+    known: KnownGenerations
+    view: str
+
+
+def write_rows(
+    client: "Redis | RedisCluster",
+    rows: Iterable[RowWrite],
+    *,
+    ties_over: bytes = b"",
+    into: ViewTargets | None = None,
+) -> WriteReport:
     """Write rows, newest wins; rows of one key are taken in the order given.
 
     Args:
+        rows: with their keys in generation 0, if they go `into` a view.
         ties_over: of stored rows with equal times, replace only those whose run id ends so.
+        into: the view whose target generations get the rows, whatever is flipped meanwhile; None writes the keys as they are.
     Raises:
         StoreUnavailable: Redis failed. Rows before the failure may be written; to write all again gives the same state.
+        StoredDataError: what says which generations there are is damaged.
     """
     head = (ties_over,)
     total = written = 0
     try:
-        for chunk in _chunks(rows, _ROWS_PER_CALL * _CALLS_PER_PIPELINE):
+        for chunk in _chunks(rows, ROWS_PER_CALL * _CALLS_PER_PIPELINE):
             total += len(chunk)
-            if isinstance(client, RedisCluster):
-                written += _write_cluster(client, chunk, head)
-            else:
-                written += _write_node(client, [_arguments(part, head) for part in _chunks(chunk, _ROWS_PER_CALL)])
+            steps = _steps(chunk, into)
+            step = next(steps)
+            try:
+                while True:
+                    step = steps.send(_sent(client, step, head))
+            except StopIteration as done:
+                written += done.value
     except REDIS_ERRORS as error:
         raise StoreUnavailable("Redis did not take a write; check that it runs and has memory left") from error
     return WriteReport(written, total - written)
@@ -93,27 +133,109 @@ async def write_rows_async(
     *,
     script: str = SCRIPT,
     head: Sequence[bytes | int] = (b"",),
+    into: ViewTargets | None = None,
 ) -> WriteReport:
     """As `write_rows`, for the running loop.
 
     Args:
+        rows: `RowWrite`s, if they go `into` a view.
         script: decides and writes the rows of a call, and gives their number; writing a row again must change nothing.
         head: its arguments before those of the rows; as they stand here, all ties go to the later writer.
     Raises:
-        StoreUnavailable: as there.
+        StoreUnavailable, StoredDataError: as there.
     """
     total = written = 0
     try:
-        for chunk in _chunks(rows, _ROWS_PER_CALL * _CALLS_PER_PIPELINE):
+        for chunk in _chunks(rows, ROWS_PER_CALL * _CALLS_PER_PIPELINE):
             total += len(chunk)
-            if isinstance(client, redis_asyncio.RedisCluster):
-                written += await _write_cluster_async(client, script, chunk, head)
-            else:
-                calls = [_arguments(part, head) for part in _chunks(chunk, _ROWS_PER_CALL)]
-                written += await _write_node_async(client, script, calls)
+            steps = _steps(chunk, into)
+            step = next(steps)
+            try:
+                while True:
+                    step = steps.send(await _sent_async(client, step, script, head))
+            except StopIteration as done:
+                written += done.value
     except REDIS_ERRORS as error:
         raise StoreUnavailable("Redis did not take a write; check that it runs and has memory left") from error
     return WriteReport(written, total - written)
+
+
+class _Step(NamedTuple):
+    """What is sent next: rows to be written, keys to be deleted, and what is read after either."""
+
+    rows: Sequence[Write]
+    unwanted: Sequence[bytes]
+    document: bytes | None
+
+
+_Reply = tuple[int, bytes | None]
+"""How many rows of a step were written, and the document after it."""
+
+
+def _steps(rows: Sequence[Write], into: ViewTargets | None) -> Generator[_Step, _Reply, int]:
+    """The steps that bring rows to where they belong, each sent a reply; gives how many were written where lookups see them.
+
+    Write, then look: whoever adds a target before the look is seen by it, and whoever adds one after it finds the rows where they
+    are served. So no row that is acknowledged is missing from what a flip serves.
+    """
+    if into is None:
+        written, _ = yield _Step(rows, (), None)
+        return written
+    known, view = into.known, into.view
+    if not known.is_read:
+        _, document = yield _Step((), (), known.key)
+        known.follow(document)
+    counts: dict[int, int] = {}
+    keys: dict[int, Sequence[Write]] = {}
+    for _ in range(FLIPS_MAX):
+        targets = known.now.of(view).targets
+        missing = [generation for generation in targets if generation not in counts]
+        if not missing:
+            break
+        for generation in missing:
+            keys[generation] = _in_generation(rows, known.project, view, generation)
+            counts[generation], document = yield _Step(keys[generation], (), known.key)
+        known.follow(document)
+    else:
+        raise StoreUnavailable(f"the generations of view {view!r} keep changing; try again")
+    # Nobody reads a generation that is no target any more, and it may have been deleted before these rows came.
+    unwanted = [row.key for generation in counts.keys() - set(targets) for row in keys[generation]]
+    if unwanted:
+        yield _Step((), unwanted, None)
+    return counts[targets[0]]
+
+
+def _in_generation(rows: Sequence[Write], project: str, view: str, generation: int) -> Sequence[Write]:
+    """Rows of generation 0 as those of another."""
+    if generation == 0:
+        return rows
+    prefix, length = view_prefix(project, view, generation), len(view_prefix(project, view))
+    return [
+        RowWrite(prefix + row.key[length:], row.packed, row.expires_at_ms) for row in rows if isinstance(row, RowWrite)
+    ]
+
+
+def _sent(client: "Redis | RedisCluster", step: _Step, head: Sequence[bytes | int]) -> _Reply:
+    if step.unwanted:
+        client.unlink(*step.unwanted)
+    if not isinstance(client, RedisCluster):
+        return _write_node(
+            client, [_arguments(part, head) for part in _chunks(step.rows, ROWS_PER_CALL)], step.document
+        )
+    written = _write_cluster(client, step.rows, head)
+    return written, None if step.document is None else client.get(step.document)
+
+
+async def _sent_async(
+    client: "redis_asyncio.Redis | redis_asyncio.RedisCluster", step: _Step, script: str, head: Sequence[bytes | int]
+) -> _Reply:
+    if step.unwanted:
+        await client.unlink(*step.unwanted)
+    if not isinstance(client, redis_asyncio.RedisCluster):
+        calls = [_arguments(part, head) for part in _chunks(step.rows, ROWS_PER_CALL)]
+        return await _write_node_async(client, script, calls, step.document)
+    written = await _write_cluster_async(client, script, step.rows, head)
+    return written, None if step.document is None else await client.get(step.document)
 
 
 def _chunks(rows: Iterable[_W], size: int) -> Iterator[list[_W]]:
@@ -137,17 +259,19 @@ def _by_slot(rows: Iterable[Write]) -> list[list[Write]]:
     by_slot: dict[int, list[Write]] = defaultdict(list)
     for row in rows:
         by_slot[key_slot(row.key)].append(row)
-    return [part for of_slot in by_slot.values() for part in _chunks(of_slot, _ROWS_PER_CALL)]
+    return [part for of_slot in by_slot.values() for part in _chunks(of_slot, ROWS_PER_CALL)]
 
 
-def _write_node(client: Redis, calls: Sequence[list[Any]]) -> int:
+def _write_node(client: Redis, calls: Sequence[list[Any]], document: bytes | None) -> _Reply:
     script = client.register_script(SCRIPT)
     for attempt in range(2):
         try:
             with client.pipeline(transaction=False) as pipe:
                 for arguments in calls:
                     pipe.evalsha(script.sha, *arguments)
-                return sum(pipe.execute())
+                if document is not None:
+                    pipe.get(document)
+                return _reply(pipe.execute(), len(calls))
         except NoScriptError:
             # Redis restarted and lost the script; writing a row again changes nothing.
             if attempt:
@@ -156,19 +280,28 @@ def _write_node(client: Redis, calls: Sequence[list[Any]]) -> int:
     raise AssertionError
 
 
-async def _write_node_async(client: redis_asyncio.Redis, script: str, calls: Sequence[list[Any]]) -> int:
+async def _write_node_async(
+    client: redis_asyncio.Redis, script: str, calls: Sequence[list[Any]], document: bytes | None
+) -> _Reply:
     sha = client.register_script(script).sha
     for attempt in range(2):
         try:
             async with client.pipeline(transaction=False) as pipe:
                 for arguments in calls:
                     pipe.evalsha(sha, *arguments)
-                return sum(await pipe.execute())
+                if document is not None:
+                    pipe.get(document)
+                return _reply(await pipe.execute(), len(calls))
         except NoScriptError:
             if attempt:
                 raise
             await client.script_load(script)
     raise AssertionError
+
+
+def _reply(replies: list[Any], calls: int) -> _Reply:
+    """Of replies to script calls, which may be followed by the document."""
+    return sum(replies[:calls]), replies[calls] if len(replies) > calls else None
 
 
 async def _write_cluster_async(

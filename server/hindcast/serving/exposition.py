@@ -34,6 +34,7 @@ from hindcast.errors import ServerStartError
 from hindcast.serving import families
 from hindcast.serving.families import Family, Kind
 from hindcast.serving.fleet import Fleet
+from hindcast.serving.materialized import LedgerWatch
 from hindcast.settings import split_address
 
 logger = logging.getLogger(__name__)
@@ -48,9 +49,13 @@ _REQUEST_SECONDS = 5.0
 
 
 @contextlib.contextmanager
-def exposed(address: str, *, fleet: Fleet, registry: RegistryWatch) -> Iterator[Path]:
+def exposed(
+    address: str, *, fleet: Fleet, registry: RegistryWatch, ledger: LedgerWatch | None = None
+) -> Iterator[Path]:
     """Answer `/metrics` on HOST:PORT until the block ends; port 0 takes a free one, which the log names.
 
+    Args:
+        ledger: of the repo's runs; None to show nothing of them.
     Yields:
         The folder for the workers' files.
     Raises:
@@ -59,7 +64,7 @@ def exposed(address: str, *, fleet: Fleet, registry: RegistryWatch) -> Iterator[
     with _folder() as folder:
         metrics = CollectorRegistry()
         metrics.register(MultiProcessCollector(None, path=str(folder)))  # type: ignore[no-untyped-call]
-        metrics.register(_Supervisor(fleet, registry))
+        metrics.register(_Supervisor(fleet, registry, ledger))
         with _server(address, metrics) as server:
             thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
             thread.start()
@@ -112,9 +117,10 @@ class _Handler(MetricsHandler):
 class _Supervisor(Collector):
     """The metrics that the supervisor says of itself and of its workers' processes."""
 
-    def __init__(self, fleet: Fleet, registry: RegistryWatch) -> None:
+    def __init__(self, fleet: Fleet, registry: RegistryWatch, ledger: LedgerWatch | None) -> None:
         self._fleet = fleet
         self._registry = registry
+        self._ledger = ledger
         self._processes: dict[int, psutil.Process] = {}
 
     def collect(self) -> Iterable[Metric]:
@@ -139,6 +145,9 @@ class _Supervisor(Collector):
             families.WORKER_CATALOG_AGE, [((str(slot),), now - worker.taken_at) for slot, worker in workers.items()]
         )
         yield from self._processes_now({slot: worker.process_id for slot, worker in workers.items()})
+        if self._ledger is not None:
+            for family, samples in self._ledger.samples(catalog.views):
+                yield _family(family, samples)
 
     def _processes_now(self, process_ids: dict[int, int]) -> Iterable[Metric]:
         cpu, memory, cpu_percent, memory_percent = [], [], [], []

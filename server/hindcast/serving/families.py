@@ -168,5 +168,28 @@ FEAST_MEMORY = Family(
     "feast_feature_server_memory_usage", Kind.GAUGE, ("pid",), "Memory percentage of a worker's process"
 )
 
+# Read from the run ledger by the supervisor.
+RUN_SUCCESS = Family(
+    "hindcast_materialize_last_success_timestamp_seconds",
+    Kind.GAUGE,
+    ("feature_view",),
+    "When the newest run that succeeded ended, in seconds since 1970",
+)
+RUN_FRESHNESS = Family(
+    "hindcast_materialize_freshness_seconds",
+    Kind.GAUGE,
+    ("feature_view",),
+    "Seconds since the end of the newest interval that a run has stored",
+)
+RUN_SECONDS = Family(
+    "hindcast_materialize_duration_seconds", Kind.GAUGE, ("feature_view",), "Seconds that the last run took"
+)
+RUN_ROWS = Family(
+    "hindcast_materialize_rows", Kind.GAUGE, ("feature_view", "outcome"), "Rows of the last run, by outcome"
+)
+RUNS = Family(
+    "hindcast_materialize_runs_total", Kind.COUNTER, ("feature_view", "outcome"), "Runs that ended, by outcome"
+)
+
 FAMILIES = tuple(family for family in globals().copy().values() if isinstance(family, Family))
 """All of them."""

@@ -8,18 +8,21 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hindcast.catalog import Catalog, RegistryWatch, Repo, load_catalog, read_repo
 from hindcast.errors import HindcastError, ServerStartError
+from hindcast.materialize.runs import ledger_path
 from hindcast.online.codec import COMPILED
+from hindcast.online.layouts import LayoutName
 from hindcast.online.rows import read_policy
 from hindcast.online.store import layout_of
 from hindcast.serving.drain import Stop
+from hindcast.serving.drops import Drops
 from hindcast.serving.fleet import Fleet
 from hindcast.serving.ingest import WriteSettings
 from hindcast.serving.place import Place
@@ -55,7 +58,7 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
         check_installed()
     catalog = load_catalog(repo)
     registry, fleet = RegistryWatch(repo, catalog), Fleet(wanted=settings.workers)
-    with reserved(settings.address) as address, _metrics(settings, fleet, registry) as metrics_folder:
+    with reserved(settings.address) as address, _metrics(settings, repo, fleet, registry) as metrics_folder:
         first = WorkerSettings(
             slot=0,
             address=address,
@@ -102,6 +105,7 @@ class _Supervisor:
         look_again: Callable[[], WorkerSettings],
     ) -> None:
         """Args: look_again gives the settings of workers that replace others; it blocks, and raises HindcastError."""
+        self._settings = settings
         self._registry = registry
         self._fleet = fleet
         self._look_again = look_again
@@ -138,11 +142,25 @@ class _Supervisor:
                     return
                 when_ready()
                 others = [tasks.create_task(self._follow_registry()), tasks.create_task(self._replace_when_told())]
-                await asyncio.wait(keeping)
+                with self._dropping():
+                    await asyncio.wait(keeping)
                 for other in others:
                     other.cancel()
         except ExceptionGroup as group:
             raise group.exceptions[0] from group
+
+    @contextmanager
+    def _dropping(self) -> Iterator[None]:
+        """Old generations of views are deleted meanwhile, where the layout has any."""
+        if self._settings.layout is not LayoutName.PACKED:
+            yield
+            return
+        drops = Drops(lambda: self._settings.target, project=self._settings.catalog.project)
+        drops.start()
+        try:
+            yield
+        finally:
+            drops.stop()
 
     def _hang_up(self) -> None:
         """SIGHUP is also how the kernel says that the terminal is gone, and then nobody wants this server any more."""
@@ -162,6 +180,7 @@ class _Supervisor:
             except HindcastError as error:
                 logger.error("no worker is replaced: %s", error)  # noqa: TRY400 - the message says it all
                 continue
+            self._settings = settings
             for place in self._places:
                 if not await place.renew(settings):
                     logger.error("a successor does not come up, its words are above: the workers that serve now stay")
@@ -203,13 +222,17 @@ def _write_settings(repo: Repo) -> WriteSettings:
     )
 
 
-def _metrics(settings: ServeSettings, fleet: Fleet, registry: RegistryWatch) -> AbstractContextManager[Path | None]:
+def _metrics(
+    settings: ServeSettings, repo: Repo, fleet: Fleet, registry: RegistryWatch
+) -> AbstractContextManager[Path | None]:
     """Answer `/metrics` if that is wanted; gives the folder for what workers count."""
     if settings.metrics_address is None:
         return nullcontext()
     from hindcast.serving.exposition import exposed  # noqa: PLC0415 - prometheus_client, which few servers need
+    from hindcast.serving.materialized import LedgerWatch  # noqa: PLC0415
 
-    return exposed(settings.metrics_address, fleet=fleet, registry=registry)
+    ledger = LedgerWatch(ledger_path(repo), project=repo.project)
+    return exposed(settings.metrics_address, fleet=fleet, registry=registry, ledger=ledger)
 
 
 def _has_terminal() -> bool:

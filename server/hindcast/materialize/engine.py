@@ -1,0 +1,325 @@
+"""One run: the newest row of each key in an interval of a view's source, into the online store, in a bounded stream, and on record.
+
+A source is read twice, narrow to find the winners and wide to take them (`offline.winners`); a batch is encoded and packed by column
+and handed to a thread that writes it, while the next one is made. Knows no Feast: `plugin` says what the view is.
+"""
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+
+from hindcast.catalog import BatchSource, View
+from hindcast.clock import Clock, from_micros, uuid7
+from hindcast.errors import InvalidArgument, SourceError, StoreUnavailable
+from hindcast.materialize.digests import digest_files
+from hindcast.materialize.ledger import Ledger, Record, recorded
+from hindcast.materialize.progress import Progress
+from hindcast.materialize.runs import STAGES, Kind, Run, Source
+from hindcast.offline.sources import DeltaTable, FilePin, find_source, source_pins
+from hindcast.offline.winners import WinnersQuery, read_winners
+from hindcast.online.connection import RedisTarget
+from hindcast.online.encode import Unusual, encode_column, encode_keys, row_keys
+from hindcast.online.generations import FLIPS_MAX, GenerationsOf
+from hindcast.online.keys import ENTITYLESS_KEY, view_prefix
+from hindcast.online.packing import expiries, pack_rows
+from hindcast.online.rows import RowPolicy
+from hindcast.online.schemas import Schema
+from hindcast.online.stream import RowStream
+from hindcast.online.writer import WriteReport, write_schema
+
+_MICROS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewTask:
+    """What a run is asked to do.
+
+    Attributes:
+        start_micros, end_micros: the interval of event times, closed at both ends.
+        definitions: digest of the definitions in force.
+    """
+
+    project: str
+    view: View
+    source: BatchSource
+    start_micros: int
+    end_micros: int
+    kind: Kind = Kind.MATERIALIZE
+    definitions: str = ""
+
+    def column(self, name: str) -> str:
+        """The column of the source that a view knows under a name."""
+        return next((column for column, mapped in self.source.field_mapping.items() if mapped == name), name)
+
+    def new_run(self, now_micros: int) -> Run:
+        """The record of a run that begins now."""
+        return Run(
+            run_id=str(uuid7(now_micros)),
+            project=self.project,
+            view=self.view.name,
+            kind=self.kind,
+            start=from_micros(self.start_micros),
+            end=from_micros(self.end_micros),
+            began_at=from_micros(now_micros),
+            definitions=self.definitions,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a run may take.
+
+    Attributes:
+        batch_rows: rows that are encoded and packed at once; memory is bounded by it.
+        memory_limit_bytes: DuckDB's, for the keys of the interval.
+        threads: DuckDB's; None for one per core.
+    """
+
+    batch_rows: int
+    memory_limit_bytes: int
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """Runs tasks of one repo.
+
+    Attributes:
+        state: the repo's state directory, for what is spilled and for rows in quarantine.
+        unusual: Feast's own encoder, for types that `online.encode` does not know.
+        check: looks at each batch before it is encoded, and raises what Feast would.
+        progress: made for each run, of its view and how many rows it has.
+    """
+
+    repo_root: Path
+    target: RedisTarget
+    policy: RowPolicy
+    ledger: Ledger
+    state: Path
+    limits: Limits
+    unusual: Unusual
+    check: Callable[[pa.RecordBatch], None]
+    progress: Callable[[str, int], Progress]
+    clock: Clock
+
+    def run(self, task: ViewTask) -> Run:
+        """Do a task. When this returns every row is acknowledged, and the run is on record as succeeded.
+
+        After an error the rows that were written stay; to run again gives the state of one clean run.
+
+        Raises:
+            SourceError, InvalidArgument: the source cannot be read, or holds what the view does not declare.
+            StoreUnavailable: Redis, or a disk, did not take something.
+            LedgerError: the run could not be recorded; where that was at its beginning, nothing has been written.
+        """
+        with self._recorded(task) as (record, generations):
+            record.run = self._into_targets(task, record.run, generations)
+            generations.drop_due()
+        return record.run
+
+    def replace(self, task: ViewTask, *, keep_seconds: float) -> Run:
+        """Fill a new generation of the view's rows and serve it; the old one is kept for a while, to go back to.
+
+        After an error the old rows are served as before, and those of the new generation are deleted.
+
+        Raises:
+            GenerationConflict: another replace of the view is under way, or has taken over.
+            SourceError, InvalidArgument, StoreUnavailable, LedgerError: as `run`.
+        """
+        view = task.view.stored_name
+        with self._recorded(task) as (record, generations):
+            # Before the source is looked at: a row that comes later is written to the new generation by its own writer.
+            building = generations.begin_build(view, builder=record.run.run_id)
+            try:
+                record.run, reports = self._stream(task, record.run, (building,))
+                record.run = _counted(record.run, reports[building])
+                generations.flip(view, building, keep_seconds=keep_seconds)
+            except BaseException as error:
+                try:
+                    generations.abandon(view, building)
+                    generations.drop_due()
+                except StoreUnavailable as left:
+                    error.add_note(f"and generation {building} could not be given up: {left}")
+                raise
+            generations.drop_due()
+        return record.run
+
+    @contextmanager
+    def _recorded(self, task: ViewTask) -> Iterator[tuple[Record, GenerationsOf]]:
+        """A run of a task on record, and its project's generations."""
+        future_seconds = self.policy.future_seconds
+        if task.end_micros > self.clock() + future_seconds * _MICROS:
+            raise InvalidArgument.at(
+                "end",
+                f"{from_micros(task.end_micros).isoformat()} is in the future, and rows that come before it would never be "
+                f"looked for; end at a time up to now (UTC; {future_seconds} s ahead are let pass)",
+            )
+        with (
+            recorded(task.new_run(self.clock()), self.ledger, clock=self.clock) as record,
+            contextlib.closing(self.target.client()) as client,
+        ):
+            yield record, GenerationsOf(client, project=task.project, clock=self.clock)
+
+    def _into_targets(self, task: ViewTask, run: Run, generations: GenerationsOf) -> Run:
+        """Write to every generation of the view that may be served, those that came up meanwhile too."""
+        view = task.view.stored_name
+        written: dict[int, WriteReport] = {}
+        for _ in range(FLIPS_MAX):
+            entry = generations.read().of(view)
+            lacking = [generation for generation in entry.targets if generation not in written]
+            if not lacking:
+                generations.clear(view, written.keys() - set(entry.targets))
+                return _counted(run, written[entry.serving])
+            run, reports = self._stream(task, run, lacking)
+            written |= reports
+        raise StoreUnavailable(f"the rows of view {task.view.name!r} are replaced again and again; run again later")
+
+    def _stream(self, task: ViewTask, run: Run, generations: Sequence[int]) -> tuple[Run, Mapping[int, WriteReport]]:
+        """Read the winners, and write them to some generations; the run with what was read, and what became of the rows of each."""
+        if not task.source.timestamp_field:
+            raise SourceError(
+                f"the source of view {task.view.name!r} names no timestamp_field; set it, and run `feast apply`"
+            )
+        source = find_source(task.source.path, task.source.file_format, repo_root=self.repo_root)
+        query = WinnersQuery(
+            source=source,
+            keys={key.name: task.column(key.name) for key in task.view.join_keys},
+            fields={field.name: task.column(field.name) for field in task.view.fields},
+            event_column=task.column(task.source.timestamp_field),
+            created_column=task.column(task.source.created_timestamp_column) or None,
+            start_micros=task.start_micros,
+            end_micros=task.end_micros,
+            future_after_micros=self.clock() + self.policy.future_seconds * _MICROS,
+            quarantine=self.state / "quarantine" / f"{run.run_id}.parquet",
+            memory_limit_bytes=self.limits.memory_limit_bytes,
+            threads=self.limits.threads,
+            spill_dir=self.state / "spill" / f"{os.getpid()}-{run.run_id}",
+        )
+        stages = _Stages()
+        with ExitStack() as stack:
+            stack.callback(_clear_spilled, query.spill_dir)
+            digests = stack.enter_context(ThreadPoolExecutor(1)).submit(_digested, source_pins(source), self.ledger)
+            with stages.timed("read"):
+                winners = stack.enter_context(read_winners(query, batch_rows=self.limits.batch_rows))
+            streams = {generation: stack.enter_context(RowStream(self.target)) for generation in generations}
+            progress = stack.enter_context(self.progress(task.view.name, winners.count))
+            reader = stack.enter_context(ThreadPoolExecutor(1))
+            self._write(task, run, _ahead(winners.batches(), reader, stages), streams, stages, progress)
+            with stages.timed("write"):
+                reports = {generation: stream.flush() for generation, stream in streams.items()}
+            report = winners.report
+            read = replace(
+                run,
+                sources=digests.result(),
+                rows_read=report.rows_read,
+                rows_null_key=report.null_keys,
+                rows_quarantined=report.quarantined,
+                quarantine=str(query.quarantine) if report.quarantined else "",
+                seconds=stages.seconds,
+            )
+            return read, reports
+
+    def _write(
+        self,
+        task: ViewTask,
+        run: Run,
+        batches: Iterator[pa.RecordBatch],
+        streams: Mapping[int, RowStream],
+        stages: "_Stages",
+        progress: Progress,
+    ) -> None:
+        view, keys = task.view, task.view.join_keys
+        schema = Schema(view.fields)
+        write_schema(self.target, project=task.project, schema=schema)
+        prefixes = {generation: view_prefix(task.project, view.stored_name, generation) for generation in streams}
+        now = self.clock()
+        run_id = bytes.fromhex(run.run_id.replace("-", ""))
+        for batch in batches:
+            *columns, events, created = batch.columns
+            with stages.timed("encode"):
+                self.check(batch)
+                values = [
+                    encode_column(column, field.value_type, column=field.name, unusual=self.unusual)
+                    for column, field in zip(columns[len(keys) :], view.fields, strict=True)
+                ]
+                entity_keys = self._entity_keys(task, columns[: len(keys)], batch.num_rows)
+            with stages.timed("pack"):
+                rows = pack_rows(events, created, values, schema_id=schema.id, run_id=run_id)
+                expires_ms = expiries(events, ttl_micros=view.ttl_micros, now_micros=now, policy=self.policy)
+            with stages.timed("write"):
+                for generation, stream in streams.items():
+                    stream.write(row_keys(prefixes[generation], entity_keys), rows, expires_ms)
+            progress.advance(batch.num_rows)
+
+    def _entity_keys(self, task: ViewTask, columns: Sequence[pa.Array], rows: int) -> pa.Array:
+        if not columns:
+            return pa.array([ENTITYLESS_KEY] * rows, pa.binary())
+        keys = task.view.join_keys
+        return encode_keys(columns, [key.value_type for key in keys], [key.name for key in keys], unusual=self.unusual)
+
+
+def _digested(pins: Sequence[FilePin | DeltaTable], ledger: Ledger) -> tuple[Source, ...]:
+    """What a run has read, as its record names it.
+
+    Raises:
+        SourceError: a file is another one than was pinned.
+        LedgerError: a file cannot be read.
+    """
+    files = [pin for pin in pins if isinstance(pin, FilePin)]
+    tables = [Source(path=str(pin.path), delta_version=pin.version) for pin in pins if isinstance(pin, DeltaTable)]
+    digested = digest_files([pin.path for pin in files], known=ledger.sources() if files else {})
+    for pin, source in zip(files, digested, strict=True):
+        if (pin.size_bytes, pin.mtime_ns) != (source.bytes, source.mtime_ns):
+            raise SourceError(f"{pin.path} changed while it was read; run again when its writer is done")
+    return (*tables, *digested)
+
+
+def _counted(run: Run, report: WriteReport) -> Run:
+    return replace(run, rows_written=report.written, rows_older=report.older)
+
+
+def _clear_spilled(spill_dir: Path) -> None:
+    """Remove what a run spilled, and what runs left that were killed."""
+    left = [
+        folder for folder in spill_dir.parent.glob("*-*") if not psutil.pid_exists(int(folder.name.partition("-")[0]))
+    ]
+    for folder in (spill_dir, *left):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Stages:
+    """Seconds by stage of a run."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Count what a block takes."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - began
+
+
+def _ahead(batches: Iterator[pa.RecordBatch], reader: ThreadPoolExecutor, stages: _Stages) -> Iterator[pa.RecordBatch]:
+    """The batches, each read while the one before it is worked on."""
+
+    def read() -> pa.RecordBatch | None:
+        with stages.timed("read"):
+            return next(batches, None)
+
+    reading = reader.submit(read)
+    while (batch := reading.result()) is not None:
+        reading = reader.submit(read)
+        yield batch

@@ -1,0 +1,147 @@
+"""DuckDB's part: of the candidates, the position of the newest row of each key, in a table on the connection."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from hindcast.errors import SourceError, StoreUnavailable
+from hindcast.offline.candidates import Candidates, Counts
+from hindcast.offline.order import Packing
+
+_KEY_BYTES = 320
+"""Of DuckDB's limit, for each key of one pass: it held 160 for a whole number, and a hash table doubles while it grows."""
+_PASSES_MAX = 4_096
+
+
+@contextmanager
+def open_duckdb(
+    *, memory_limit_bytes: int, threads: int | None, spill_dir: Path
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB of its own, closed at the end; what it spilled is removed then.
+
+    Raises:
+        StoreUnavailable: the directory for what is spilled cannot be made.
+    """
+    try:
+        spill_dir.mkdir(parents=True, exist_ok=True)
+        spilled = tempfile.mkdtemp(prefix="winners-", dir=spill_dir)
+    except OSError as error:
+        raise StoreUnavailable(
+            f"the directory {str(spill_dir)!r} for what does not fit into memory cannot be used; check its rights and its disk"
+        ) from error
+    try:
+        options: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": f"{memory_limit_bytes}B",
+            "temp_directory": spilled,
+            "preserve_insertion_order": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+        if threads is not None:
+            options["threads"] = threads
+        with duckdb.connect(":memory:", config=options) as connection:
+            yield connection
+    finally:
+        shutil.rmtree(spilled, ignore_errors=True)
+
+
+def find_newest(candidates: Candidates, connection: duckdb.DuckDBPyConnection, *, limit_bytes: int) -> Counts:
+    """Make the table `winners`: the `position` of the newest candidate of each key.
+
+    Each pass over the candidates takes a part of the keys, as many as fit into the limit.
+
+    Raises:
+        SourceError: a file is damaged, or the limit is too small for any part.
+        StoreUnavailable: the disk did not take what was spilled.
+    """
+    keys = [f"k{at}" for at in range(len(candidates.keys))]
+    with duckdb_errors():
+        connection.execute("CREATE TEMP TABLE winners (position BIGINT)")
+        passes = _passes(candidates, connection, keys, limit_bytes=limit_bytes)
+    parts = [(number, passes) for number in range(passes)]
+    counts = Counts()
+    while parts:
+        number, of = parts.pop()
+        counts = Counts()
+        try:
+            _run(
+                connection,
+                _insertion(candidates.packing, keys, number, of),
+                candidates.schema,
+                candidates.batches(counts),
+            )
+        except duckdb.OutOfMemoryException as error:
+            # Keys longer than most. This part becomes two; those before it are done.
+            if not keys or of >= _PASSES_MAX:
+                raise SourceError(
+                    f"the join keys do not fit into {limit_bytes} bytes of memory; raise the engine's memory limit"
+                ) from error
+            parts += [(number, 2 * of), (number + of, 2 * of)]
+    return counts
+
+
+@contextmanager
+def duckdb_errors() -> Iterator[None]:
+    """Turns a failure of DuckDB into our own words, and what it makes of a Ctrl-C into that again."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None
+        raise
+    except duckdb.OutOfMemoryException as error:
+        raise SourceError("the winners do not fit into memory; raise the engine's memory limit") from error
+    except duckdb.IOException as error:
+        raise StoreUnavailable("the disk did not take what does not fit into memory; check the space on it") from error
+
+
+def _passes(
+    candidates: Candidates, connection: duckdb.DuckDBPyConnection, keys: Sequence[str], *, limit_bytes: int
+) -> int:
+    """In how many parts the keys fit into memory; they are counted, nearly, where rows alone do not tell."""
+    rows = sum(group.rows for group in candidates.groups)
+    if not keys or rows * _KEY_BYTES <= limit_bytes:
+        return 1
+    statement = f"SELECT approx_count_distinct(hash({', '.join(keys)})) FROM candidates"  # noqa: S608 - names of ours
+    (distinct,) = _run(connection, statement, candidates.key_schema, candidates.key_batches())[0]
+    return min(max(-(-distinct * _KEY_BYTES // limit_bytes), 1), _PASSES_MAX)
+
+
+def _insertion(packing: Packing | None, keys: Sequence[str], number: int, of: int) -> str:
+    # Not the position out of max(o): DuckDB casts a decimal to a whole number in 0.4 us, more than all the rest takes.
+    newest = "arg_max(p, o)" if packing is not None else "arg_max(p, {'e': e, 'c': c, 'p': p})"
+    part = f"WHERE hash({', '.join(keys)}) % {of} = {number}" if of > 1 else ""
+    grouping = f"GROUP BY {', '.join(keys)}" if keys else "HAVING count(*) > 0"
+    return f"INSERT INTO winners SELECT {newest} FROM candidates {part} {grouping}"  # noqa: S608 - names of ours
+
+
+def _run(
+    connection: duckdb.DuckDBPyConnection, statement: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]
+) -> list[tuple[int, ...]]:
+    """A statement over batches, which it sees as the table `candidates`. What the batches raise is raised, not what DuckDB makes of it."""
+    failures: list[BaseException] = []
+
+    def noted() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from batches
+        except (Exception, KeyboardInterrupt) as error:
+            failures.append(error)
+            raise
+
+    connection.register("candidates", pa.RecordBatchReader.from_batches(schema, noted()))
+    try:
+        return list(connection.execute(statement).fetchall())
+    except (duckdb.Error, RuntimeError) as error:
+        if failures:
+            raise failures[0] from None
+        if isinstance(error, duckdb.OutOfMemoryException):
+            raise
+        with duckdb_errors():
+            raise
+    finally:
+        connection.unregister("candidates")

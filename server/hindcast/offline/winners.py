@@ -1,0 +1,251 @@
+"""The newest row of each key in an interval, in memory that does not grow with the interval.
+
+First the keys, times and positions of all candidates go through DuckDB, which keeps one position a key; then the rows at those
+positions are read with all their columns. DuckDB sees numbers and keys only, no name and no path of the user's.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from hindcast.offline.candidates import Candidates
+from hindcast.offline.instants import as_instants
+from hindcast.offline.keyforms import key_form
+from hindcast.offline.newest import duckdb_errors, find_newest, open_duckdb
+from hindcast.offline.order import Interval, Packing
+from hindcast.offline.quarantine import write_quarantine
+from hindcast.offline.scan import RowGroup, SourceScan, read_groups, scan_source
+from hindcast.offline.sources import DeltaTable, SourceFiles, files_of
+
+_POSITIONS = 65_536
+"""Read from DuckDB at once."""
+_INSTANTS = pa.timestamp("us", tz="UTC")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WinnersQuery:
+    """What is asked of a source. All times are microseconds since 1970.
+
+    Attributes:
+        keys: join key as the view names it -> column of the source; empty for a view without entities.
+        fields: feature -> column of the source.
+        created_column: None where the source has none.
+        start_micros, end_micros: the interval of event times, closed at both ends.
+        future_after_micros: rows of the source that are dated after this are no candidates.
+        quarantine: a Parquet file for those rows, which is written only if there are any; None to count them only.
+        memory_limit_bytes: DuckDB's. Where the keys need more, the source is passed over several times, a part of the keys each.
+        threads: DuckDB's; None for one per core.
+        spill_dir: for what does not fit into memory; nothing is left there.
+    """
+
+    source: SourceFiles | DeltaTable
+    keys: Mapping[str, str]
+    fields: Mapping[str, str]
+    event_column: str
+    created_column: str | None
+    start_micros: int
+    end_micros: int
+    future_after_micros: int
+    quarantine: Path | None
+    memory_limit_bytes: int
+    threads: int | None
+    spill_dir: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WinnersReport:
+    """What was read, and what was left out.
+
+    Attributes:
+        rows_read: candidates: rows in the interval that are not dated ahead, those with a null key among them.
+        null_keys: candidates with a null in a join key; none of them wins.
+        null_times: rows of the source without an event time; they are no candidates.
+        quarantined: rows of the source that are dated ahead.
+    """
+
+    rows_read: int
+    null_keys: int
+    null_times: int
+    quarantined: int
+
+
+@contextmanager
+def read_winners(query: WinnersQuery, *, batch_rows: int) -> Iterator["Winners"]:
+    """Find the winners; when this returns they are counted, and rows dated ahead are in quarantine.
+
+    The winner of a key is the candidate with the greatest (event_ts, created_ts, source position); a null created_ts sorts first,
+    and the position is (file, row number in the file), files in the order of the source.
+
+    Args:
+        batch_rows: rows of a batch, but for the last.
+    Raises:
+        SourceError: a file is missing, damaged, changed meanwhile, or lacks a column; or the limit is too small.
+        StoreUnavailable: the disk did not take what was spilled, or the quarantine.
+    """
+    source = files_of(query.source)
+    values = list(dict.fromkeys([*query.keys.values(), *query.fields.values()]))
+    scan = scan_source(source, values=values, event=query.event_column, created=query.created_column)
+    candidates, null_times = _candidates(query, scan)
+    with open_duckdb(
+        memory_limit_bytes=query.memory_limit_bytes, threads=query.threads, spill_dir=query.spill_dir
+    ) as connection:
+        counts = find_newest(candidates, connection, limit_bytes=query.memory_limit_bytes)
+        if counts.ahead and query.quarantine is not None:
+            write_quarantine(
+                query.quarantine,
+                scan=scan,
+                groups=counts.ahead,
+                event=query.event_column,
+                future_after_micros=query.future_after_micros,
+            )
+        report = WinnersReport(
+            rows_read=counts.read,
+            null_keys=counts.null_keys,
+            null_times=counts.null_times + null_times,
+            quarantined=sum(counts.ahead.values()),
+        )
+        yield Winners(query, scan, connection, report, batch_rows=batch_rows)
+
+
+class Winners:
+    """The winners of a query, while its `with` block lasts.
+
+    Attributes:
+        count: how many there are.
+        report: what was read to find them.
+    """
+
+    def __init__(
+        self,
+        query: WinnersQuery,
+        scan: SourceScan,
+        connection: duckdb.DuckDBPyConnection,
+        report: WinnersReport,
+        *,
+        batch_rows: int,
+    ) -> None:
+        self._query = query
+        self._scan = scan
+        self._connection = connection
+        self._batch_rows = batch_rows
+        self.report = report
+        with duckdb_errors():
+            found = connection.execute("SELECT count(*) FROM winners").fetchone()
+        self.count: int = found[0] if found else 0
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The winners, each once, in the order of their positions.
+
+        Returns:
+            Batches of the keys and the features, in the source's types (a dictionary's entries stand for it), then event_ts and
+            created_ts as `timestamp[us, tz=UTC]`. All of `batch_rows` rows, but for the last.
+        Raises:
+            SourceError: a file changed since the winners were found, or is damaged.
+        """
+        pending: list[pa.RecordBatch] = []
+        rows = 0
+        for batch in self._taken():
+            pending.append(batch)
+            rows += batch.num_rows
+            while rows >= self._batch_rows:
+                whole = _joined(pending)
+                yield whole.slice(0, self._batch_rows)
+                pending = [whole.slice(self._batch_rows)]
+                rows -= self._batch_rows
+        if rows:
+            yield _joined(pending)
+
+    def _taken(self) -> Iterator[pa.RecordBatch]:
+        query = self._query
+        created = [] if query.created_column is None else [query.created_column]
+        columns = list(dict.fromkeys([*query.keys.values(), *query.fields.values(), query.event_column, *created]))
+        wanted = _Positions(self._connection)
+        for _, first, batch in read_groups(wanted.groups(self._scan), columns, types=self._scan.types):
+            chosen = wanted.before(first + batch.num_rows)
+            if len(chosen):
+                is_whole = len(chosen) == batch.num_rows
+                yield self._as_answer(batch if is_whole else batch.take(pa.array(chosen - first)), columns)
+
+    def _as_answer(self, batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
+        query = self._query
+        arrays = [batch.column(columns.index(column)) for column in (*query.keys.values(), *query.fields.values())]
+        arrays.append(as_instants(batch.column(columns.index(query.event_column))))
+        if query.created_column is None:
+            arrays.append(pa.nulls(batch.num_rows, _INSTANTS))
+        else:
+            arrays.append(as_instants(batch.column(columns.index(query.created_column))))
+        return pa.record_batch(arrays, names=[*query.keys, *query.fields, "event_ts", "created_ts"])
+
+
+class _Positions:
+    """The winners' positions, ascending, a few at a time."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        with duckdb_errors():
+            found = connection.execute("SELECT position FROM winners ORDER BY position")
+            self._reader = found.fetch_record_batch(_POSITIONS)
+        self._rest: np.ndarray = np.empty(0, np.int64)
+        self._is_over = False
+
+    def groups(self, scan: SourceScan) -> Iterator[RowGroup]:
+        """The groups that hold winners, each when the ones before it are read."""
+        for group in scan.groups:
+            if self._next() is None:
+                return
+            if self._rest[0] < group.first_position + group.rows:
+                yield group
+
+    def before(self, end: int) -> np.ndarray:
+        """Those that are left below a position."""
+        pieces = []
+        while self._next() is not None:
+            at = int(np.searchsorted(self._rest, end))
+            pieces.append(self._rest[:at])
+            self._rest = self._rest[at:]
+            if len(self._rest):
+                break
+        return pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, np.int64), *pieces])
+
+    def _next(self) -> int | None:
+        while not len(self._rest) and not self._is_over:
+            with duckdb_errors():
+                try:
+                    self._rest = self._reader.read_next_batch().column(0).to_numpy()
+                except StopIteration:
+                    self._is_over = True
+        return int(self._rest[0]) if len(self._rest) else None
+
+
+def _candidates(query: WinnersQuery, scan: SourceScan) -> tuple[Candidates, int]:
+    """The candidates, and how many rows without an event time are in the groups that need not be read for them."""
+    interval = Interval(
+        start_micros=query.start_micros, end_micros=query.end_micros, future_after_micros=query.future_after_micros
+    )
+    groups, null_times = [], 0
+    for group in scan.groups:
+        is_counted = group.event.null_count is not None and group.file.deleted is None
+        if interval.touches(group.event) or interval.is_exceeded_by(group.event) or not is_counted:
+            groups.append(group)
+        else:
+            null_times += group.event.null_count or 0
+    keys = list(query.keys.values())
+    candidates = Candidates(
+        scan=scan,
+        keys=keys,
+        event=query.event_column,
+        created=query.created_column,
+        interval=interval,
+        groups=groups,
+        packing=Packing.of(groups, interval, scan.rows),
+        key_forms={key: key_form(scan.types[key], column=key) for key in keys},
+    )
+    return candidates, null_times
+
+
+def _joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
