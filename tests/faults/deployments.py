@@ -263,12 +263,13 @@ class Proxy:
         connection = asyncio.ensure_future(self._connection(reader, writer))
         self._connections.add(connection)
         connection.add_done_callback(self._connections.discard)
+        # Also of a connection that is cancelled before it has begun.
+        connection.add_done_callback(lambda _: writer.transport.abort())
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._upstream_port)
         except OSError:
-            writer.transport.abort()
             return
         ways = [asyncio.ensure_future(self._requests(reader, up_writer))]
         ways.append(asyncio.ensure_future(self._replies(up_reader, writer)))
@@ -279,7 +280,6 @@ class Proxy:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
             up_writer.transport.abort()
-            writer.transport.abort()
 
     async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65_536):
