@@ -122,7 +122,9 @@ def test_hashes_are_read_alike(hashes, start, judgement):
     """Cells of Feast's hashes are the same in both forms, whatever stands in the place of a time."""
 
     def read_hashes(twin):
-        cells = twin.cells_of_hashes(hashes, start, 4 - start)
+        rows = [None if values is None else twin.HashRow(values) for values in hashes]
+        assert [values for values in hashes if values is not None] == [row.values() for row in rows if row is not None]
+        cells = twin.cells_of_hashes(rows, start, 4 - start)
         cells.judge(judgement[0], keeps_stale=judgement[1])
         return content(cells)
 
@@ -188,6 +190,11 @@ def test_commands_are_put_together_alike(before, parts, words, after):
     assert put_together(python_codec) == put_together(compiled)
 
 
+def row_values(row):
+    """The values of a row, if it is one."""
+    return row if row is None else row.values()
+
+
 @IN_MEMORY
 @given(
     st.lists(st.binary(max_size=2), max_size=8),
@@ -197,7 +204,7 @@ def test_commands_are_put_together_alike(before, parts, words, after):
 def test_values_are_picked_alike(whole, order, positions):
     """What is picked out of a whole hash is the same in both forms, and nothing if its names are others."""
     for names in (order, whole[::2]):
-        python, other = (outcome(lambda t=twin, n=names: t.picked(whole, n, positions)) for twin in TWINS)
+        python, other = (outcome(lambda t=twin, n=names: row_values(t.picked(whole, n, positions))) for twin in TWINS)
 
         assert python == other
 
@@ -239,8 +246,10 @@ def test_usual_keys_are_read_alike(values):
         lambda twin: twin.Cells.of_columns([["a"]], [b"\x01"]),
         lambda twin: twin.Cells.of_columns([[b"a"]], [b"\x01"]).column(1),
         lambda twin: twin.Cells.of_columns([[b"a"]], [b"\x01"]).column(-1),
+        lambda twin: twin.cells_of_hashes([twin.HashRow([b"a"])], 0, 1),
+        lambda twin: twin.HashRow([b"a", 3]),
+        lambda twin: twin.HashRow(None),
         lambda twin: twin.cells_of_hashes([[b"a"]], 0, 1),
-        lambda twin: twin.cells_of_hashes([[b"a", 3]], 0, 1),
         lambda twin: twin.framed(b"", ["text"], b""),
         lambda twin: twin.command_words([None]),
         lambda twin: twin.usual_strings([None], 2),
@@ -272,10 +281,10 @@ def test_cells_outlive_what_they_were_read_from():
     reader = compiled.RowReader(1)
     reader.learn(SCHEMAS[0], 2, [0])
     cells = reader.read(stored)
-    hashes = [[bytes(bytearray(b"\x12\x02ho")), b"\x08\x01"]]
+    hashes = [compiled.HashRow([bytes(bytearray(b"\x12\x02ho")), b"\x08\x01"])]
     of_hashes = compiled.cells_of_hashes(hashes, 0, 1)
     stored.clear()
-    hashes[0].clear()
+    hashes.clear()
     filler = [bytes([number]) * 60 for number in range(250)]
 
     assert ([b"\x12\x02hi"], [b"\x12\x02ho"], 250) == (cells.column(0), of_hashes.column(0), len(filler))

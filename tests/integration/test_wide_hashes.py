@@ -31,7 +31,7 @@ def read(redis_server, keys, fields: HashFields):
     async def run():
         reader = RedisReader(parse_target(redis_server.connection_string))
         try:
-            return [list(row) for row in await reader.read_hashes(keys, fields, deadline=Deadline(5))]
+            return [row.values() for row in await reader.read_hashes(keys, fields, deadline=Deadline(5))]
         finally:
             await reader.close()
 

@@ -1,5 +1,6 @@
 # The compiled twin has the types of the Python one.
 from hindcast.online.python_codec import Cells as Cells
+from hindcast.online.python_codec import HashRow as HashRow
 from hindcast.online.python_codec import RowReader as RowReader
 from hindcast.online.python_codec import cells_of_hashes as cells_of_hashes
 from hindcast.online.python_codec import command_words as command_words

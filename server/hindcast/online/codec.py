@@ -18,6 +18,7 @@ from hindcast.online.times import timestamp_bytes
 try:
     from hindcast.online._codec import (
         Cells,
+        HashRow,
         RowReader,
         cells_of_hashes,
         command_words,
@@ -34,6 +35,7 @@ try:
 except ModuleNotFoundError:
     from hindcast.online.python_codec import (
         Cells,
+        HashRow,
         RowReader,
         cells_of_hashes,
         command_words,
@@ -52,6 +54,7 @@ __all__ = [
     "COMPILED",
     "Block",
     "Cells",
+    "HashRow",
     "PackedRow",
     "RowReader",
     "UnknownSchema",

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import hiredis
 
-from hindcast.online.codec import command_words, commands_for, picked
+from hindcast.online.codec import HashRow, command_words, commands_for, picked
 
 
 class HashFields:
@@ -33,22 +33,27 @@ class HashFields:
         before, after = _HGETALL if whole else self._hmget
         return commands_for(before, keys, after)
 
-    def picked(self, whole: Any) -> Any:
-        """The fields out of a whole hash, which comes as names and values in turns; any other reply as it is."""
-        if not isinstance(whole, list) or len(whole) % 2:
-            return whole
+    def found(self, reply: Any, *, whole: bool) -> Any:
+        """Their values in a reply: all of a hash, which comes as names and values in turns, or only them. Any other reply as it is."""
+        if not isinstance(reply, list):
+            return reply
+        if whole:
+            return self._picked(reply) if len(reply) % 2 == 0 else reply
+        return HashRow(reply) if len(reply) == len(self.names) else reply
+
+    def _picked(self, whole: list[bytes]) -> HashRow | None:
         if not whole:
-            return [None] * len(self.names)
-        entries = picked(whole, self._order, self._positions)
-        if entries is None:
+            return HashRow([None] * len(self.names))
+        found = picked(whole, self._order, self._positions)
+        if found is None:
             # Hashes of one view were mostly written alike, so that this is done once.
             self._order = whole[::2]
             at = {name: position for position, name in enumerate(self._order)}
             self._positions = [at.get(name) for name in self.names]
             if len(self._order) > _WHOLE_FIELDS_TIMES_MAX * len(self.names):
                 self.whole = False
-            entries = picked(whole, self._order, self._positions)
-        return entries
+            found = picked(whole, self._order, self._positions)
+        return found
 
 
 _HGETALL = b"*2\r\n$7\r\nHGETALL", b"\r\n"
@@ -82,15 +87,12 @@ class Command(NamedTuple):
         return 1 if self.fields is None else len(self.keys)
 
     def taken(self, reply: Any) -> Any:
-        """A reply as it comes in, without what it holds beside the wanted fields."""
-        return self.fields.picked(reply) if self.whole and self.fields is not None else reply
+        """What a reply is kept as when it comes in: of a hash the wanted values, as one object."""
+        return reply if self.fields is None else self.fields.found(reply, whole=self.whole)
 
     def fits(self, replies: Sequence[Any]) -> bool:
-        """Whether these, taken, are replies to it: a list of as many entries as it asks for, or an error."""
-        entries = len(self.keys) if self.fields is None else len(self.fields.names)
-        if set(map(type, replies)) == {list}:
-            return set(map(len, replies)) == {entries}
-        return all(
-            isinstance(reply, hiredis.ReplyError) or (isinstance(reply, list) and len(reply) == entries)
-            for reply in replies
-        )
+        """Whether these, taken, are replies to it: an entry per key, a row, or an error."""
+        if self.fields is not None:
+            return set(map(type, replies)) <= {HashRow, hiredis.ReplyError}
+        (reply,) = replies
+        return isinstance(reply, hiredis.ReplyError) or (isinstance(reply, list) and len(reply) == len(self.keys))

@@ -240,8 +240,8 @@ class _Stream(asyncio.Protocol):
                     self._waiting.popleft()
                     if not pending.future.done():
                         pending.future.set_result(pending.replies)
-        except (hiredis.ProtocolError, IndexError):
-            # Not RESP, or a reply that nobody asked for: no later reply on this connection can be trusted.
+        except (hiredis.ProtocolError, IndexError, TypeError):
+            # Not RESP, not what a hash holds, or a reply that nobody asked for: no later reply on this connection can be trusted.
             self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's interface

@@ -185,24 +185,38 @@ def _no_row(width: int) -> _Row:
     return _Row(b"", None, [b""] * width)
 
 
-def cells_of_hashes(hashes: list[Sequence[bytes | None] | None], start: int, width: int) -> Cells:
+class HashRow:
+    """The values of some fields of one of Feast's hashes."""
+
+    def __init__(self, values: list[bytes | None]) -> None:
+        if any(value is not None and not isinstance(value, bytes) for value in values):
+            raise TypeError("a value is not bytes")
+        self._values = values
+
+    def values(self) -> list[bytes | None]:
+        """One per field; None for one that the hash does not have."""
+        return list(self._values)
+
+
+def cells_of_hashes(hashes: list[HashRow | None], start: int, width: int) -> Cells:
     """The cells of one view out of n of Feast's hashes; a row without its event time is not there, whatever else is.
 
     Args:
-        hashes: the values of some fields each, None for a null join key.
-        start: where the view's `width` columns begin among them; its event time follows.
+        hashes: None for a null join key.
+        start: where the view's `width` columns begin among their values; its event time follows.
     Raises:
         StoredDataError: an event time is none.
     """
     rows = []
-    for entries in hashes:
-        if entries is not None and len(entries) < start + width + 1:
+    for found in hashes:
+        values = [] if found is None else found.values()
+        if found is not None and len(values) < start + width + 1:
             raise ValueError("a hash has too few entries")
-        if entries is None or (time := entries[start + width]) is None:
+        if found is None or (time := values[start + width]) is None:
             rows.append(_no_row(width))
         else:
-            values = _without_nulls(entries[start : start + width])
-            rows.append(_Row(time or EPOCH, timestamp_micros(time or EPOCH), values))
+            of_view = _without_nulls(values[start : start + width])
+            rows.append(_Row(time or EPOCH, timestamp_micros(time or EPOCH), of_view))
     return Cells(
         [[row.values[at] for row in rows] for at in range(width)],
         [row.time for row in rows],
@@ -280,7 +294,7 @@ def commands_for(before: bytes, keys: Sequence[bytes], after: bytes) -> bytes:
     return b"".join([b"%b%b%b" % (before, command_words([key]), after) for key in keys])
 
 
-def picked(whole: list[bytes], order: list[bytes], positions: Sequence[int | None]) -> list[bytes | None] | None:
+def picked(whole: list[bytes], order: list[bytes], positions: Sequence[int | None]) -> HashRow | None:
     """Some values of a hash that comes as names and values in turns; None if its names are not `order`.
 
     Args:
@@ -288,7 +302,7 @@ def picked(whole: list[bytes], order: list[bytes], positions: Sequence[int | Non
     """
     if len(whole) != 2 * len(order) or whole[::2] != order:
         return None
-    return [None if position is None else whole[2 * position + 1] for position in positions]
+    return HashRow([None if position is None else whole[2 * position + 1] for position in positions])
 
 
 def usual_strings(values: Sequence[bytes], key_type: int) -> list[bytes | None]:

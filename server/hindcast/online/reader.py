@@ -16,6 +16,7 @@ from redis.crc import key_slot
 
 from hindcast.clock import Deadline
 from hindcast.errors import DeadlineExceeded, StoreUnavailable
+from hindcast.online.codec import HashRow
 from hindcast.online.commands import Command, HashFields
 from hindcast.online.connection import REDIS_ERRORS, RedisTarget, close_client
 from hindcast.online.link import Link, failed
@@ -52,8 +53,9 @@ class RedisReader:
         """
         if not self._is_cluster:
             if 0 < len(keys) <= _KEYS_PER_COMMAND:
-                (reply,) = await self._ask([Command(keys)], deadline)
-                return reply
+                values: list[bytes | None]
+                (values,) = await self._ask([Command(keys)], deadline)
+                return values
             replies = await self._ask([Command(part) for part in _parts(keys)], deadline)
             return [value for reply in replies for value in reply]
         by_slot: dict[int, list[bytes]] = defaultdict(list)
@@ -68,15 +70,13 @@ class RedisReader:
         }
         return [found[key] for key in keys]
 
-    async def read_hashes(
-        self, keys: Sequence[bytes], fields: HashFields, *, deadline: Deadline
-    ) -> list[list[bytes | None]]:
+    async def read_hashes(self, keys: Sequence[bytes], fields: HashFields, *, deadline: Deadline) -> list[HashRow]:
         """Read some fields of one hash per key, in the order asked.
 
         Args:
             fields: at least one.
         Returns:
-            n entries, each with one value per field; None where the hash or the field is not there.
+            n rows, each with one value per field; None where the hash or the field is not there.
         Raises:
             StoreUnavailable, DeadlineExceeded: as `read_values`.
         """
@@ -114,8 +114,8 @@ class RedisReader:
             link = self._links[node] = Link(self._client, node)
         return link
 
-    async def _ask(self, commands: Sequence[Command], deadline: Deadline) -> list[list[bytes | None]]:
-        """The replies of commands that differ in their keys only, in order."""
+    async def _ask(self, commands: Sequence[Command], deadline: Deadline) -> list[Any]:
+        """The replies, as they are taken, of commands that differ in their keys only, in order."""
         if not commands:
             return []
         if not self._is_cluster:
@@ -127,8 +127,8 @@ class RedisReader:
             self._doubts_cluster = True
             raise
 
-    async def _ask_cluster(self, commands: Sequence[Command], deadline: Deadline) -> list[list[bytes | None]]:
-        found: dict[int, list[bytes | None]] = {}
+    async def _ask_cluster(self, commands: Sequence[Command], deadline: Deadline) -> list[Any]:
+        found: dict[int, Any] = {}
         for attempt in range(_MOVES_MAX):
             await self._know_cluster(deadline, again=attempt > 0 or self._doubts_cluster)
             by_node: dict[str, list[int]] = defaultdict(list)
@@ -150,12 +150,12 @@ class RedisReader:
                 return [found[at] for at in range(len(commands))]
         raise StoreUnavailable("the Redis Cluster keeps moving slots; try again")
 
-    async def _ask_moving(self, command: Command, deadline: Deadline) -> list[bytes | None]:
+    async def _ask_moving(self, command: Command, deadline: Deadline) -> list[bytes | None] | HashRow:
         """A slot that is moving at this moment, key by key by redis-py's own commands, which follow ASK."""
         try:
             async with asyncio.timeout(deadline.remaining_seconds()):
                 if command.fields is not None:
-                    return list(await self._client.hmget(command.keys[0], list(command.fields.names)))
+                    return HashRow(await self._client.hmget(command.keys[0], list(command.fields.names)))
                 return [await self._client.get(key) for key in command.keys]
         except (*REDIS_ERRORS, OSError, TimeoutError) as error:
             raise failed(deadline) from error
@@ -186,6 +186,6 @@ def _parts(keys: Sequence[bytes]) -> list[Sequence[bytes]]:
 
 
 def _not_refused(replies: list[Any]) -> list[Any]:
-    if set(map(type, replies)) == {list}:
+    if hiredis.ReplyError not in set(map(type, replies)):
         return replies
     raise StoreUnavailable("Redis refused a read; check the user's rights, and that the keys are a feature store's")
