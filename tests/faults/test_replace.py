@@ -5,6 +5,7 @@ import json
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from faults.materializing import (
     START,
     VIEW,
     Driver,
+    Ride,
     copy_repo,
     differences,
     make_repo,
@@ -124,7 +126,7 @@ def test_a_replaced_view_is_served_at_once_and_can_go_back(driver, repo):
     assert ["rollback", "rollback", "replace", "materialize"] == [run["kind"] for run in runs]
     assert {"succeeded"} == {run["outcome"] for run in runs}
     assert (len(newest(ANEW)), len(ANEW)) == (runs[2]["rows_written"], runs[2]["rows_read"])
-    assert 2 == len(watermark(repo))
+    assert 1 == len(watermark(repo))
 
 
 def test_a_replace_may_take_a_part_of_the_source(driver, repo, redis):
@@ -133,6 +135,39 @@ def test_a_replace_may_take_a_part_of_the_source(driver, repo, redis):
     driver.replace(repo, "--start", later.isoformat(), "--end", END.isoformat()).succeed()
 
     assert newest(ANEW, start=later) == serials(redis, generation=1)
+
+
+def test_an_incremental_run_after_a_rollback_leaves_no_hole(driver, repo, redis):
+    """What came in before a replace and is in no served row after its rollback is found by the next incremental run."""
+    driver.replace(repo).succeed()
+    of_hindcast(repo, "materialize", "--rollback", VIEW)
+    late = END + timedelta(minutes=1)
+    write_source(repo, [*ANEW, Ride(2, late, late, serial=7_000_000)])
+    driver.materialize_incremental(repo, end=END + timedelta(minutes=2)).succeed()
+
+    assert 7_000_000 == serials(redis)[2]
+    assert 7_000_000 == serials(redis, generation=1)[2]
+
+
+def test_a_replace_that_ends_before_the_watermark_is_refused(driver, repo, redis):
+    """Rows between the end and the watermark would be served no more and looked for no more."""
+    before = stored(redis)
+    run = driver.replace(repo, "--end", (END - timedelta(hours=1)).isoformat())
+
+    assert 1 == run.wait()
+    assert "is before" in run.last_words
+    assert {} == differences(before, stored(redis))
+
+
+def test_a_dead_replace_can_be_taken_over(driver, repo, redis):
+    """Told to, a replace puts an end to another one, whose rows go."""
+    with redis.client() as client:
+        GenerationsOf(client, project=PROJECT).begin_build(VIEW, builder="a run that died")
+    driver.replace(repo, "--take-over").succeed()
+
+    assert (2, None) == (entry(repo)["serving"], entry(repo)["building"])
+    assert newest(ANEW) == serials(redis, generation=2)
+    assert {} == serials(redis, generation=1)
 
 
 def test_a_replace_that_is_killed_changes_nothing_that_is_served(driver, repo, redis):

@@ -141,7 +141,7 @@ def test_old_rows_are_dropped_when_told(repo, client, shared):
     [
         ((), "take one of --replace, --rollback, --drop-old and --abandon, with the name of a view"),
         (("--rollback", "driver", "--drop-old", "driver"), "take one of --replace"),
-        (("--rollback", "driver", "--start", "2026-03-01"), "--start and --end go with --replace"),
+        (("--rollback", "driver", "--start", "2026-03-01"), "--start, --end and --take-over go with --replace"),
         (("--replace", "driver", "--start", "2026-03-02", "--end", "2026-03-01T12:00:00Z"), "--start is after --end"),
         (("--replace", "driver", "--end", "soon"), "'soon' is no time; write for example 2026-03-01T12:00:00Z"),
         (("--replace", "driver", "--keep-old-seconds", "9"), "9 is not in the range x>=10"),

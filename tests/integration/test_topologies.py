@@ -34,7 +34,15 @@ from hindcast.errors import DeadlineExceeded, GenerationConflict, StoreUnavailab
 from hindcast.online.codec import pack_row, unpack_row
 from hindcast.online.connection import RedisTarget, close_client, parse_target
 from hindcast.online.generations import Dropped, GenerationsOf
-from hindcast.online.keys import entity_key_bytes, key_value_bytes, project_prefix, row_key, schema_key, view_prefix
+from hindcast.online.keys import (
+    entity_key_bytes,
+    generations_key,
+    key_value_bytes,
+    project_prefix,
+    row_key,
+    schema_key,
+    view_prefix,
+)
 from hindcast.online.layouts import LAYOUTS, LayoutName, RowsOf
 from hindcast.online.plugin import PackedRedisOnlineStore
 from hindcast.online.reader import RedisReader
@@ -426,7 +434,8 @@ def test_a_view_is_replaced_and_rolled_back(deployment, project):
                 )
                 store.update(config, [table], [], [], [], partial=False)
                 left = set(client.scan_iter(match=project_prefix(project) + b"*"))
-                assert {neighbour.key.replace(b":v:", b":v1:"), schema_key(project, SCHEMA.id)} == left
+                kept = {neighbour.key.replace(b":v:", b":v1:"), schema_key(project, SCHEMA.id)}
+                assert {*kept, generations_key(project)} == left
             await sink.close()
             await store.close()
 

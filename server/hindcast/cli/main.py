@@ -136,7 +136,7 @@ def serve(
 
     SIGHUP replaces the workers one by one, without a failed call.
     """
-    from hindcast.serving import run  # noqa: PLC0415 - gRPC and protobuf, which no other command needs
+    from hindcast.serving import run  # noqa: PLC0415 - gRPC, which no other command needs
 
     if (tls_cert is None) != (tls_key is None) or (tls_client_ca and not tls_cert):
         raise click.UsageError("TLS needs --tls-cert and --tls-key together; --tls-client-ca comes on top of them")
@@ -213,7 +213,7 @@ def migrate(
 
     Exit codes: 0 every row is proven equal (or newer in the target), 3 some are not, 1 it failed, 2 bad usage.
     """
-    from hindcast.online.migration import MigrationSettings, migrate  # noqa: PLC0415 - protobuf, which others do not need
+    from hindcast.online.migration import MigrationSettings, migrate  # noqa: PLC0415 - it reads all of a Redis, which others do not
     from hindcast.online.migration_report import Mode  # noqa: PLC0415
 
     if dry_run and verify_only:

@@ -43,6 +43,7 @@ def _instant(_context: click.Context, _parameter: click.Parameter, value: str | 
     show_default=True,
     help="With --replace: how long the old rows are kept for --rollback.",
 )
+@click.option("--take-over", is_flag=True, help="With --replace: put an end to another replace of the view.")
 @click.option("--rollback", metavar="VIEW", help="Serve the rows from before the last replace again.")
 @click.option("--drop-old", metavar="VIEW", help="Delete the rows from before the last replace now.")
 @click.option("--abandon", metavar="VIEW", help="Give up a replace whose process has died.")
@@ -52,6 +53,7 @@ def materialize(
     start: datetime | None,
     end: datetime | None,
     keep_old_seconds: int,
+    take_over: bool,  # noqa: FBT001 - a flag of the command line
     rollback: str | None,
     drop_old: str | None,
     abandon: str | None,
@@ -63,8 +65,8 @@ def materialize(
     """
     if sum(view is not None for view in (replace, rollback, drop_old, abandon)) != 1:
         raise click.UsageError("take one of --replace, --rollback, --drop-old and --abandon, with the name of a view")
-    if replace is None and (start or end):
-        raise click.UsageError("--start and --end go with --replace")
+    if replace is None and (start or end or take_over):
+        raise click.UsageError("--start, --end and --take-over go with --replace")
     if start and end and start > end:
         raise click.UsageError("--start is after --end")
     if replace is not None:
@@ -72,7 +74,8 @@ def materialize(
         from hindcast.materialize.plugin import replace_view  # noqa: PLC0415 - Feast, which takes seconds to import
         from hindcast.materialize.progress import summary  # noqa: PLC0415
 
-        click.echo(summary(replace_view(repo_root, replace, start, end, keep_old_seconds)))
+        run = replace_view(repo_root, replace, start=start, end=end, keep_seconds=keep_old_seconds, take_over=take_over)
+        click.echo(summary(run))
     elif rollback is not None:
         click.echo(f"view {rollback}: generation {_roll_back(repo_root, rollback)} is served again")
     elif drop_old is not None:

@@ -61,7 +61,7 @@ def show(run_id: str, repo_root: Path, output: str) -> None:
 
 def _ledger(repo_root: Path) -> "Ledger":
     repo = read_repo(repo_root)
-    from hindcast.materialize.ledger import Ledger  # noqa: PLC0415 - deltalake, which no other command needs
+    from hindcast.materialize.ledger import Ledger  # noqa: PLC0415 - deltalake, which few commands need
 
     return Ledger.of_repo(repo)
 

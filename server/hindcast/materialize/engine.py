@@ -5,8 +5,11 @@ and handed to a thread that writes it, while the next one is made. Knows no Feas
 """
 
 import contextlib
+import hashlib
+import logging
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,9 +22,10 @@ import pyarrow as pa
 
 from hindcast.catalog import BatchSource, View
 from hindcast.clock import Clock, from_micros, uuid7
-from hindcast.errors import InvalidArgument, SourceError, StoreUnavailable
+from hindcast.errors import InvalidArgument, SourceError, StoredDataError, StoreUnavailable
 from hindcast.materialize.digests import digest_files
 from hindcast.materialize.ledger import Ledger, Record, recorded
+from hindcast.materialize.process import RunProcess
 from hindcast.materialize.progress import Progress
 from hindcast.materialize.runs import STAGES, Kind, Run, Source
 from hindcast.offline.sources import DeltaTable, FilePin, find_source, source_pins
@@ -35,6 +39,8 @@ from hindcast.online.rows import RowPolicy
 from hindcast.online.schemas import Schema
 from hindcast.online.stream import RowStream
 from hindcast.online.writer import WriteReport, write_schema
+
+logger = logging.getLogger(__name__)
 
 _MICROS = 1_000_000
 
@@ -123,35 +129,49 @@ class Engine:
         """
         with self._recorded(task) as (record, generations):
             record.run = self._into_targets(task, record.run, generations)
-            generations.drop_due()
+        self._drop_due(task.project)
         return record.run
 
-    def replace(self, task: ViewTask, *, keep_seconds: float) -> Run:
+    def replace(self, task: ViewTask, *, keep_seconds: float, take_over: bool = False) -> Run:
         """Fill a new generation of the view's rows and serve it; the old one is kept for a while, to go back to.
 
         After an error the old rows are served as before, and those of the new generation are deleted.
 
+        Args:
+            take_over: put an end to another replace of the view, which may be dead.
         Raises:
             GenerationConflict: another replace of the view is under way, or has taken over.
             SourceError, InvalidArgument, StoreUnavailable, LedgerError: as `run`.
         """
         view = task.view.stored_name
         with self._recorded(task) as (record, generations):
-            # Before the source is looked at: a row that comes later is written to the new generation by its own writer.
-            building = generations.begin_build(view, builder=record.run.run_id)
+            builder, building = record.run.run_id, None
             try:
+                # Before the source is looked at: a row that comes later is written to the new generation by its own writer.
+                building = generations.begin_build(view, builder=builder, take_over=take_over)
                 record.run, reports = self._stream(task, record.run, (building,))
                 record.run = _counted(record.run, reports[building])
-                generations.flip(view, building, keep_seconds=keep_seconds)
+                _flip(generations, view, building, keep_seconds=keep_seconds)
             except BaseException as error:
                 try:
-                    generations.abandon(view, building)
+                    if building is None:
+                        generations.abandon_builder(view, builder)
+                    else:
+                        generations.abandon(view, building)
                     generations.drop_due()
                 except StoreUnavailable as left:
-                    error.add_note(f"and generation {building} could not be given up: {left}")
+                    error.add_note(f"and what it had begun could not be given up: {left}")
                 raise
-            generations.drop_due()
+        self._drop_due(task.project)
         return record.run
+
+    def _drop_due(self, project: str) -> None:
+        """Delete generations whose time is up. The run is done by then, whatever becomes of this: the next one goes on with it."""
+        try:
+            with contextlib.closing(self.target.client()) as client:
+                GenerationsOf(client, project=project, clock=self.clock).drop_due()
+        except (StoreUnavailable, StoredDataError) as error:
+            logger.warning("old generations of views are not deleted for the moment: %s", error)
 
     @contextmanager
     def _recorded(self, task: ViewTask) -> Iterator[tuple[Record, GenerationsOf]]:
@@ -202,12 +222,15 @@ class Engine:
             quarantine=self.state / "quarantine" / f"{run.run_id}.parquet",
             memory_limit_bytes=self.limits.memory_limit_bytes,
             threads=self.limits.threads,
-            spill_dir=self.state / "spill" / f"{os.getpid()}-{run.run_id}",
+            spill_dir=self.state / "spill" / f"{_processes()}-{os.getpid()}-{run.run_id}",
         )
         stages = _Stages()
         with ExitStack() as stack:
             stack.callback(_clear_spilled, query.spill_dir)
-            digests = stack.enter_context(ThreadPoolExecutor(1)).submit(_digested, source_pins(source), self.ledger)
+            beside = stack.enter_context(ThreadPoolExecutor(1))
+            ended = threading.Event()
+            stack.callback(ended.set)  # before the thread is waited for
+            digests = beside.submit(_digested, source_pins(source), self.ledger, ended.is_set)
             with stages.timed("read"):
                 winners = stack.enter_context(read_winners(query, batch_rows=self.limits.batch_rows))
             streams = {generation: stack.enter_context(RowStream(self.target)) for generation in generations}
@@ -267,7 +290,18 @@ class Engine:
         return encode_keys(columns, [key.value_type for key in keys], [key.name for key in keys], unusual=self.unusual)
 
 
-def _digested(pins: Sequence[FilePin | DeltaTable], ledger: Ledger) -> tuple[Source, ...]:
+def _flip(generations: GenerationsOf, view: str, building: int, *, keep_seconds: float) -> None:
+    """Serve what was built; an answer that was lost on its way is asked for once more."""
+    try:
+        generations.flip(view, building, keep_seconds=keep_seconds)
+    except StoreUnavailable:
+        if generations.read().of(view).serving != building:
+            raise
+
+
+def _digested(
+    pins: Sequence[FilePin | DeltaTable], ledger: Ledger, is_stopped: Callable[[], bool]
+) -> tuple[Source, ...]:
     """What a run has read, as its record names it.
 
     Raises:
@@ -276,7 +310,7 @@ def _digested(pins: Sequence[FilePin | DeltaTable], ledger: Ledger) -> tuple[Sou
     """
     files = [pin for pin in pins if isinstance(pin, FilePin)]
     tables = [Source(path=str(pin.path), delta_version=pin.version) for pin in pins if isinstance(pin, DeltaTable)]
-    digested = digest_files([pin.path for pin in files], known=ledger.sources() if files else {})
+    digested = digest_files([pin.path for pin in files], known=ledger.sources() if files else {}, is_stopped=is_stopped)
     for pin, source in zip(files, digested, strict=True):
         if (pin.size_bytes, pin.mtime_ns) != (source.bytes, source.mtime_ns):
             raise SourceError(f"{pin.path} changed while it was read; run again when its writer is done")
@@ -287,13 +321,17 @@ def _counted(run: Run, report: WriteReport) -> Run:
     return replace(run, rows_written=report.written, rows_older=report.older)
 
 
+def _processes() -> str:
+    """The set of process ids that ours is one of: this start of this host, or a container on it."""
+    return hashlib.sha256(RunProcess.this().boot.encode()).hexdigest()[:8]
+
+
 def _clear_spilled(spill_dir: Path) -> None:
-    """Remove what a run spilled, and what runs left that were killed."""
-    left = [
-        folder for folder in spill_dir.parent.glob("*-*") if not psutil.pid_exists(int(folder.name.partition("-")[0]))
-    ]
-    for folder in (spill_dir, *left):
-        shutil.rmtree(folder, ignore_errors=True)
+    """Remove what a run spilled, and what runs left that were killed, as far as their processes can be seen from here."""
+    for folder in spill_dir.parent.glob(f"{_processes()}-*-*"):
+        process_id = folder.name.split("-")[1]
+        if folder == spill_dir or (process_id.isdigit() and not psutil.pid_exists(int(process_id))):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Stages:

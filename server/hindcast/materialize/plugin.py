@@ -41,6 +41,8 @@ from hindcast.online.plugin import PackedRedisOnlineStore, redis_target, row_pol
 from hindcast.settings import state_dir
 
 _MICROS = 1_000_000
+_EARLIEST_MICROS = to_micros(datetime.min)  # noqa: DTZ901 - naive is UTC here
+"""The year 1, where times begin for Feast and for answers."""
 
 
 class StreamingEngineConfig(LocalComputeEngineConfig):
@@ -86,22 +88,34 @@ class StreamingEngine(LocalComputeEngine):
                 raise error
 
 
-def replace_view(repo_root: Path, view: str, start: datetime | None, end: datetime | None, keep_seconds: float) -> Run:
-    """Fill a view's rows anew from its source and serve them all at once (docs/semantics.md); moves Feast's watermark.
+def replace_view(
+    repo_root: Path,
+    view: str,
+    *,
+    start: datetime | None,
+    end: datetime | None,
+    keep_seconds: float,
+    take_over: bool = False,
+) -> Run:
+    """Fill a view's rows anew from its source and serve them all at once (docs/semantics.md).
+
+    Feast's watermark stays: the next incremental run brings what came since to the new rows, and to the old ones while they are kept.
 
     Args:
         start: rows from this time on; None for all.
-        end: rows up to this time; None for now.
+        end: rows up to this time; None for now. Not before the view's watermark: rows in between would be missing from then on.
         keep_seconds: how long the old rows are kept to go back to.
+        take_over: put an end to another replace of the view, which may be dead.
     Raises:
+        InvalidArgument: `end` is before the view's watermark, or in the future.
         NotWritable: the view's rows are not made by `engine`.
-        GenerationConflict, SourceError, InvalidArgument, StoreUnavailable, LedgerError: as `Engine.replace`.
+        GenerationConflict, SourceError, StoreUnavailable, LedgerError: as `Engine.replace`.
     """
     store = FeatureStore(repo_path=str(repo_root))
     task = MaterializationTask(
         project=store.project,
         feature_view=store.registry.get_any_feature_view(view, store.project),
-        start_time=start or from_micros(0),
+        start_time=start or from_micros(_EARLIEST_MICROS),
         end_time=end or from_micros(system_clock()),
         tqdm_builder=partial(tqdm, ncols=100),
     )
@@ -112,10 +126,15 @@ def replace_view(repo_root: Path, view: str, start: datetime | None, end: dateti
             f"{StreamingEngine.__module__}.{StreamingEngine.__name__} and offline_store.type to {AsOfOfflineStore.__module__}."
             f"{AsOfOfflineStore.__name__}; views with transformations, aggregations or validation cannot be replaced"
         )
+    watermark = task.feature_view.most_recent_end_time
+    if watermark is not None and task.end_time < watermark:
+        raise InvalidArgument.at(
+            "--end",
+            f"{task.end_time.isoformat()} is before {watermark.isoformat()}, up to which view {view!r} is materialized: rows in between "
+            "would not be served any more, nor looked for by the next incremental run. Leave --end out, or give a later one",
+        )
     view_task = replace(_view_task(store.config, task), kind=Kind.REPLACE)
-    run = _engine(store.config, task).replace(view_task, keep_seconds=keep_seconds)
-    store.registry.apply_materialization(task.feature_view, store.project, task.start_time, task.end_time)
-    return run
+    return _engine(store.config, task).replace(view_task, keep_seconds=keep_seconds, take_over=take_over)
 
 
 def _is_streamed(engine: StreamingEngine, task: MaterializationTask) -> bool:
@@ -185,7 +204,7 @@ def _view_task(config: RepoConfig, task: MaterializationTask) -> ViewTask:
         project=task.project,
         view=_view(config, view),
         source=_batch_source(view),
-        start_micros=to_micros(task.start_time) - look_back,
+        start_micros=max(to_micros(task.start_time) - look_back, _EARLIEST_MICROS),
         end_micros=to_micros(task.end_time),
         definitions=_definitions(config),
     )

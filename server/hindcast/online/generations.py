@@ -152,10 +152,11 @@ class KnownGenerations:
         Raises:
             StoredDataError: it is damaged; what was known stays.
         """
-        if stored != self.now.stored:
-            self.now = Generations(self.project, stored)
-        self.is_read = True
-        return self.now
+        # What is returned is what these bytes say, whatever another thread takes meanwhile.
+        now = self.now
+        read = now if stored == now.stored else Generations(self.project, stored)
+        self.now, self.is_read = read, True
+        return read
 
 
 def begun(entry: ViewGenerations, *, view: str, builder: str, take_over: bool, now_ms: int) -> ViewGenerations:
@@ -304,6 +305,12 @@ class GenerationsOf:
         flip = partial(flipped, generation=generation, view=view, now_ms=self._now_ms(), keep_seconds=keep_seconds)
         self._change(view, flip)
 
+    def abandon_builder(self, view: str, builder: str) -> None:
+        """Give up the build of a run, if it has one, also where the answer to its beginning was lost."""
+        entry = self.read().of(view)
+        if entry.building is not None and entry.builder == builder:
+            self.abandon(view, entry.building)
+
     def abandon(self, view: str, generation: int) -> None:
         """Give up a build, one's own or a dead one's; its rows are deleted by the next `drop_due`."""
         self._change(view, partial(abandoned, generation=generation, now_ms=self._now_ms()))
@@ -367,15 +374,15 @@ class GenerationsOf:
 
     def clear(self, view: str, generations: Iterable[int]) -> None:
         """Delete rows that were written to generations which have been deleted meanwhile, and leave those that wait for it."""
-        waiting = {one.generation for one in self.read().of(view).going}
+        entry = self.read().of(view)
         with _redis_errors():
-            for generation in set(generations) - waiting:
+            for generation in set(generations) - {one.generation for one in entry.going} - set(entry.targets):
                 delete_prefix(self._client, view_prefix(self._project, view, generation))
 
     def delete_view(self, view: str) -> None:
-        """Delete a view's rows of every generation, and its entry. A call that broke off is finished by the next."""
+        """Delete a view's rows of every generation; what is left of its entry is the last number. A call that broke off is finished by the next."""
         # The entry first: a build that is under way then cannot flip, and writers go back to generation 0.
-        self._change(view, lambda _: None)
+        self._change(view, lambda entry: ViewGenerations(last=entry.last) if entry.last else None)
         with _redis_errors():
             for prefix in (view_prefix(self._project, view), later_generations_prefix(self._project, view)):
                 delete_prefix(self._client, prefix)

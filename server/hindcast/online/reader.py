@@ -25,6 +25,7 @@ _KEYS_PER_COMMAND = 1000
 """A longer MGET would hold up every other lookup on the node for more than a millisecond."""
 
 _MOVES_MAX = 5
+_CLUSTER_SECONDS_MAX = 8.0
 _MOVED = ("MOVED ", "CLUSTERDOWN")
 _MOVING = ("ASK ", "TRYAGAIN")
 
@@ -128,6 +129,8 @@ class RedisReader:
             raise
 
     async def _ask_cluster(self, commands: Sequence[Command], deadline: Deadline) -> list[Any]:
+        # What was read first must still hold when the last is read: rows that were served last are kept for 10 s.
+        deadline = Deadline(min(deadline.remaining_seconds(), _CLUSTER_SECONDS_MAX))
         found: dict[int, Any] = {}
         for attempt in range(_MOVES_MAX):
             await self._know_cluster(deadline, again=attempt > 0 or self._doubts_cluster)

@@ -6,7 +6,7 @@ Blocking and asyncio callers share everything but the lines that send; each layo
 import contextlib
 from collections import defaultdict
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from itertools import islice
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -182,20 +182,21 @@ def _steps(rows: Sequence[Write], into: ViewTargets | None) -> Generator[_Step, 
         written, _ = yield _Step(rows, (), None)
         return written
     known, view = into.known, into.view
+    now = known.now
     if not known.is_read:
         _, document = yield _Step((), (), known.key)
-        known.follow(document)
+        now = known.follow(document)
     counts: dict[int, int] = {}
     keys: dict[int, Sequence[Write]] = {}
     for _ in range(FLIPS_MAX):
-        targets = known.now.of(view).targets
+        targets = now.of(view).targets
         missing = [generation for generation in targets if generation not in counts]
         if not missing:
             break
         for generation in missing:
             keys[generation] = _in_generation(rows, known.project, view, generation)
             counts[generation], document = yield _Step(keys[generation], (), known.key)
-        known.follow(document)
+        now = known.follow(document)
     else:
         raise StoreUnavailable(f"the generations of view {view!r} keep changing; try again")
     # Nobody reads a generation that is no target any more, and it may have been deleted before these rows came.
@@ -210,9 +211,7 @@ def _in_generation(rows: Sequence[Write], project: str, view: str, generation: i
     if generation == 0:
         return rows
     prefix, length = view_prefix(project, view, generation), len(view_prefix(project, view))
-    return [
-        RowWrite(prefix + row.key[length:], row.packed, row.expires_at_ms) for row in rows if isinstance(row, RowWrite)
-    ]
+    return [replace(row, key=prefix + row.key[length:]) for row in rows]  # type: ignore[type-var]
 
 
 def _sent(client: "Redis | RedisCluster", step: _Step, head: Sequence[bytes | int]) -> _Reply:

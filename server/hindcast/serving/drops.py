@@ -24,13 +24,13 @@ class Drops:
 
     def __init__(
         self,
-        target: Callable[[], RedisTarget],
+        target: Callable[[], RedisTarget | None],
         *,
         project: str,
         clock: Clock = system_clock,
         every_seconds: float = _EVERY_SECONDS,
     ) -> None:
-        """Args: target gives where the packed rows are now."""
+        """Args: target gives where the packed rows are now, None while rows are not packed."""
         self._target = target
         self._project = project
         self._clock = clock
@@ -57,7 +57,10 @@ class Drops:
     def _look(self) -> None:
         """Delete what is due; an error is a line of the log, once until it is another one or gone."""
         try:
-            with contextlib.closing(self._target().client()) as client:
+            target = self._target()
+            if target is None:
+                return
+            with contextlib.closing(target.client()) as client:
                 generations = GenerationsOf(client, project=self._project, clock=self._clock)
                 for dropped in generations.drop_due(should_stop=self._stop.is_set):
                     logger.info(
@@ -67,6 +70,9 @@ class Drops:
             self._say_once(str(error))
         except REDIS_ERRORS:
             self._say_once("Redis does not answer")
+        except Exception:
+            # Left alone it would end this thread, and nothing would be deleted any more.
+            logger.exception("looking for old generations of views met a defect")
         else:
             self._last_error = ""
 

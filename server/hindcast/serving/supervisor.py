@@ -18,6 +18,7 @@ from hindcast.catalog import Catalog, RegistryWatch, Repo, load_catalog, read_re
 from hindcast.errors import HindcastError, ServerStartError
 from hindcast.materialize.runs import ledger_path
 from hindcast.online.codec import COMPILED
+from hindcast.online.connection import RedisTarget
 from hindcast.online.layouts import LayoutName
 from hindcast.online.rows import read_policy
 from hindcast.online.store import layout_of
@@ -151,11 +152,12 @@ class _Supervisor:
 
     @contextmanager
     def _dropping(self) -> Iterator[None]:
-        """Old generations of views are deleted meanwhile, where the layout has any."""
-        if self._settings.layout is not LayoutName.PACKED:
-            yield
-            return
-        drops = Drops(lambda: self._settings.target, project=self._settings.catalog.project)
+        """Old generations of views are deleted meanwhile, while the layout, which SIGHUP can change, has any."""
+
+        def target() -> RedisTarget | None:
+            return self._settings.target if self._settings.layout is LayoutName.PACKED else None
+
+        drops = Drops(target, project=self._settings.catalog.project)
         drops.start()
         try:
             yield
