@@ -96,16 +96,16 @@ def test_a_missing_file_is_named(tmp_path):
 
 def changing(file, monkeypatch, *, times):
     """Make a file grow while it is read, the first so many times."""
-    real, left = hashlib.file_digest, iter(range(times))
+    real, left = digests._sha256, iter(range(times))
 
-    def file_digest(opened, name):
-        digest = real(opened, name)
+    def sha256(opened, is_stopped):
+        digest = real(opened, is_stopped)
         if next(left, None) is not None:
             with file.open("ab") as growing:
                 growing.write(b"!")
         return digest
 
-    monkeypatch.setattr(digests.hashlib, "file_digest", file_digest)
+    monkeypatch.setattr(digests, "_sha256", sha256)
 
 
 def test_a_file_that_changed_while_it_was_read_is_read_again(file, monkeypatch):
@@ -120,3 +120,9 @@ def test_a_file_that_goes_on_changing_is_an_error(file, monkeypatch):
     changing(file, monkeypatch, times=100)
     with pytest.raises(LedgerError, match="changes while it is read; run again when its writer is done"):
         digest_files([file], known={})
+
+
+def test_digesting_stops_when_it_is_told_to(file):
+    """A run that has ended waits for no digest of a large file."""
+    with pytest.raises(LedgerError, match="the run ended before its sources were digested"):
+        digest_files([file], known={}, is_stopped=lambda: True)
