@@ -599,14 +599,16 @@ def test_a_cluster_gets_the_rows_that_one_server_gets(new_repo, tmp_path):
 
 
 def test_what_a_killed_run_spilled_is_cleared(repo):
-    """What runs left whose processes are gone is cleared by the next run, and what a living one has is not."""
+    """What runs left whose processes are gone is cleared by the next run; what a living one has, or one that cannot be seen, is not."""
     applied(repo, (1, 10, 4))
     spill = repo.root / ".hindcast" / "spill"
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    for process_id in (gone.pid, os.getppid()):
-        (spill / f"{process_id}-01a2").mkdir(parents=True)
-        (spill / f"{process_id}-01a2" / "keys.tmp").write_text("spilled")
+    here = processes()
+    left = [f"{here}-{gone.pid}-01a2", f"{here}-{os.getppid()}-01a2", f"elsewhere-{gone.pid}-01a2", "somebody's"]
+    for name in left:
+        (spill / name).mkdir(parents=True)
+        (spill / name / "keys.tmp").write_text("spilled")
     repo.materialize()
 
-    assert [f"{os.getppid()}-01a2"] == [path.name for path in spill.iterdir()]
+    assert sorted(left[1:]) == sorted(path.name for path in spill.iterdir())

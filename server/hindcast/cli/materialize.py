@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,13 @@ from hindcast.cli import options
 from hindcast.clock import from_micros, system_clock, uuid7
 from hindcast.errors import NotWritable, RepoError
 from hindcast.materialize.runs import Kind, Run
-from hindcast.online.generations import DEFAULT_KEEP_SECONDS, KEEP_SECONDS_MIN, GenerationsOf, ViewGenerations
+from hindcast.online.generations import (
+    DEFAULT_KEEP_SECONDS,
+    KEEP_SECONDS_MIN,
+    GenerationsOf,
+    ViewGenerations,
+    generations_in,
+)
 
 
 def _instant(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
@@ -193,8 +199,8 @@ def _stored_name(catalog: Catalog, view: str) -> str:
 def _connected(repo: Repo, catalog: Catalog) -> Iterator[GenerationsOf]:
     from hindcast.online.store import layout_of, target_of  # noqa: PLC0415
 
-    with closing(target_of(repo, layout_of(repo)).client()) as client:
-        yield GenerationsOf(client, project=catalog.project)
+    with generations_in(target_of(repo, layout_of(repo)), project=catalog.project) as of_project:
+        yield of_project
 
 
 def _as_json(view: str, entry: ViewGenerations) -> dict[str, Any]:

@@ -4,7 +4,6 @@ A source is read twice, narrow to find the winners and wide to take them (`offli
 and handed to a thread that writes it, while the next one is made. Knows no Feast: `plugin` says what the view is.
 """
 
-import contextlib
 import hashlib
 import logging
 import os
@@ -32,7 +31,7 @@ from hindcast.offline.sources import DeltaTable, FilePin, find_source, source_pi
 from hindcast.offline.winners import WinnersQuery, read_winners
 from hindcast.online.connection import RedisTarget
 from hindcast.online.encode import Unusual, encode_column, encode_keys, row_keys
-from hindcast.online.generations import FLIPS_MAX, GenerationsOf
+from hindcast.online.generations import FLIPS_MAX, GenerationsOf, generations_in
 from hindcast.online.keys import ENTITYLESS_KEY, view_prefix
 from hindcast.online.packing import expiries, pack_rows
 from hindcast.online.rows import RowPolicy
@@ -168,8 +167,8 @@ class Engine:
     def _drop_due(self, project: str) -> None:
         """Delete generations whose time is up. The run is done by then, whatever becomes of this: the next one goes on with it."""
         try:
-            with contextlib.closing(self.target.client()) as client:
-                GenerationsOf(client, project=project, clock=self.clock).drop_due()
+            with generations_in(self.target, project=project, clock=self.clock) as generations:
+                generations.drop_due()
         except (StoreUnavailable, StoredDataError) as error:
             logger.warning("old generations of views are not deleted for the moment: %s", error)
 
@@ -185,9 +184,9 @@ class Engine:
             )
         with (
             recorded(task.new_run(self.clock()), self.ledger, clock=self.clock) as record,
-            contextlib.closing(self.target.client()) as client,
+            generations_in(self.target, project=task.project, clock=self.clock) as generations,
         ):
-            yield record, GenerationsOf(client, project=task.project, clock=self.clock)
+            yield record, generations
 
     def _into_targets(self, task: ViewTask, run: Run, generations: GenerationsOf) -> Run:
         """Write to every generation of the view that may be served, those that came up meanwhile too."""
@@ -222,7 +221,7 @@ class Engine:
             quarantine=self.state / "quarantine" / f"{run.run_id}.parquet",
             memory_limit_bytes=self.limits.memory_limit_bytes,
             threads=self.limits.threads,
-            spill_dir=self.state / "spill" / f"{_processes()}-{os.getpid()}-{run.run_id}",
+            spill_dir=self.state / "spill" / f"{processes()}-{os.getpid()}-{run.run_id}",
         )
         stages = _Stages()
         with ExitStack() as stack:
@@ -321,14 +320,14 @@ def _counted(run: Run, report: WriteReport) -> Run:
     return replace(run, rows_written=report.written, rows_older=report.older)
 
 
-def _processes() -> str:
+def processes() -> str:
     """The set of process ids that ours is one of: this start of this host, or a container on it."""
     return hashlib.sha256(RunProcess.this().boot.encode()).hexdigest()[:8]
 
 
 def _clear_spilled(spill_dir: Path) -> None:
     """Remove what a run spilled, and what runs left that were killed, as far as their processes can be seen from here."""
-    for folder in spill_dir.parent.glob(f"{_processes()}-*-*"):
+    for folder in spill_dir.parent.glob(f"{processes()}-*-*"):
         process_id = folder.name.split("-")[1]
         if folder == spill_dir or (process_id.isdigit() and not psutil.pid_exists(int(process_id))):
             shutil.rmtree(folder, ignore_errors=True)

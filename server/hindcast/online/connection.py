@@ -22,7 +22,7 @@ from redis.exceptions import RedisClusterException, RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from hindcast.errors import RepoError, StoreUnavailable
+from hindcast.errors import RepoError
 from hindcast.online.embedded import EmbeddedRedis
 
 EMBEDDED = "embedded"
@@ -82,19 +82,10 @@ class RedisTarget:
         return ",".join(str(endpoint) for endpoint in self.endpoints)
 
     def client(self) -> "Redis | RedisCluster":
-        """A blocking client. It connects at its first command, but of a Cluster at once.
-
-        Raises:
-            StoreUnavailable: no node of the Cluster answers.
-        """
+        """A blocking client. It connects at its first command, but of a Cluster at once, which can raise what a command raises."""
         options = self._client_options()
         if self.topology is Topology.CLUSTER:
-            try:
-                return RedisCluster(startup_nodes=[ClusterNode(e.host, e.port) for e in self.endpoints], **options)
-            except REDIS_ERRORS as error:
-                raise StoreUnavailable(
-                    f"no node of the Redis Cluster at {self} answers; check that it runs, and online_store.connection_string"
-                ) from error
+            return RedisCluster(startup_nodes=[ClusterNode(e.host, e.port) for e in self.endpoints], **options)
         if self.topology is Topology.SENTINEL:
             sentinels = [(e.host, e.port) for e in self.endpoints]
             # The next Sentinel is asked instead of one again.

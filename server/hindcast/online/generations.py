@@ -9,7 +9,7 @@ waits in `going` until they are.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ import msgspec
 
 from hindcast.clock import Clock, system_clock
 from hindcast.errors import GenerationConflict, StoredDataError, StoreUnavailable
-from hindcast.online.connection import REDIS_ERRORS
+from hindcast.online.connection import REDIS_ERRORS, RedisTarget
 from hindcast.online.keys import generations_key, later_generations_prefix, view_prefix
 
 if TYPE_CHECKING:
@@ -402,6 +402,19 @@ class GenerationsOf:
                 if self._client.eval(_SWAP, 1, self._key, document.stored or b"", document.with_view(view, after)):
                     return after or _UNTOUCHED
         raise StoreUnavailable(f"the generations of project {self._project!r} keep changing; try again")
+
+
+@contextmanager
+def generations_in(target: RedisTarget, *, project: str, clock: Clock = system_clock) -> Iterator[GenerationsOf]:
+    """The generations of a project, over a connection of their own.
+
+    Raises:
+        StoreUnavailable: no node of a Cluster answers; other deployments say so at the first step.
+    """
+    with _redis_errors():
+        client = target.client()
+    with closing(client):
+        yield GenerationsOf(client, project=project, clock=clock)
 
 
 def delete_prefix(

@@ -1,14 +1,13 @@
 """Drops: in a thread of the supervisor, old generations of views are deleted once their time is up."""
 
-import contextlib
 import logging
 import threading
 from collections.abc import Callable
 
 from hindcast.clock import Clock, system_clock
 from hindcast.errors import HindcastError
-from hindcast.online.connection import REDIS_ERRORS, RedisTarget
-from hindcast.online.generations import GenerationsOf
+from hindcast.online.connection import RedisTarget
+from hindcast.online.generations import generations_in
 
 logger = logging.getLogger(__name__)
 
@@ -60,16 +59,13 @@ class Drops:
             target = self._target()
             if target is None:
                 return
-            with contextlib.closing(target.client()) as client:
-                generations = GenerationsOf(client, project=self._project, clock=self._clock)
+            with generations_in(target, project=self._project, clock=self._clock) as generations:
                 for dropped in generations.drop_due(should_stop=self._stop.is_set):
                     logger.info(
                         "view %s: generation %d is gone, with %d rows", dropped.view, dropped.generation, dropped.rows
                     )
         except HindcastError as error:
             self._say_once(str(error))
-        except REDIS_ERRORS:
-            self._say_once("Redis does not answer")
         except Exception:
             # Left alone it would end this thread, and nothing would be deleted any more.
             logger.exception("looking for old generations of views met a defect")
