@@ -26,6 +26,7 @@ from engine_repo import AS_OF, END, NOW, PACKED, START, STREAMING, UTC_MICROS, e
 from faults.deployments import run_cluster
 from hindcast.clock import to_micros
 from hindcast.errors import HindcastError, InvalidArgument, LedgerError
+from hindcast.materialize.engine import processes
 from hindcast.materialize.runs import Outcome
 from hindcast.offline.location import source_files
 from hindcast.online.embedded import EmbeddedRedis
