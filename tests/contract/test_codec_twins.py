@@ -271,6 +271,50 @@ def test_what_is_no_input_is_refused_and_crashes_nothing(call):
     )
 
 
+def unjudged(twin):
+    """Cells of one stored row and two columns, of which nobody has said what they are."""
+    reader = twin.RowReader(2)
+    reader.learn(SCHEMAS[0], 2, [0, 1])
+    return reader.read(
+        [pack_row(event_micros=1, created_micros=None, schema_id=SCHEMAS[0], run_id=bytes(16), values=[b"a", b"b"])]
+    )
+
+
+def spliced(dialect, twin, cells, views=()):
+    """An answer of two columns."""
+    blocks = [Block(("a", "b"), cells, 0, 2, None)]
+    if dialect == "feast":
+        return twin.splice_feast(b"", blocks, statuses=bytes(256))
+    return twin.splice_hindcast(lookup_id="", catalog_version="", served_at=b"", views=list(views), blocks=blocks)
+
+
+@pytest.mark.parametrize("twin", TWINS)
+@pytest.mark.parametrize("dialect", ["feast", "hindcast"])
+@pytest.mark.parametrize(
+    "cells",
+    [
+        unjudged,
+        lambda twin: twin.Cells.of_columns([[b"a"], [b"b"]], []),
+        lambda twin: twin.Cells.of_columns([[b"a"], [b"b"]], [b"\x01"] * 3),
+        lambda twin: twin.Cells.of_columns([[b"a"], [b"b"], [b"c"]], [b"\x01"] * 2),
+    ],
+    ids=["not judged", "none", "too many", "too few"],
+)
+def test_a_wrong_number_of_statuses_is_refused(cells, dialect, twin):
+    """Cells have one list of statuses for all columns or one for each; with any other number there is no answer."""
+    with pytest.raises(ValueError, match="not a status, or one for all, for each column"):
+        spliced(dialect, twin, cells(twin))
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_none_is_refused_for_cells(twin):
+    """None in the place of a block's or a view's cells is an error of the call and ends no process."""
+    there = twin.Cells.of_columns([[b"a"], [b"b"]], [b"\x01"])
+    for dialect, cells, views in (("feast", None, ()), ("hindcast", None, ()), ("hindcast", there, [("view", None)])):
+        with pytest.raises((TypeError, AttributeError)):
+            spliced(dialect, twin, cells, views)
+
+
 def test_cells_outlive_what_they_were_read_from():
     """Cells keep what they point into, even if the list that they came in is emptied."""
     stored = [

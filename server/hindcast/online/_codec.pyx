@@ -475,8 +475,18 @@ cdef char *_put_cells(char *at, int field, const Cell *cells, Py_ssize_t count) 
     return at
 
 
+cdef Cells _given(cells):
+    """Cells that are there: to Cython None is of every class."""
+    if cells is None:
+        raise TypeError("None is no cells")
+    return cells
+
+
 cdef bytes _statuses_of(Cells cells, Py_ssize_t column):
-    cdef bytes statuses = cells.statuses[0 if len(cells.statuses) == 1 else column]
+    cdef Py_ssize_t count = len(cells.statuses)
+    if count != 1 and count != cells.width:
+        raise ValueError("cells have not a status, or one for all, for each column")
+    cdef bytes statuses = cells.statuses[0 if count == 1 else column]
     if statuses is None or PyBytes_GET_SIZE(statuses) != cells.rows:
         raise ValueError("a column has not a status for each row")
     return statuses
@@ -492,7 +502,7 @@ def splice_feast(bytes metadata not None, list blocks not None, *, bytes statuse
     if len(statuses) != 256:
         raise ValueError("a translation of statuses has 256 bytes")
     for names, found, start, stop, _ in blocks:
-        cells = found
+        cells = _given(found)
         if not 0 <= start <= stop <= cells.width or len(names) != stop - start:
             raise IndexError("a block lies outside its cells")
         tail = _size_if_any(cells.rows) + _cells_size(cells.row_times, cells.rows)
@@ -506,7 +516,7 @@ def splice_feast(bytes metadata not None, list blocks not None, *, bytes statuse
     cdef char *times_at
     cdef Py_ssize_t result = 0
     for _, found, start, stop, _ in blocks:
-        cells = found
+        cells = _given(found)
         times_at = NULL
         times_size = 0
         for column in range(start, stop):
@@ -539,13 +549,13 @@ def splice_hindcast(*, str lookup_id not None, str catalog_version not None, byt
     for part in (lookup_bytes, version_bytes, served_at):
         total += _size_if_any(len(part))
     for view, found in views:
-        cells = found
+        cells = _given(found)
         PyUnicode_AsUTF8AndSize(view, &name_size)
         size = _size_if_any(name_size) + _cells_size(cells.row_times, cells.rows)
         sizes.append(size)
         total += _size_of(size)
     for names, found, start, stop, view_index in blocks:
-        cells = found
+        cells = _given(found)
         if not 0 <= start <= stop <= cells.width or len(names) != stop - start:
             raise IndexError("a block lies outside its cells")
         for column in range(start, stop):
@@ -563,14 +573,14 @@ def splice_hindcast(*, str lookup_id not None, str catalog_version not None, byt
     at = _put_if_any(at, 3, PyBytes_AS_STRING(served_at), PyBytes_GET_SIZE(served_at))
     cdef Py_ssize_t message = 0
     for view, found in views:
-        cells = found
+        cells = _given(found)
         name_at = PyUnicode_AsUTF8AndSize(view, &name_size)
         at = _put_head(at, 4, <Py_ssize_t>sizes[message])
         message += 1
         at = _put_if_any(at, 1, name_at, name_size)
         at = _put_cells(at, 2, cells.row_times, cells.rows)
     for names, found, start, stop, view_index in blocks:
-        cells = found
+        cells = _given(found)
         for column in range(start, stop):
             name_at = PyUnicode_AsUTF8AndSize(names[column - start], &name_size)
             at = _put_head(at, 5, <Py_ssize_t>sizes[message])

@@ -273,10 +273,16 @@ def _columns(block: Block) -> list[tuple[list[bytes], bytes]]:
     cells = block.cells
     if not 0 <= block.start <= block.stop <= cells.width or len(block.names) != block.stop - block.start:
         raise IndexError("a block lies outside its cells")
-    statuses = cells.statuses * cells.width if len(cells.statuses) == 1 else cells.statuses
-    if any(len(of_column) != cells.rows for of_column in statuses):
+    return [(cells.column(at), _statuses_of(cells, at)) for at in range(block.start, block.stop)]
+
+
+def _statuses_of(cells: Cells, column: int) -> bytes:
+    if len(cells.statuses) not in {1, cells.width}:
+        raise ValueError("cells have not a status, or one for all, for each column")
+    statuses = cells.statuses[0 if len(cells.statuses) == 1 else column]
+    if len(statuses) != cells.rows:
         raise ValueError("a column has not a status for each row")
-    return [(cells.column(at), statuses[at]) for at in range(block.start, block.stop)]
+    return statuses
 
 
 def framed(before: bytes, parts: Sequence[bytes | None], after: bytes) -> list[Any]:
