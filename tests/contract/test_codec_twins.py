@@ -3,7 +3,8 @@
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, settings
+from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hindcast.online import _codec as compiled
@@ -92,6 +93,21 @@ def test_rows_are_read_alike(stored, positions, known, judgement):
     assert python == other
 
 
+FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799
+NO_TIMES = [
+    Timestamp(seconds=seconds, nanos=nanos).SerializeToString()
+    for seconds, nanos in (
+        (FIRST_SECOND - 1, 999_999_999),
+        (FIRST_SECOND, -1),
+        (LAST_SECOND + 1, 0),
+        (LAST_SECOND, 1_000_000_000),
+        (2**40, 1),
+        (-(2**63), 0),
+        (2**63 - 1, 0),
+    )
+]
+"""Timestamps by their bytes, of times outside the years 1 to 9999."""
+
 TIMES = (
     st.sampled_from(
         [
@@ -102,6 +118,7 @@ TIMES = (
             b"\x08",
             b"\x08\x01\x10\x05\x18\x01",
             b"\x10\x80\x94\xeb\xdc\x03",
+            *NO_TIMES,
         ]
     )
     | MICROS.map(timestamp_bytes)
@@ -131,6 +148,23 @@ def test_hashes_are_read_alike(hashes, start, judgement):
     python, other = (outcome(lambda t=twin: read_hashes(t)) for twin in TWINS)
 
     assert python == other
+
+
+@pytest.mark.parametrize("twin", TWINS)
+@pytest.mark.parametrize("time", NO_TIMES, ids=bytes.hex)
+def test_a_time_outside_the_years_1_to_9999_is_damage(time, twin):
+    """A hash whose event time no Timestamp may say is damaged, and its values are not served."""
+    with pytest.raises(python_codec.StoredDataError, match="damaged"):
+        twin.cells_of_hashes([twin.HashRow([b"\x20\x07", time])], 0, 1)
+
+
+@pytest.mark.parametrize("twin", TWINS)
+@pytest.mark.parametrize("micros", [FIRST_SECOND * 1_000_000, LAST_SECOND * 1_000_000 + 999_999])
+def test_the_first_and_the_last_time_are_read(micros, twin):
+    """The ends of the years 1 to 9999 are times like any other."""
+    cells = twin.cells_of_hashes([twin.HashRow([b"\x20\x07", timestamp_bytes(micros)])], 0, 1)
+
+    assert cells.oldest_micros == micros
 
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)

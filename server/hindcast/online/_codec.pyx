@@ -18,7 +18,7 @@ from hindcast.online.field_status import OUTSIDE_MAX_AGE as _OUTSIDE_MAX_AGE
 from hindcast.online.field_status import PRESENT as _PRESENT
 from hindcast.online.row_format import DAMAGED, FORMAT, HEADER_BYTES, NULLS, WRONG_LENGTH, other_format
 from hindcast.online.python_codec import UnknownSchema
-from hindcast.online.times import EPOCH, timestamp_micros
+from hindcast.online.times import EARLIEST_MICROS, END_MICROS, EPOCH, timestamp_micros
 
 cdef uint8_t NOT_FOUND = _NOT_FOUND
 cdef uint8_t NULL_VALUE = _NULL_VALUE
@@ -27,6 +27,8 @@ cdef uint8_t PRESENT = _PRESENT
 cdef Py_ssize_t HEADER = HEADER_BYTES
 cdef uint8_t ROW_FORMAT = FORMAT
 cdef bytes EPOCH_BYTES = EPOCH
+cdef int64_t EARLIEST_SECOND = EARLIEST_MICROS // 1_000_000
+cdef int64_t END_SECOND = END_MICROS // 1_000_000
 cdef bytes SAID_NULL = max(NULLS, key=len)
 
 cdef enum:
@@ -390,7 +392,7 @@ cdef bytes _bytes_of(const Cell *cell):
 
 
 cdef int64_t _micros(bytes time) except? -1:
-    """`timestamp_micros`, without it where the bytes are as protobuf writes them."""
+    """`timestamp_micros`, without it where the bytes are as protobuf writes them of a time that there is."""
     cdef const uint8_t *at = <const uint8_t *>PyBytes_AS_STRING(time)
     cdef const uint8_t *end = at + PyBytes_GET_SIZE(time)
     cdef uint64_t seconds = 0, nanos = 0
@@ -398,7 +400,7 @@ cdef int64_t _micros(bytes time) except? -1:
         at = _varint(at + 1, end, &seconds)
         if at is not NULL and at < end and at[0] == 0x10:
             at = _varint(at + 1, end, &nanos)
-    if at == end and nanos < 1_000_000_000 and -(<int64_t>1 << 40) < <int64_t>seconds < <int64_t>1 << 40:
+    if at == end and nanos < 1_000_000_000 and EARLIEST_SECOND <= <int64_t>seconds < END_SECOND:
         return <int64_t>seconds * 1_000_000 + <int64_t>nanos // 1000
     return timestamp_micros(time)
 
