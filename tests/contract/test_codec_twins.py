@@ -262,6 +262,7 @@ SERIALIZED = st.one_of(
 
 @IN_MEMORY
 @given(st.lists(SERIALIZED, max_size=6))
+@example([b"\x20" + b"\x80" * 9 + b"\x00", b"\x20" + b"\x80" * 10 + b"\x00", b"\x18" + b"\x80" * 10 + b"\x00"])
 def test_usual_keys_are_read_alike(values):
     """Both forms take the same values for usual ones, and make the same key of each."""
     assert python_codec.usual_strings(values, 2) == compiled.usual_strings(values, 2)

@@ -15,7 +15,12 @@ from hindcast.online.times import EPOCH, timestamp_micros
 from hindcast.shadow.v1 import shadow_pb2
 
 _SCHEMA = slice(18, 26)
-_ASCII_MAX = 0x7F
+_VARINT_PART = 0x7F
+"""What of a byte of a varint is number; a greater byte is not the last."""
+
+_VALUE_BYTES_MAX = 11
+"""Of an integer: its tag, and a varint of 64 bits."""
+
 _INT32 = range(-(2**31), 2**31)
 
 _decode_entries = msgspec.msgpack.Decoder(list[bytes | None]).decode
@@ -330,14 +335,14 @@ def usual_int64s(values: Sequence[bytes], key_type: int) -> list[bytes | None]:
 
 def _only_integer(value: bytes) -> int | None:
     """The integer that is all a serialized Value says; None if it says anything else."""
-    if value[:1] not in {b"\x20", b"\x18"} or len(value) == 1:
+    if value[:1] not in {b"\x20", b"\x18"} or not 1 < len(value) <= _VALUE_BYTES_MAX:
         return None
     number = 0
     for at, byte in enumerate(value[1:]):
-        number |= (byte & _ASCII_MAX) << 7 * at
-        if byte <= _ASCII_MAX and at + 2 < len(value):
+        number |= (byte & _VARINT_PART) << 7 * at
+        if byte <= _VARINT_PART and at + 2 < len(value):
             return None
-    if value[-1] > _ASCII_MAX or number >= 1 << 64:
+    if value[-1] > _VARINT_PART or number >= 1 << 64:
         return None
     signed = number - (1 << 64) if number >> 63 else number
     return None if value[:1] == b"\x18" and signed not in _INT32 else signed
