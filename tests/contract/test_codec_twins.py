@@ -285,6 +285,7 @@ def test_usual_keys_are_read_alike(values):
         lambda twin: twin.HashRow([b"a", 3]),
         lambda twin: twin.HashRow(None),
         lambda twin: twin.cells_of_hashes([[b"a"]], 0, 1),
+        lambda twin: twin.cells_of_hashes([twin.HashRow.__new__(twin.HashRow)], 0, 0),
         lambda twin: twin.framed(b"", ["text"], b""),
         lambda twin: twin.command_words([None]),
         lambda twin: twin.usual_strings([None], 2),
@@ -367,6 +368,35 @@ def test_cells_outlive_what_they_were_read_from():
     filler = [bytes([number]) * 60 for number in range(250)]
 
     assert ([b"\x12\x02hi"], [b"\x12\x02ho"], 250) == (cells.column(0), of_hashes.column(0), len(filler))
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_cells_keep_their_values_when_a_hash_is_filled_anew(twin):
+    """Cells keep the bytes that they were read from, whatever becomes of the object that brought them."""
+    row = twin.HashRow([b"\x12\xfaB" + b"b" * 8570, b"\x08\x01"])
+    cells = twin.cells_of_hashes([row], 0, 1)
+    row.__init__([b"x", b"\x08\x02"])
+    filler = [bytes([number]) * 8585 for number in range(50)]
+
+    assert ([b"\x12\xfaB" + b"b" * 8570], 50) == (cells.column(0), len(filler))
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_a_hash_that_refused_values_keeps_those_it_had(twin):
+    """A second filling that fails leaves the values of the first."""
+    row = twin.HashRow([b"x"])
+    with pytest.raises(TypeError):
+        row.__init__([b"y"] * 9 + [3])
+
+    assert [b"x"] == row.values()
+
+
+@pytest.mark.parametrize("twin", TWINS)
+@pytest.mark.parametrize(("start", "width"), [(-1, 1), (1, -1), (-2, 2), (2**63 - 1, 1), (0, 2**62)])
+def test_a_view_outside_its_hash_is_refused(start, width, twin):
+    """Where a view's values cannot be, nothing is read."""
+    with pytest.raises((ValueError, MemoryError)):
+        twin.cells_of_hashes([twin.HashRow([b"a", b"b", b"\x08\x01"])], start, width)
 
 
 def test_the_server_runs_the_compiled_form():

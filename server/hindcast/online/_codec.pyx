@@ -37,6 +37,8 @@ cdef enum:
     SCHEMA_AT = 18
     SCHEMA_BYTES = 8
 
+cdef Py_ssize_t CELLS_MAX = 1 << 40  # more than any machine's memory holds, and no overflow
+
 
 cdef struct Cell:
     const char *start
@@ -52,12 +54,16 @@ cdef class Cells:
     cdef readonly object oldest_micros
     cdef readonly list statuses
     cdef bint stored
-    cdef list owners  # what the cells point into; of tuples, which nobody can change under them
+    cdef list owners  # what the cells point into: bytes, and tuples of bytes, which nobody can change under them
     cdef Cell *cells  # column by column
     cdef Cell *row_times
     cdef int64_t *event_micros
 
     def __cinit__(self, Py_ssize_t rows, Py_ssize_t width):
+        if rows < 0 or width < 0:
+            raise ValueError("less than no rows or columns")
+        if width and rows > CELLS_MAX // width:
+            raise MemoryError
         self.rows = rows
         self.width = width
         self.oldest_micros = None
@@ -296,8 +302,7 @@ cdef class HashRow:
         cdef Py_ssize_t total = len(values) * sizeof(int32_t), at
         cdef int32_t *size
         cdef char *to
-        cdef bytes one
-        self.count = len(values)
+        cdef bytes one, content
         for value in values:
             if value is not None:
                 if not PyBytes_CheckExact(value):
@@ -305,10 +310,10 @@ cdef class HashRow:
                 if PyBytes_GET_SIZE(value) > 0x7FFFFFFF:
                     raise OverflowError("a value has more than 2 GiB")
                 total += PyBytes_GET_SIZE(value)
-        self.content = PyBytes_FromStringAndSize(NULL, total)
-        size = <int32_t *>PyBytes_AS_STRING(self.content)
-        to = <char *>(size + self.count)
-        for at in range(self.count):
+        content = PyBytes_FromStringAndSize(NULL, total)
+        size = <int32_t *>PyBytes_AS_STRING(content)
+        to = <char *>(size + len(values))
+        for at in range(len(values)):
             one = values[at]
             if one is None:
                 size[at] = -1
@@ -316,6 +321,7 @@ cdef class HashRow:
                 size[at] = <int32_t>PyBytes_GET_SIZE(one)
                 memcpy(to, PyBytes_AS_STRING(one), size[at])
                 to += size[at]
+        self.count, self.content = len(values), content
 
     def values(self):
         """See `python_codec.HashRow.values`."""
@@ -331,6 +337,8 @@ cdef class HashRow:
 
 def cells_of_hashes(list hashes not None, Py_ssize_t start, Py_ssize_t width):
     """See `python_codec.cells_of_hashes`."""
+    if start < 0 or width < 0:
+        raise ValueError("a view's values begin before the first, or are less than none")
     cdef Cells cells = Cells(len(hashes), width)
     cdef Py_ssize_t row, column, at
     cdef int64_t oldest = 0, event
@@ -344,13 +352,13 @@ def cells_of_hashes(list hashes not None, Py_ssize_t start, Py_ssize_t width):
             cells.missing += 1
             continue
         values = hashes[row]
-        if values.count < start + width + 1:
+        if values.count - start <= width:
             raise ValueError("a hash has too few entries")
         size = <const int32_t *>PyBytes_AS_STRING(values.content)
         if size[start + width] < 0:
             cells.missing += 1
             continue
-        cells.owners.append(values)
+        cells.owners.append(values.content)
         content = <const char *>(size + values.count)
         for at in range(start):
             content += max(size[at], 0)

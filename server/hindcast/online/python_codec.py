@@ -212,6 +212,8 @@ def cells_of_hashes(hashes: list[HashRow | None], start: int, width: int) -> Cel
     Raises:
         StoredDataError: an event time is none.
     """
+    if start < 0 or width < 0:
+        raise ValueError("a view's values begin before the first, or are less than none")
     rows = []
     for found in hashes:
         values = [] if found is None else found.values()
