@@ -277,6 +277,7 @@ def test_usual_keys_are_read_alike(values):
         lambda twin: twin.RowReader(2).learn(b"schema-1", 2, [0]),
         lambda twin: twin.RowReader(1).learn(b"schema-1", 2, [2]),
         lambda twin: twin.RowReader(1).learn(b"short", 2, [0]),
+        lambda twin: twin.RowReader(1).learn(b"schema-1", 2, ["0"]),
         lambda twin: twin.Cells.of_columns([[b"a"], [b"a", b"b"]], [b"\x01"]),
         lambda twin: twin.Cells.of_columns([["a"]], [b"\x01"]),
         lambda twin: twin.Cells.of_columns([[b"a"]], [b"\x01"]).column(1),
@@ -305,6 +306,24 @@ def test_what_is_no_input_is_refused_and_crashes_nothing(call):
     assert result is None or issubclass(
         result[0], TypeError | ValueError | IndexError | AttributeError | python_codec.StoredDataError
     )
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_a_position_wanted_twice_is_refused(twin):
+    """A value goes into one column, so a reader that wants it in two is told so, and no column stays empty."""
+    with pytest.raises(ValueError, match="twice"):
+        twin.RowReader(3).learn(SCHEMAS[0], 2, [1, None, 1])
+
+
+@pytest.mark.parametrize("twin", TWINS)
+@pytest.mark.parametrize("entries", [b"\x90", b"\xdc\x00\x00", b"\xdd\x00\x00\x00\x00", b"\x90\xc4\x01a"])
+def test_a_row_without_entries_is_damage(entries, twin):
+    """A row has its time at least: an array of nothing is called damaged by both forms, and so is what follows one."""
+    packed = pack_row(event_micros=1, created_micros=None, schema_id=SCHEMAS[0], run_id=bytes(16), values=[])
+    reader = twin.RowReader(1)
+    reader.learn(SCHEMAS[0], 2, [0])
+    with pytest.raises(python_codec.StoredDataError, match="is damaged"):
+        reader.read([packed[:42] + entries])
 
 
 def unjudged(twin):

@@ -191,8 +191,11 @@ cdef class RowReader:
         """See `python_codec.RowReader.learn`."""
         if len(schema_id) != SCHEMA_BYTES or len(positions) != self.width:
             raise ValueError("a schema id has 8 bytes, and every column a position or None")
-        if any(position is not None and not 0 <= position < fields for position in positions):
+        wanted = [position for position in positions if position is not None]
+        if any(not 0 <= position < fields for position in wanted):
             raise ValueError("a position lies outside the schema")
+        if len(set(wanted)) != len(wanted):
+            raise ValueError("a position is wanted twice")
         self.readings.append(_Reading(schema_id, fields, positions))
 
     def read(self, list stored not None):
@@ -239,6 +242,8 @@ cdef class RowReader:
             entries = <Py_ssize_t>at[1] << 24 | <Py_ssize_t>at[2] << 16 | <Py_ssize_t>at[3] << 8 | at[4]
             at += 5
         else:
+            raise StoredDataError(DAMAGED)
+        if entries == 0:
             raise StoredDataError(DAMAGED)
         at = _entry(at, end, &cells.row_times[row])
         for field in range(entries - 1):

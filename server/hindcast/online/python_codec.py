@@ -135,12 +135,15 @@ class RowReader:
 
         Args:
             fields: how many values a row has.
-            positions: per column, where it stands among them; None for one that the schema does not have.
+            positions: per column, where it stands among them, each once; None for one that the schema does not have.
         """
         if len(schema_id) != _SCHEMA.stop - _SCHEMA.start or len(positions) != self._width:
             raise ValueError("a schema id has 8 bytes, and every column a position or None")
-        if any(position is not None and not 0 <= position < fields for position in positions):
+        wanted = [position for position in positions if position is not None]
+        if any(not 0 <= position < fields for position in wanted):
             raise ValueError("a position lies outside the schema")
+        if len(set(wanted)) != len(wanted):
+            raise ValueError("a position is wanted twice")
         self._schemas[schema_id] = fields, positions
 
     def read(self, stored: list[bytes | None]) -> Cells:
@@ -171,7 +174,9 @@ class RowReader:
             entries = _decode_entries(packed[HEADER_BYTES:])
         except msgspec.DecodeError as error:
             raise StoredDataError(DAMAGED) from error
-        time, *values = entries or (None,)
+        if not entries:
+            raise StoredDataError(DAMAGED)
+        time, *values = entries
         if None in values and not packed[17]:
             raise StoredDataError(DAMAGED)
         if len(entries) != fields + 1 or not time:
