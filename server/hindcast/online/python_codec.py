@@ -1,6 +1,7 @@
 """The codec in plain Python: what a machine without a C compiler runs, and what the compiled twin `_codec` is held to.
 
-Bytes in, bytes out. Nothing here knows Redis, gRPC or the catalog. This form is written to be read, not to be fast.
+Bytes in, bytes out: how rows and answers are laid out, and how Redis's commands are written and its hashes come. Nothing here talks
+to Redis, or knows gRPC or the catalog. This form is written to be read, not to be fast.
 """
 
 from collections.abc import Sequence
