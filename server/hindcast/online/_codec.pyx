@@ -16,7 +16,7 @@ from hindcast.online.field_status import NOT_FOUND as _NOT_FOUND
 from hindcast.online.field_status import NULL_VALUE as _NULL_VALUE
 from hindcast.online.field_status import OUTSIDE_MAX_AGE as _OUTSIDE_MAX_AGE
 from hindcast.online.field_status import PRESENT as _PRESENT
-from hindcast.online.row_format import DAMAGED, FORMAT, HEADER_BYTES, NULLS, WRONG_LENGTH, other_format
+from hindcast.online.row_format import DAMAGED, FORMAT, HEADER_BYTES, SAYS_NULL, WRONG_LENGTH, other_format
 from hindcast.online.python_codec import UnknownSchema
 from hindcast.online.times import EARLIEST_MICROS, END_MICROS, EPOCH, timestamp_micros
 
@@ -29,7 +29,7 @@ cdef uint8_t ROW_FORMAT = FORMAT
 cdef bytes EPOCH_BYTES = EPOCH
 cdef int64_t EARLIEST_SECOND = EARLIEST_MICROS // 1_000_000
 cdef int64_t END_SECOND = END_MICROS // 1_000_000
-cdef bytes SAID_NULL = max(NULLS, key=len)
+cdef bytes NULL_BYTES = SAYS_NULL
 
 cdef enum:
     FORMAT_AT = 16
@@ -386,7 +386,7 @@ def cells_of_hashes(list hashes not None, Py_ssize_t start, Py_ssize_t width):
 
 
 cdef inline bint _says_null(const char *start, Py_ssize_t size) noexcept:
-    return size == PyBytes_GET_SIZE(SAID_NULL) and memcmp(start, PyBytes_AS_STRING(SAID_NULL), size) == 0
+    return size == PyBytes_GET_SIZE(NULL_BYTES) and memcmp(start, PyBytes_AS_STRING(NULL_BYTES), size) == 0
 
 
 cdef _point(Cell *cell, value):

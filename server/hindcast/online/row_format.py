@@ -24,8 +24,10 @@ SIGN = 1 << 63
 ORDER_BYTES = 16
 """Length of the part that orders rows in time."""
 
-NULLS = frozenset({b"", b"\x98\x01\x00"})
-"""A Value with nothing set, and one with `null_val` set, which some writers send."""
+SAYS_NULL = b"\x98\x01\x00"
+"""A Value with `null_val` set, which some writers send; it is stored as the null that it is, like one with nothing set."""
+
+NULLS = frozenset({b"", SAYS_NULL})
 
 DAMAGED = "a stored row is damaged; materialize its view again"
 WRONG_LENGTH = "a stored row has another number of values than its schema has fields; materialize its view again"
