@@ -3,7 +3,8 @@
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, settings
+from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hindcast.online import _codec as compiled
@@ -92,6 +93,21 @@ def test_rows_are_read_alike(stored, positions, known, judgement):
     assert python == other
 
 
+FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799
+NO_TIMES = [
+    Timestamp(seconds=seconds, nanos=nanos).SerializeToString()
+    for seconds, nanos in (
+        (FIRST_SECOND - 1, 999_999_999),
+        (FIRST_SECOND, -1),
+        (LAST_SECOND + 1, 0),
+        (LAST_SECOND, 1_000_000_000),
+        (2**40, 1),
+        (-(2**63), 0),
+        (2**63 - 1, 0),
+    )
+]
+"""Timestamps by their bytes, of times outside the years 1 to 9999."""
+
 TIMES = (
     st.sampled_from(
         [
@@ -102,6 +118,7 @@ TIMES = (
             b"\x08",
             b"\x08\x01\x10\x05\x18\x01",
             b"\x10\x80\x94\xeb\xdc\x03",
+            *NO_TIMES,
         ]
     )
     | MICROS.map(timestamp_bytes)
@@ -131,6 +148,23 @@ def test_hashes_are_read_alike(hashes, start, judgement):
     python, other = (outcome(lambda t=twin: read_hashes(t)) for twin in TWINS)
 
     assert python == other
+
+
+@pytest.mark.parametrize("twin", TWINS)
+@pytest.mark.parametrize("time", NO_TIMES, ids=bytes.hex)
+def test_a_time_outside_the_years_1_to_9999_is_damage(time, twin):
+    """A hash whose event time no Timestamp may say is damaged, and its values are not served."""
+    with pytest.raises(python_codec.StoredDataError, match="damaged"):
+        twin.cells_of_hashes([twin.HashRow([b"\x20\x07", time])], 0, 1)
+
+
+@pytest.mark.parametrize("twin", TWINS)
+@pytest.mark.parametrize("micros", [FIRST_SECOND * 1_000_000, LAST_SECOND * 1_000_000 + 999_999])
+def test_the_first_and_the_last_time_are_read(micros, twin):
+    """The ends of the years 1 to 9999 are times like any other."""
+    cells = twin.cells_of_hashes([twin.HashRow([b"\x20\x07", timestamp_bytes(micros)])], 0, 1)
+
+    assert cells.oldest_micros == micros
 
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
@@ -228,6 +262,7 @@ SERIALIZED = st.one_of(
 
 @IN_MEMORY
 @given(st.lists(SERIALIZED, max_size=6))
+@example([b"\x20" + b"\x80" * 9 + b"\x00", b"\x20" + b"\x80" * 10 + b"\x00", b"\x18" + b"\x80" * 10 + b"\x00"])
 def test_usual_keys_are_read_alike(values):
     """Both forms take the same values for usual ones, and make the same key of each."""
     assert python_codec.usual_strings(values, 2) == compiled.usual_strings(values, 2)
@@ -242,6 +277,7 @@ def test_usual_keys_are_read_alike(values):
         lambda twin: twin.RowReader(2).learn(b"schema-1", 2, [0]),
         lambda twin: twin.RowReader(1).learn(b"schema-1", 2, [2]),
         lambda twin: twin.RowReader(1).learn(b"short", 2, [0]),
+        lambda twin: twin.RowReader(1).learn(b"schema-1", 2, ["0"]),
         lambda twin: twin.Cells.of_columns([[b"a"], [b"a", b"b"]], [b"\x01"]),
         lambda twin: twin.Cells.of_columns([["a"]], [b"\x01"]),
         lambda twin: twin.Cells.of_columns([[b"a"]], [b"\x01"]).column(1),
@@ -250,6 +286,7 @@ def test_usual_keys_are_read_alike(values):
         lambda twin: twin.HashRow([b"a", 3]),
         lambda twin: twin.HashRow(None),
         lambda twin: twin.cells_of_hashes([[b"a"]], 0, 1),
+        lambda twin: twin.cells_of_hashes([twin.HashRow.__new__(twin.HashRow)], 0, 0),
         lambda twin: twin.framed(b"", ["text"], b""),
         lambda twin: twin.command_words([None]),
         lambda twin: twin.usual_strings([None], 2),
@@ -271,6 +308,68 @@ def test_what_is_no_input_is_refused_and_crashes_nothing(call):
     )
 
 
+@pytest.mark.parametrize("twin", TWINS)
+def test_a_position_wanted_twice_is_refused(twin):
+    """A value goes into one column, so a reader that wants it in two is told so, and no column stays empty."""
+    with pytest.raises(ValueError, match="twice"):
+        twin.RowReader(3).learn(SCHEMAS[0], 2, [1, None, 1])
+
+
+@pytest.mark.parametrize("twin", TWINS)
+@pytest.mark.parametrize("entries", [b"\x90", b"\xdc\x00\x00", b"\xdd\x00\x00\x00\x00", b"\x90\xc4\x01a"])
+def test_a_row_without_entries_is_damage(entries, twin):
+    """A row has its time at least: an array of nothing is called damaged by both forms, and so is what follows one."""
+    packed = pack_row(event_micros=1, created_micros=None, schema_id=SCHEMAS[0], run_id=bytes(16), values=[])
+    reader = twin.RowReader(1)
+    reader.learn(SCHEMAS[0], 2, [0])
+    with pytest.raises(python_codec.StoredDataError, match="is damaged"):
+        reader.read([packed[:42] + entries])
+
+
+def unjudged(twin):
+    """Cells of one stored row and two columns, of which nobody has said what they are."""
+    reader = twin.RowReader(2)
+    reader.learn(SCHEMAS[0], 2, [0, 1])
+    return reader.read(
+        [pack_row(event_micros=1, created_micros=None, schema_id=SCHEMAS[0], run_id=bytes(16), values=[b"a", b"b"])]
+    )
+
+
+def spliced(dialect, twin, cells, views=()):
+    """An answer of two columns."""
+    blocks = [Block(("a", "b"), cells, 0, 2, None)]
+    if dialect == "feast":
+        return twin.splice_feast(b"", blocks, statuses=bytes(256))
+    return twin.splice_hindcast(lookup_id="", catalog_version="", served_at=b"", views=list(views), blocks=blocks)
+
+
+@pytest.mark.parametrize("twin", TWINS)
+@pytest.mark.parametrize("dialect", ["feast", "hindcast"])
+@pytest.mark.parametrize(
+    "cells",
+    [
+        unjudged,
+        lambda twin: twin.Cells.of_columns([[b"a"], [b"b"]], []),
+        lambda twin: twin.Cells.of_columns([[b"a"], [b"b"]], [b"\x01"] * 3),
+        lambda twin: twin.Cells.of_columns([[b"a"], [b"b"], [b"c"]], [b"\x01"] * 2),
+    ],
+    ids=["not judged", "none", "too many", "too few"],
+)
+def test_a_wrong_number_of_statuses_is_refused(cells, dialect, twin):
+    """Cells have one list of statuses for all columns or one for each; with any other number there is no answer."""
+    with pytest.raises(ValueError, match="not a status, or one for all, for each column"):
+        spliced(dialect, twin, cells(twin))
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_none_is_refused_for_cells(twin):
+    """None in the place of a block's or a view's cells is an error of the call and ends no process."""
+    there = twin.Cells.of_columns([[b"a"], [b"b"]], [b"\x01"])
+    for dialect, cells, views in (("feast", None, ()), ("hindcast", None, ()), ("hindcast", there, [("view", None)])):
+        with pytest.raises((TypeError, AttributeError)):
+            spliced(dialect, twin, cells, views)
+
+
 def test_cells_outlive_what_they_were_read_from():
     """Cells keep what they point into, even if the list that they came in is emptied."""
     stored = [
@@ -288,6 +387,35 @@ def test_cells_outlive_what_they_were_read_from():
     filler = [bytes([number]) * 60 for number in range(250)]
 
     assert ([b"\x12\x02hi"], [b"\x12\x02ho"], 250) == (cells.column(0), of_hashes.column(0), len(filler))
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_cells_keep_their_values_when_a_hash_is_filled_anew(twin):
+    """Cells keep the bytes that they were read from, whatever becomes of the object that brought them."""
+    row = twin.HashRow([b"\x12\xfaB" + b"b" * 8570, b"\x08\x01"])
+    cells = twin.cells_of_hashes([row], 0, 1)
+    row.__init__([b"x", b"\x08\x02"])
+    filler = [bytes([number]) * 8585 for number in range(50)]
+
+    assert ([b"\x12\xfaB" + b"b" * 8570], 50) == (cells.column(0), len(filler))
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_a_hash_that_refused_values_keeps_those_it_had(twin):
+    """A second filling that fails leaves the values of the first."""
+    row = twin.HashRow([b"x"])
+    with pytest.raises(TypeError):
+        row.__init__([b"y"] * 9 + [3])
+
+    assert [b"x"] == row.values()
+
+
+@pytest.mark.parametrize("twin", TWINS)
+@pytest.mark.parametrize(("start", "width"), [(-1, 1), (1, -1), (-2, 2), (2**63 - 1, 1), (0, 2**62)])
+def test_a_view_outside_its_hash_is_refused(start, width, twin):
+    """Where a view's values cannot be, nothing is read."""
+    with pytest.raises((ValueError, MemoryError)):
+        twin.cells_of_hashes([twin.HashRow([b"a", b"b", b"\x08\x01"])], start, width)
 
 
 def test_the_server_runs_the_compiled_form():

@@ -1,4 +1,5 @@
-# The compiled twin has the types of the Python one.
+# The compiled twin has the types of the Python one, but for the constructor of Cells: only the functions and methods that make
+# them are shared.
 from hindcast.online.python_codec import Cells as Cells
 from hindcast.online.python_codec import HashRow as HashRow
 from hindcast.online.python_codec import RowReader as RowReader

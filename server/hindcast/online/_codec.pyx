@@ -16,9 +16,9 @@ from hindcast.online.field_status import NOT_FOUND as _NOT_FOUND
 from hindcast.online.field_status import NULL_VALUE as _NULL_VALUE
 from hindcast.online.field_status import OUTSIDE_MAX_AGE as _OUTSIDE_MAX_AGE
 from hindcast.online.field_status import PRESENT as _PRESENT
-from hindcast.online.row_format import DAMAGED, FORMAT, HEADER_BYTES, NULLS, WRONG_LENGTH, other_format
+from hindcast.online.row_format import DAMAGED, FORMAT, HEADER_BYTES, SAYS_NULL, WRONG_LENGTH, other_format
 from hindcast.online.python_codec import UnknownSchema
-from hindcast.online.times import EPOCH, timestamp_micros
+from hindcast.online.times import EARLIEST_MICROS, END_MICROS, EPOCH, timestamp_micros
 
 cdef uint8_t NOT_FOUND = _NOT_FOUND
 cdef uint8_t NULL_VALUE = _NULL_VALUE
@@ -27,13 +27,17 @@ cdef uint8_t PRESENT = _PRESENT
 cdef Py_ssize_t HEADER = HEADER_BYTES
 cdef uint8_t ROW_FORMAT = FORMAT
 cdef bytes EPOCH_BYTES = EPOCH
-cdef bytes SAID_NULL = max(NULLS, key=len)
+cdef int64_t EARLIEST_SECOND = EARLIEST_MICROS // 1_000_000
+cdef int64_t END_SECOND = END_MICROS // 1_000_000
+cdef bytes NULL_BYTES = SAYS_NULL
 
 cdef enum:
     FORMAT_AT = 16
     NULLS_AT = 17
     SCHEMA_AT = 18
     SCHEMA_BYTES = 8
+
+cdef Py_ssize_t CELLS_MAX = 1 << 40  # more than any machine's memory holds, and no overflow
 
 
 cdef struct Cell:
@@ -50,12 +54,16 @@ cdef class Cells:
     cdef readonly object oldest_micros
     cdef readonly list statuses
     cdef bint stored
-    cdef list owners  # what the cells point into; of tuples, which nobody can change under them
+    cdef list owners  # what the cells point into: bytes, and tuples of bytes, which nobody can change under them
     cdef Cell *cells  # column by column
     cdef Cell *row_times
     cdef int64_t *event_micros
 
     def __cinit__(self, Py_ssize_t rows, Py_ssize_t width):
+        if rows < 0 or width < 0:
+            raise ValueError("less than no rows or columns")
+        if width and rows > CELLS_MAX // width:
+            raise MemoryError
         self.rows = rows
         self.width = width
         self.oldest_micros = None
@@ -183,8 +191,11 @@ cdef class RowReader:
         """See `python_codec.RowReader.learn`."""
         if len(schema_id) != SCHEMA_BYTES or len(positions) != self.width:
             raise ValueError("a schema id has 8 bytes, and every column a position or None")
-        if any(position is not None and not 0 <= position < fields for position in positions):
+        wanted = [position for position in positions if position is not None]
+        if any(not 0 <= position < fields for position in wanted):
             raise ValueError("a position lies outside the schema")
+        if len(set(wanted)) != len(wanted):
+            raise ValueError("a position is wanted twice")
         self.readings.append(_Reading(schema_id, fields, positions))
 
     def read(self, list stored not None):
@@ -231,6 +242,8 @@ cdef class RowReader:
             entries = <Py_ssize_t>at[1] << 24 | <Py_ssize_t>at[2] << 16 | <Py_ssize_t>at[3] << 8 | at[4]
             at += 5
         else:
+            raise StoredDataError(DAMAGED)
+        if entries == 0:
             raise StoredDataError(DAMAGED)
         at = _entry(at, end, &cells.row_times[row])
         for field in range(entries - 1):
@@ -294,8 +307,7 @@ cdef class HashRow:
         cdef Py_ssize_t total = len(values) * sizeof(int32_t), at
         cdef int32_t *size
         cdef char *to
-        cdef bytes one
-        self.count = len(values)
+        cdef bytes one, content
         for value in values:
             if value is not None:
                 if not PyBytes_CheckExact(value):
@@ -303,10 +315,10 @@ cdef class HashRow:
                 if PyBytes_GET_SIZE(value) > 0x7FFFFFFF:
                     raise OverflowError("a value has more than 2 GiB")
                 total += PyBytes_GET_SIZE(value)
-        self.content = PyBytes_FromStringAndSize(NULL, total)
-        size = <int32_t *>PyBytes_AS_STRING(self.content)
-        to = <char *>(size + self.count)
-        for at in range(self.count):
+        content = PyBytes_FromStringAndSize(NULL, total)
+        size = <int32_t *>PyBytes_AS_STRING(content)
+        to = <char *>(size + len(values))
+        for at in range(len(values)):
             one = values[at]
             if one is None:
                 size[at] = -1
@@ -314,6 +326,7 @@ cdef class HashRow:
                 size[at] = <int32_t>PyBytes_GET_SIZE(one)
                 memcpy(to, PyBytes_AS_STRING(one), size[at])
                 to += size[at]
+        self.count, self.content = len(values), content
 
     def values(self):
         """See `python_codec.HashRow.values`."""
@@ -329,6 +342,8 @@ cdef class HashRow:
 
 def cells_of_hashes(list hashes not None, Py_ssize_t start, Py_ssize_t width):
     """See `python_codec.cells_of_hashes`."""
+    if start < 0 or width < 0:
+        raise ValueError("a view's values begin before the first, or are less than none")
     cdef Cells cells = Cells(len(hashes), width)
     cdef Py_ssize_t row, column, at
     cdef int64_t oldest = 0, event
@@ -342,13 +357,13 @@ def cells_of_hashes(list hashes not None, Py_ssize_t start, Py_ssize_t width):
             cells.missing += 1
             continue
         values = hashes[row]
-        if values.count < start + width + 1:
+        if values.count - start <= width:
             raise ValueError("a hash has too few entries")
         size = <const int32_t *>PyBytes_AS_STRING(values.content)
         if size[start + width] < 0:
             cells.missing += 1
             continue
-        cells.owners.append(values)
+        cells.owners.append(values.content)
         content = <const char *>(size + values.count)
         for at in range(start):
             content += max(size[at], 0)
@@ -371,7 +386,7 @@ def cells_of_hashes(list hashes not None, Py_ssize_t start, Py_ssize_t width):
 
 
 cdef inline bint _says_null(const char *start, Py_ssize_t size) noexcept:
-    return size == PyBytes_GET_SIZE(SAID_NULL) and memcmp(start, PyBytes_AS_STRING(SAID_NULL), size) == 0
+    return size == PyBytes_GET_SIZE(NULL_BYTES) and memcmp(start, PyBytes_AS_STRING(NULL_BYTES), size) == 0
 
 
 cdef _point(Cell *cell, value):
@@ -390,7 +405,7 @@ cdef bytes _bytes_of(const Cell *cell):
 
 
 cdef int64_t _micros(bytes time) except? -1:
-    """`timestamp_micros`, without it where the bytes are as protobuf writes them."""
+    """`timestamp_micros`, without it where the bytes are as protobuf writes them of a time that there is."""
     cdef const uint8_t *at = <const uint8_t *>PyBytes_AS_STRING(time)
     cdef const uint8_t *end = at + PyBytes_GET_SIZE(time)
     cdef uint64_t seconds = 0, nanos = 0
@@ -398,7 +413,7 @@ cdef int64_t _micros(bytes time) except? -1:
         at = _varint(at + 1, end, &seconds)
         if at is not NULL and at < end and at[0] == 0x10:
             at = _varint(at + 1, end, &nanos)
-    if at == end and nanos < 1_000_000_000 and -(<int64_t>1 << 40) < <int64_t>seconds < <int64_t>1 << 40:
+    if at == end and nanos < 1_000_000_000 and EARLIEST_SECOND <= <int64_t>seconds < END_SECOND:
         return <int64_t>seconds * 1_000_000 + <int64_t>nanos // 1000
     return timestamp_micros(time)
 
@@ -475,8 +490,18 @@ cdef char *_put_cells(char *at, int field, const Cell *cells, Py_ssize_t count) 
     return at
 
 
+cdef Cells _given(cells):
+    """Cells that are there: to Cython None is of every class."""
+    if cells is None:
+        raise TypeError("None is no cells")
+    return cells
+
+
 cdef bytes _statuses_of(Cells cells, Py_ssize_t column):
-    cdef bytes statuses = cells.statuses[0 if len(cells.statuses) == 1 else column]
+    cdef Py_ssize_t count = len(cells.statuses)
+    if count != 1 and count != cells.width:
+        raise ValueError("cells have not a status, or one for all, for each column")
+    cdef bytes statuses = cells.statuses[0 if count == 1 else column]
     if statuses is None or PyBytes_GET_SIZE(statuses) != cells.rows:
         raise ValueError("a column has not a status for each row")
     return statuses
@@ -492,7 +517,7 @@ def splice_feast(bytes metadata not None, list blocks not None, *, bytes statuse
     if len(statuses) != 256:
         raise ValueError("a translation of statuses has 256 bytes")
     for names, found, start, stop, _ in blocks:
-        cells = found
+        cells = _given(found)
         if not 0 <= start <= stop <= cells.width or len(names) != stop - start:
             raise IndexError("a block lies outside its cells")
         tail = _size_if_any(cells.rows) + _cells_size(cells.row_times, cells.rows)
@@ -506,7 +531,7 @@ def splice_feast(bytes metadata not None, list blocks not None, *, bytes statuse
     cdef char *times_at
     cdef Py_ssize_t result = 0
     for _, found, start, stop, _ in blocks:
-        cells = found
+        cells = _given(found)
         times_at = NULL
         times_size = 0
         for column in range(start, stop):
@@ -539,13 +564,13 @@ def splice_hindcast(*, str lookup_id not None, str catalog_version not None, byt
     for part in (lookup_bytes, version_bytes, served_at):
         total += _size_if_any(len(part))
     for view, found in views:
-        cells = found
+        cells = _given(found)
         PyUnicode_AsUTF8AndSize(view, &name_size)
         size = _size_if_any(name_size) + _cells_size(cells.row_times, cells.rows)
         sizes.append(size)
         total += _size_of(size)
     for names, found, start, stop, view_index in blocks:
-        cells = found
+        cells = _given(found)
         if not 0 <= start <= stop <= cells.width or len(names) != stop - start:
             raise IndexError("a block lies outside its cells")
         for column in range(start, stop):
@@ -563,14 +588,14 @@ def splice_hindcast(*, str lookup_id not None, str catalog_version not None, byt
     at = _put_if_any(at, 3, PyBytes_AS_STRING(served_at), PyBytes_GET_SIZE(served_at))
     cdef Py_ssize_t message = 0
     for view, found in views:
-        cells = found
+        cells = _given(found)
         name_at = PyUnicode_AsUTF8AndSize(view, &name_size)
         at = _put_head(at, 4, <Py_ssize_t>sizes[message])
         message += 1
         at = _put_if_any(at, 1, name_at, name_size)
         at = _put_cells(at, 2, cells.row_times, cells.rows)
     for names, found, start, stop, view_index in blocks:
-        cells = found
+        cells = _given(found)
         for column in range(start, stop):
             name_at = PyUnicode_AsUTF8AndSize(names[column - start], &name_size)
             at = _put_head(at, 5, <Py_ssize_t>sizes[message])

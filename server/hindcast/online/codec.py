@@ -1,4 +1,5 @@
-"""The narrow waist: packed rows and answers, bytes in and bytes out. Nothing here knows Redis, gRPC or the catalog.
+"""The narrow waist: packed rows, answers, and Redis's commands and hashes, bytes in and bytes out. Nothing here talks to Redis, or
+knows gRPC or the catalog.
 
 What a lookup does with bytes has two forms with one contract: `_codec`, compiled, and `python_codec`, which a machine without a C
 compiler runs and which says what the other one means. Single rows are packed and unpacked here.

@@ -10,21 +10,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from google.protobuf.message import DecodeError
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from hindcast.catalog import View
 from hindcast.catalog.model import ENTITYLESS_JOIN_KEY, KeyType
+from hindcast.errors import StoredDataError
 from hindcast.online.keys import ENTITYLESS_KEY, entity_key_head, event_field, feature_field, parse_entity_key
 from hindcast.online.row_format import NULLS
 from hindcast.online.sweep import Command, RedisSweep
+from hindcast.online.times import timestamp_micros
 
 _GLOB = frozenset(b"*?[]\\^-")
 _GONE = -2
 """PTTL of a key that is not there."""
-
-_EARLIEST_MICROS, _END_MICROS = -62_135_596_800_000_000, 253_402_300_800_000_000
-"""The years 1 to 9999: what a google.protobuf.Timestamp can say."""
 
 
 class SourceRow(NamedTuple):
@@ -185,8 +181,6 @@ def _fields(view: View) -> tuple[Any, ...]:
 def _micros(written_at: bytes) -> int | None:
     """Microseconds of a stored Timestamp; an empty one is 1970 to the second."""
     try:
-        time = Timestamp.FromString(written_at)
-    except DecodeError:
+        return timestamp_micros(written_at)
+    except StoredDataError:
         return None
-    micros = time.seconds * 1_000_000 + time.nanos // 1000
-    return micros if _EARLIEST_MICROS <= micros < _END_MICROS else None

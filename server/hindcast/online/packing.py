@@ -8,17 +8,11 @@ import pyarrow.compute as pc
 
 from hindcast.online import pieces
 from hindcast.online.pieces import Numbers
+from hindcast.online.row_format import FORMAT, HEADER_BYTES, SAYS_NULL, SIGN
 from hindcast.online.rows import RowPolicy
+from hindcast.online.times import EARLIEST_MICROS, END_MICROS
 
-_FORMAT = 2
-_SIGN = np.uint64(1 << 63)
-_HEADER_BYTES = 42
-_EARLIEST, _LATEST = -62_135_596_800_000_000, 253_402_300_800_000_000
-"""The years 1 to 9999, which are what a Timestamp can say."""
-
-_NULL_VALUE = b"\x98\x01\x00"
-"""A Value with `null_val` set, which some writers send; it is stored as the null that it is, like an empty one."""
-
+_SIGN = np.uint64(SIGN)
 _NIL = b"\xc0"
 _FIXARRAY_MAX = 15
 _MICROS = 1_000_000
@@ -39,26 +33,26 @@ def pack_rows(
         OverflowError: an event time is outside the years 1 to 9999.
     """
     micros = events.cast(pa.int64()).to_numpy()
-    if len(micros) and not _EARLIEST <= micros.min() <= micros.max() < _LATEST:
+    if len(micros) and not EARLIEST_MICROS <= micros.min() <= micros.max() < END_MICROS:
         raise OverflowError("a time outside the years 1 to 9999")
     nulls: Numbers = np.zeros(len(micros), bool)
     entries: list[pa.Array | bytes] = []
     for column in values:
         entries += _entries(column, nulls)
     seconds, rest = np.divmod(micros, _MICROS)
-    # The zero of 1970 is written out, as `codec.timestamp_bytes` does: a Timestamp is never empty.
+    # The zero of 1970 is written out, as `times.timestamp_bytes` does: a Timestamp is never empty.
     time = (
         pieces.varints(b"\x08", seconds, (seconds != 0) | (rest == 0)),
         pieces.varints(b"\x10", rest * 1000, rest != 0),
     )
     known = pieces.valid_rows(created)
     array_head = _array_head(1 + len(values))
-    head: Numbers = np.empty((len(micros), _HEADER_BYTES + len(array_head) + 2), np.uint8)
+    head: Numbers = np.empty((len(micros), HEADER_BYTES + len(array_head) + 2), np.uint8)
     head[:, 0:8] = _sortable(micros)
     head[:, 8:16] = _sortable(created.cast(pa.int64()).fill_null(0).to_numpy())
     if known is not None:
         head[~known, 8:16] = 0
-    head[:, 16] = _FORMAT
+    head[:, 16] = FORMAT
     head[:, 17] = nulls
     head[:, 18:-1] = np.frombuffer(schema_id + run_id + array_head + b"\xc4", np.uint8)
     head[:, -1] = sum(np.diff(pieces.offsets(part)) for part in time)
@@ -88,8 +82,8 @@ def _entries(column: pa.Array, nulls: Numbers) -> tuple[pa.Array | bytes, pa.Arr
     """A column as entries of a msgpack array: what stands before each value, and the values; marks the rows that have a null."""
     lengths = pc.binary_length(column)
     least = pc.min(lengths).as_py()
-    if least is not None and least <= len(_NULL_VALUE):
-        says_null = pc.equal(column, pa.scalar(_NULL_VALUE, column.type))
+    if least is not None and least <= len(SAYS_NULL):
+        says_null = pc.equal(column, pa.scalar(SAYS_NULL, column.type))
         column = pc.if_else(says_null, pa.scalar(None, column.type), column)
         lengths = pc.binary_length(column)
     if column.null_count or least == 0:

@@ -45,7 +45,7 @@ from hindcast.online.connection import (
 )
 from hindcast.online.generations import FLIPS_MAX, GenerationsOf, KnownGenerations, delete_prefix
 from hindcast.online.keys import project_prefix, row_key, schema_key
-from hindcast.online.row_format import WRONG_LENGTH
+from hindcast.online.row_format import DAMAGED, WRONG_LENGTH
 from hindcast.online.rows import Row, RowPolicy, ViewWriter
 from hindcast.online.schemas import Schema, read_schema
 from hindcast.online.writer import RowWrite, ViewTargets, WriteReport, write_rows, write_rows_async
@@ -289,7 +289,7 @@ class PackedRedisOnlineStore(OnlineStore):
             values = {name: Value.FromString(stored.get(name) or b"") for name in features}
             return from_micros(row.event_micros), values
         except (DecodeError, OverflowError) as error:
-            raise StoredDataError("a stored row is damaged; materialize its view again") from error
+            raise StoredDataError(DAMAGED) from error
 
 
 @contextmanager

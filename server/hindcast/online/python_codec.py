@@ -1,6 +1,7 @@
 """The codec in plain Python: what a machine without a C compiler runs, and what the compiled twin `_codec` is held to.
 
-Bytes in, bytes out. Nothing here knows Redis, gRPC or the catalog. This form is written to be read, not to be fast.
+Bytes in, bytes out: how rows and answers are laid out, and how Redis's commands are written and its hashes come. Nothing here talks
+to Redis, or knows gRPC or the catalog. This form is written to be read, not to be fast.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,12 @@ from hindcast.online.times import EPOCH, timestamp_micros
 from hindcast.shadow.v1 import shadow_pb2
 
 _SCHEMA = slice(18, 26)
-_ASCII_MAX = 0x7F
+_VARINT_PART = 0x7F
+"""What of a byte of a varint is number; a greater byte is not the last."""
+
+_VALUE_BYTES_MAX = 11
+"""Of an integer: its tag, and a varint of 64 bits."""
+
 _INT32 = range(-(2**31), 2**31)
 
 _decode_entries = msgspec.msgpack.Decoder(list[bytes | None]).decode
@@ -130,12 +136,15 @@ class RowReader:
 
         Args:
             fields: how many values a row has.
-            positions: per column, where it stands among them; None for one that the schema does not have.
+            positions: per column, where it stands among them, each once; None for one that the schema does not have.
         """
         if len(schema_id) != _SCHEMA.stop - _SCHEMA.start or len(positions) != self._width:
             raise ValueError("a schema id has 8 bytes, and every column a position or None")
-        if any(position is not None and not 0 <= position < fields for position in positions):
+        wanted = [position for position in positions if position is not None]
+        if any(not 0 <= position < fields for position in wanted):
             raise ValueError("a position lies outside the schema")
+        if len(set(wanted)) != len(wanted):
+            raise ValueError("a position is wanted twice")
         self._schemas[schema_id] = fields, positions
 
     def read(self, stored: list[bytes | None]) -> Cells:
@@ -166,7 +175,9 @@ class RowReader:
             entries = _decode_entries(packed[HEADER_BYTES:])
         except msgspec.DecodeError as error:
             raise StoredDataError(DAMAGED) from error
-        time, *values = entries or (None,)
+        if not entries:
+            raise StoredDataError(DAMAGED)
+        time, *values = entries
         if None in values and not packed[17]:
             raise StoredDataError(DAMAGED)
         if len(entries) != fields + 1 or not time:
@@ -207,6 +218,8 @@ def cells_of_hashes(hashes: list[HashRow | None], start: int, width: int) -> Cel
     Raises:
         StoredDataError: an event time is none.
     """
+    if start < 0 or width < 0:
+        raise ValueError("a view's values begin before the first, or are less than none")
     rows = []
     for found in hashes:
         values = [] if found is None else found.values()
@@ -273,10 +286,16 @@ def _columns(block: Block) -> list[tuple[list[bytes], bytes]]:
     cells = block.cells
     if not 0 <= block.start <= block.stop <= cells.width or len(block.names) != block.stop - block.start:
         raise IndexError("a block lies outside its cells")
-    statuses = cells.statuses * cells.width if len(cells.statuses) == 1 else cells.statuses
-    if any(len(of_column) != cells.rows for of_column in statuses):
+    return [(cells.column(at), _statuses_of(cells, at)) for at in range(block.start, block.stop)]
+
+
+def _statuses_of(cells: Cells, column: int) -> bytes:
+    if len(cells.statuses) not in {1, cells.width}:
+        raise ValueError("cells have not a status, or one for all, for each column")
+    statuses = cells.statuses[0 if len(cells.statuses) == 1 else column]
+    if len(statuses) != cells.rows:
         raise ValueError("a column has not a status for each row")
-    return [(cells.column(at), statuses[at]) for at in range(block.start, block.stop)]
+    return statuses
 
 
 def framed(before: bytes, parts: Sequence[bytes | None], after: bytes) -> list[Any]:
@@ -324,14 +343,14 @@ def usual_int64s(values: Sequence[bytes], key_type: int) -> list[bytes | None]:
 
 def _only_integer(value: bytes) -> int | None:
     """The integer that is all a serialized Value says; None if it says anything else."""
-    if value[:1] not in {b"\x20", b"\x18"} or len(value) == 1:
+    if value[:1] not in {b"\x20", b"\x18"} or not 1 < len(value) <= _VALUE_BYTES_MAX:
         return None
     number = 0
     for at, byte in enumerate(value[1:]):
-        number |= (byte & _ASCII_MAX) << 7 * at
-        if byte <= _ASCII_MAX and at + 2 < len(value):
+        number |= (byte & _VARINT_PART) << 7 * at
+        if byte <= _VARINT_PART and at + 2 < len(value):
             return None
-    if value[-1] > _ASCII_MAX or number >= 1 << 64:
+    if value[-1] > _VARINT_PART or number >= 1 << 64:
         return None
     signed = number - (1 << 64) if number >> 63 else number
     return None if value[:1] == b"\x18" and signed not in _INT32 else signed

@@ -10,8 +10,8 @@
     42      …      msgpack array: event_ts as a serialized google.protobuf.Timestamp, as it goes into answers, and then a
                    serialized `feast.types.Value`, or nil for a null, per field of the schema
 
-The first 16 bytes compare as unsigned bytes like the total order `(event_ts, created_ts)`, which is all that the
-newest-wins script looks at.
+The first 16 bytes compare as unsigned bytes like the total order `(event_ts, created_ts)`, by which the newest-wins script
+decides; among equal times it may look at how the run id ends.
 """
 
 import struct
@@ -22,10 +22,12 @@ FORMAT = 2
 SIGN = 1 << 63
 
 ORDER_BYTES = 16
-"""Length of the part that the newest-wins script compares."""
+"""Length of the part that orders rows in time."""
 
-NULLS = frozenset({b"", b"\x98\x01\x00"})
-"""A Value with nothing set, and one with `null_val` set, which some writers send."""
+SAYS_NULL = b"\x98\x01\x00"
+"""A Value with `null_val` set, which some writers send; it is stored as the null that it is, like one with nothing set."""
+
+NULLS = frozenset({b"", SAYS_NULL})
 
 DAMAGED = "a stored row is damaged; materialize its view again"
 WRONG_LENGTH = "a stored row has another number of values than its schema has fields; materialize its view again"

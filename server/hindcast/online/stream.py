@@ -48,7 +48,9 @@ _TIES_OVER_ALL = b"$0\r\n\r\n"
 class RowStream:
     """Writes batches of rows to one Redis deployment. For one thread, as a context manager.
 
-    Rows of one key are taken in the order given. After an error the stream is of no more use, and every call raises that error
+    Rows of one key are taken in the order given, but where the script is flushed away meanwhile (SCRIPT FLUSH): the rows of the
+    block that missed it are sent again after later ones, so that of rows of one key and equal times in two blocks the earlier may
+    stay. A run gives each key once. After an error the stream is of no more use, and every call raises that error
     again: rows given since the last `flush` may be written or not, and to write them all again gives the same state.
     """
 
