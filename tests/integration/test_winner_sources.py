@@ -2,8 +2,11 @@
 
 import base64
 import json
+import math
+import os
 import struct
 from contextlib import closing
+from pathlib import Path
 
 import deltalake
 import pyarrow as pa
@@ -137,6 +140,22 @@ def test_types_that_lay_out_alike_are_one(tmp_path):
         pq.write_table(rows((at, 5, 0)).set_column(2, "f", column), tmp_path / "s" / f"{at}.parquet")
 
     assert {0: "a", 1: "b", 2: None, 3: "d"} == won(asked(find_source("s", "parquet", repo_root=tmp_path), tmp_path))
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64()])
+def test_a_key_that_is_no_number_is_a_null(tmp_path, kind):
+    """NaN in a join key, which is how pandas writes a null there, does not win and is counted as one; in a feature it is a value."""
+    keys = pa.array([1.0, math.nan, None, math.nan, 2.0], pa.float64()).cast(kind)
+    table = pa.table({"k": keys, "at": pa.array([5] * 5, UTC_MICROS), "f": [math.nan, 2.0, 3.0, 4.0, 5.0]})
+    pq.write_table(table, tmp_path / "s")
+    query = asked(find_source("s", "parquet", repo_root=tmp_path), tmp_path)
+    with read_winners(query, batch_rows=10) as winners:
+        report = winners.report
+    found = won(query)
+
+    assert (5, 3) == (report.rows_read, report.null_keys)
+    assert {1.0, 2.0} == found.keys()
+    assert math.isnan(found[1.0])
 
 
 def test_a_view_without_entities_has_one_winner(tmp_path):

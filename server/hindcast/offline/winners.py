@@ -63,7 +63,7 @@ class WinnersReport:
 
     Attributes:
         rows_read: candidates: rows in the interval that are not dated ahead, those with a null key among them.
-        null_keys: candidates with a null in a join key; none of them wins.
+        null_keys: candidates with a null, or NaN, in a join key; none of them wins.
         null_times: rows of the source without an event time; they are no candidates.
         quarantined: rows of the source that are dated ahead.
     """
