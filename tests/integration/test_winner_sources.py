@@ -108,6 +108,28 @@ def test_folders_and_patterns_name_files_and_columns(tmp_path, uri, expected):
     assert expected == won(query)
 
 
+@pytest.mark.parametrize("uri", ["s/**/*.parquet", "s/**", "s/*", "s/*/*", "s/*/*.parquet"])
+def test_patterns_pass_over_what_is_no_part(tmp_path, uri):
+    """What begins with a dot or an underscore below a pattern's fixed beginning, and what does not end in .parquet, is not read."""
+    for path in ("a/1.parquet", "_temporary/0/2.parquet", "_delta_log/3.parquet", "a/_old/4.parquet", "a/_5.parquet"):
+        (tmp_path / "s" / path).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(rows((int(path[-9]), 5, 10)), tmp_path / "s" / path)
+    for path in ("_SUCCESS", "notes.txt", "a/schema.json"):
+        (tmp_path / "s" / path).write_text("no Parquet")
+
+    assert {1: 10} == won(asked(find_source(uri, "parquet", repo_root=tmp_path), tmp_path))
+
+
+@pytest.mark.parametrize("uri", ["s/_old/*.parquet", "s/*/_*/*.parquet", "s/_old"])
+def test_a_hidden_folder_that_is_named_is_read(tmp_path, uri):
+    """A name with an underscore that the path itself gives is meant, fixed or as a pattern."""
+    for folder in ("_old", "a/_old"):
+        (tmp_path / "s" / folder).mkdir(parents=True)
+        pq.write_table(rows((1, 5, 10)), tmp_path / "s" / folder / "1.parquet")
+
+    assert {1: 10} == won(asked(find_source(uri, "parquet", repo_root=tmp_path), tmp_path))
+
+
 def test_a_folder_can_name_the_time_and_the_key(tmp_path):
     """Dates and whole numbers in folders' names serve as event times and join keys."""
     for day, key in (("1970-01-01", 4), ("1970-01-02", 4), ("1970-01-02", 5)):
@@ -258,7 +280,7 @@ def test_keys_longer_than_thought_are_found_in_more_passes(tmp_path):
 def test_what_is_wrong_with_a_source_is_said(tmp_path):
     """Each source that cannot be read is refused with the file and with what to do."""
     assert "the source 's' does not exist; check the path" in refused(tmp_path)
-    assert "the source 's*' matches no file" in refused(tmp_path, "s*")
+    assert "the source 's*' matches no Parquet file" in refused(tmp_path, "s*")
     assert "is not on this machine" in refused(tmp_path, "s3://bucket/s")
     assert "has the format 'orc'" in refused(tmp_path, "s", "orc")
     (tmp_path / "s").mkdir()
