@@ -217,6 +217,17 @@ def test_rows_ahead_go_to_quarantine_as_they_stand(tmp_path):
     assert ["ahead.parquet"] == [path.name for path in query.quarantine.parent.iterdir()]
 
 
+def test_a_quarantine_survives_a_power_cut(tmp_path, monkeypatch):
+    """The names of the file and of every folder that was made for it are synced, from the top."""
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(Path(f"/proc/self/fd/{handle}").resolve()))
+    pq.write_table(rows((1, FUTURE + 1, 10)), tmp_path / "s")
+    won(asked(find_source("s", "parquet", repo_root=tmp_path), tmp_path, quarantine=tmp_path / "a" / "b" / "c.parquet"))
+
+    folders = [path for path in synced if path.suffix != ".tmp"]
+    assert [tmp_path, tmp_path / "a", tmp_path / "a" / "b"] == folders
+
+
 def test_a_quarantine_that_cannot_be_written_fails_before_any_winner(tmp_path):
     """Where the disk does not take the rows dated ahead, the error names their file, and nothing is left of it."""
     pq.write_table(rows((1, FUTURE + 1, 10)), tmp_path / "s")
