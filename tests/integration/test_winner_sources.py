@@ -317,6 +317,20 @@ def test_pages_that_are_damaged_are_noticed(tmp_path):
     assert "'/s.parquet' is no whole Parquet file: damaged" in refused(tmp_path, "s.parquet")
 
 
+@pytest.mark.parametrize("event", [None, FUTURE - 1])
+def test_rows_that_cannot_win_are_not_read(tmp_path, event):
+    """A row group without event times, or with none in the interval, is passed over: not even its damage is noticed."""
+    path = tmp_path / "s.parquet"
+    pq.write_table(rows((1, 5, 10), (2, event, 20)), path, row_group_size=1, use_dictionary=False, compression="none")
+    group = pq.read_metadata(path).row_group(1)
+    content = bytearray(path.read_bytes())
+    first, end = group.column(0).data_page_offset, group.column(2).data_page_offset
+    content[first:end] = bytes(end - first)
+    path.write_bytes(content)
+
+    assert {1: 10} == won(asked(find_source("s.parquet", "parquet", repo_root=tmp_path), tmp_path, end_micros=9))
+
+
 def test_what_is_wrong_with_a_column_is_said(tmp_path):
     """A column that is missing, there twice, of two types, or no time or key is named with its file."""
     pq.write_table(rows((1, 5, 10), text=["5"], deep=[{"a": 1}]), tmp_path / "s")

@@ -19,13 +19,11 @@ class Counts:
     Attributes:
         read: rows in the interval.
         null_keys: those of them that have a null in a join key, or NaN, which is how pandas writes one.
-        null_times: rows of the source without an event time.
         ahead: rows of the source dated after the bound, by their group.
     """
 
     read: int = 0
     null_keys: int = 0
-    null_times: int = 0
     ahead: dict[int, int] = field(default_factory=dict)
 
 
@@ -103,7 +101,6 @@ class Candidates:
         """Which rows are in the interval; the others are counted where that is called for."""
         there = np.ones(len(events), dtype=bool) if kept is None else kept
         if is_dated is not None:
-            counts.null_times += int(np.count_nonzero(there & ~is_dated))
             there &= is_dated
         if self.interval.is_exceeded_by(group.event):
             ahead = int(np.count_nonzero(there & (events > self.interval.future_after_micros)))
