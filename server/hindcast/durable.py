@@ -1,7 +1,7 @@
 """Making files survive a power cut: what was written is synced, and so is the directory that names it.
 
-It stands on the lowest layer because rooms that may not import each other write files that must last: parts of a source
-(offline), the run ledger (materialize), the log of lookups. It needs neither pyarrow nor deltalake.
+It stands on the lowest layer because rooms that may not import each other write files that must last: parts of a source and
+rows in quarantine (offline), the run ledger (materialize). It needs neither pyarrow nor deltalake.
 """
 
 import json

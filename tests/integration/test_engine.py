@@ -190,6 +190,24 @@ def test_composite_keys_are_told_apart_and_null_ones_counted(repo, capsys):
     assert [3, None] == asked.to_dict()["trips"]
 
 
+def test_a_key_that_pandas_left_out_is_a_null_one(repo):
+    """A join key column that pandas made floating, with NaN for a null, is stored by its whole numbers; the others are skipped and counted."""
+    path = repo.write(
+        "s.parquet",
+        {
+            "driver_id": pa.array([1.0, float("nan"), 2.0]),
+            "trips": [1, 2, 3],
+            "event_ts": [hours_ago(hour) for hour in (3, 2, 1)],
+        },
+    )
+    repo.apply(DRIVER, view("ride", source(path, created_timestamp_column="")))
+    repo.materialize()
+
+    assert {1: {"trips": 1}, 2: {"trips": 3}} == repo.values("ride")
+    (run,) = repo.runs("ride")
+    assert (1, 2) == (run.rows_null_key, run.rows_written)
+
+
 def test_views_of_one_call_have_runs_of_their_own(repo):
     """Each view has its own record, its rows carry that record's id, and all watermarks move."""
     repo.write("s.parquet", trips((1, 10, 1), (2, 20, 2)))

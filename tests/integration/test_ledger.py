@@ -42,7 +42,7 @@ def ledger(tmp_path):
 
 def test_before_the_first_run_there_is_nothing_and_nothing_is_made(ledger):
     """Asking a ledger that is not there yet gives nothing, and leaves nothing behind."""
-    assert ([], None, {}, {}) == (ledger.runs(), ledger.last_success("driver"), ledger.sources(), ledger.summary())
+    assert ([], {}, {}) == (ledger.runs(), ledger.sources(), ledger.summary())
     assert not ledger.path.parent.exists()
 
 
@@ -65,7 +65,6 @@ def test_a_run_that_failed_says_why(ledger):
     """The error of a run that failed is kept."""
     run = record(ledger, new_run(), Outcome.FAILED, error="the column 'trips' is text; change the source")
     assert [run] == ledger.runs()
-    assert ledger.last_success("driver") is None
 
 
 def test_a_run_without_an_interval(ledger):
@@ -91,17 +90,7 @@ def test_projects_that_share_a_registry_see_their_own_runs(ledger):
     other = Ledger(ledger.path, project="it's another")
     theirs = record(other, new_run(project="it's another"))
     assert [theirs] == other.runs()
-    assert theirs == other.last_success("driver")
     assert 1 == len(ledger.runs())
-
-
-def test_the_last_success_is_the_newest_that_succeeded(ledger):
-    """A failure after it, and an older success, do not hide the newest success of a view."""
-    record(ledger, new_run(began_at=at(1)))
-    newest = record(ledger, new_run(began_at=at(2)))
-    record(ledger, new_run(began_at=at(3)), Outcome.FAILED)
-    record(ledger, new_run("rider", began_at=at(4)))
-    assert newest == ledger.last_success("driver")
 
 
 def test_a_run_is_found_by_the_beginning_of_its_id(ledger):

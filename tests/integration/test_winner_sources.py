@@ -2,8 +2,11 @@
 
 import base64
 import json
+import math
+import os
 import struct
 from contextlib import closing
+from pathlib import Path
 
 import deltalake
 import pyarrow as pa
@@ -105,6 +108,28 @@ def test_folders_and_patterns_name_files_and_columns(tmp_path, uri, expected):
     assert expected == won(query)
 
 
+@pytest.mark.parametrize("uri", ["s/**/*.parquet", "s/**", "s/*", "s/*/*", "s/*/*.parquet"])
+def test_patterns_pass_over_what_is_no_part(tmp_path, uri):
+    """What begins with a dot or an underscore below a pattern's fixed beginning, and what does not end in .parquet, is not read."""
+    for path in ("a/1.parquet", "_temporary/0/2.parquet", "_delta_log/3.parquet", "a/_old/4.parquet", "a/_5.parquet"):
+        (tmp_path / "s" / path).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(rows((int(path[-9]), 5, 10)), tmp_path / "s" / path)
+    for path in ("_SUCCESS", "notes.txt", "a/schema.json"):
+        (tmp_path / "s" / path).write_text("no Parquet")
+
+    assert {1: 10} == won(asked(find_source(uri, "parquet", repo_root=tmp_path), tmp_path))
+
+
+@pytest.mark.parametrize("uri", ["s/_old/*.parquet", "s/*/_*/*.parquet", "s/_old"])
+def test_a_hidden_folder_that_is_named_is_read(tmp_path, uri):
+    """A name with an underscore that the path itself gives is meant, fixed or as a pattern."""
+    for folder in ("_old", "a/_old"):
+        (tmp_path / "s" / folder).mkdir(parents=True)
+        pq.write_table(rows((1, 5, 10)), tmp_path / "s" / folder / "1.parquet")
+
+    assert {1: 10} == won(asked(find_source(uri, "parquet", repo_root=tmp_path), tmp_path))
+
+
 def test_a_folder_can_name_the_time_and_the_key(tmp_path):
     """Dates and whole numbers in folders' names serve as event times and join keys."""
     for day, key in (("1970-01-01", 4), ("1970-01-02", 4), ("1970-01-02", 5)):
@@ -137,6 +162,22 @@ def test_types_that_lay_out_alike_are_one(tmp_path):
         pq.write_table(rows((at, 5, 0)).set_column(2, "f", column), tmp_path / "s" / f"{at}.parquet")
 
     assert {0: "a", 1: "b", 2: None, 3: "d"} == won(asked(find_source("s", "parquet", repo_root=tmp_path), tmp_path))
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64()])
+def test_a_key_that_is_no_number_is_a_null(tmp_path, kind):
+    """NaN in a join key, which is how pandas writes a null there, does not win and is counted as one; in a feature it is a value."""
+    keys = pa.array([1.0, math.nan, None, math.nan, 2.0], pa.float64()).cast(kind)
+    table = pa.table({"k": keys, "at": pa.array([5] * 5, UTC_MICROS), "f": [math.nan, 2.0, 3.0, 4.0, 5.0]})
+    pq.write_table(table, tmp_path / "s")
+    query = asked(find_source("s", "parquet", repo_root=tmp_path), tmp_path)
+    with read_winners(query, batch_rows=10) as winners:
+        report = winners.report
+    found = won(query)
+
+    assert (5, 3) == (report.rows_read, report.null_keys)
+    assert {1.0, 2.0} == found.keys()
+    assert math.isnan(found[1.0])
 
 
 def test_a_view_without_entities_has_one_winner(tmp_path):
@@ -174,6 +215,17 @@ def test_rows_ahead_go_to_quarantine_as_they_stand(tmp_path):
     expected = rows((1, FUTURE + 1, 11), (None, FUTURE + 2, 21), more=pa.array(["[2]", "q"]), c=pa.array([None, "x"]))
     assert expected.to_pylist() == pq.read_table(query.quarantine).select(expected.column_names).to_pylist()
     assert ["ahead.parquet"] == [path.name for path in query.quarantine.parent.iterdir()]
+
+
+def test_a_quarantine_survives_a_power_cut(tmp_path, monkeypatch):
+    """The names of the file and of every folder that was made for it are synced, from the top."""
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(Path(f"/proc/self/fd/{handle}").resolve()))
+    pq.write_table(rows((1, FUTURE + 1, 10)), tmp_path / "s")
+    won(asked(find_source("s", "parquet", repo_root=tmp_path), tmp_path, quarantine=tmp_path / "a" / "b" / "c.parquet"))
+
+    folders = [path for path in synced if path.suffix != ".tmp"]
+    assert [tmp_path, tmp_path / "a", tmp_path / "a" / "b"] == folders
 
 
 def test_a_quarantine_that_cannot_be_written_fails_before_any_winner(tmp_path):
@@ -239,7 +291,7 @@ def test_keys_longer_than_thought_are_found_in_more_passes(tmp_path):
 def test_what_is_wrong_with_a_source_is_said(tmp_path):
     """Each source that cannot be read is refused with the file and with what to do."""
     assert "the source 's' does not exist; check the path" in refused(tmp_path)
-    assert "the source 's*' matches no file" in refused(tmp_path, "s*")
+    assert "the source 's*' matches no Parquet file" in refused(tmp_path, "s*")
     assert "is not on this machine" in refused(tmp_path, "s3://bucket/s")
     assert "has the format 'orc'" in refused(tmp_path, "s", "orc")
     (tmp_path / "s").mkdir()
@@ -263,6 +315,20 @@ def test_pages_that_are_damaged_are_noticed(tmp_path):
     path.write_bytes(content)
 
     assert "'/s.parquet' is no whole Parquet file: damaged" in refused(tmp_path, "s.parquet")
+
+
+@pytest.mark.parametrize("event", [None, FUTURE - 1])
+def test_rows_that_cannot_win_are_not_read(tmp_path, event):
+    """A row group without event times, or with none in the interval, is passed over: not even its damage is noticed."""
+    path = tmp_path / "s.parquet"
+    pq.write_table(rows((1, 5, 10), (2, event, 20)), path, row_group_size=1, use_dictionary=False, compression="none")
+    group = pq.read_metadata(path).row_group(1)
+    content = bytearray(path.read_bytes())
+    first, end = group.column(0).data_page_offset, group.column(2).data_page_offset
+    content[first:end] = bytes(end - first)
+    path.write_bytes(content)
+
+    assert {1: 10} == won(asked(find_source("s.parquet", "parquet", repo_root=tmp_path), tmp_path, end_micros=9))
 
 
 def test_what_is_wrong_with_a_column_is_said(tmp_path):

@@ -87,14 +87,6 @@ class Ledger:
             raise InvalidArgument.at("RUN_ID", f"{prefix!r} begins more than one run's id ({some}, …); give more of it")
         return (exact or found)[0]
 
-    def last_success(self, view: str) -> Run | None:
-        """The view's newest run that succeeded; None without one.
-
-        Raises:
-            LedgerError: the ledger cannot be read.
-        """
-        return next(iter(self._runs(f"\"view\" = {_quoted(view)} AND outcome = 'succeeded'", limit=1)), None)
-
     def sources(self) -> Mapping[str, Source]:
         """By path, what the last runs read, whatever their view: their digests are worth keeping (`digests`).
 

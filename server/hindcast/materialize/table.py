@@ -168,6 +168,11 @@ class RunTable:
                         raise LedgerError(
                             f"the run ledger {self.path} is held by another process; `fuser {self.path}` names it"
                         ) from error
+                except OSError as error:
+                    raise LedgerError(
+                        f"the run ledger {self.path} cannot be locked ({error.strerror}); its folder must be on a file system with "
+                        "flock: turn on the locks of the mount, or move the registry, or HINDCAST_STATE_DIR, to a local disk"
+                    ) from error
                 time.sleep(0.005)
             yield
         finally:

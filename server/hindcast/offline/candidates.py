@@ -18,14 +18,12 @@ class Counts:
 
     Attributes:
         read: rows in the interval.
-        null_keys: those of them that have a null in a join key.
-        null_times: rows of the source without an event time.
+        null_keys: those of them that have a null in a join key, or NaN, which is how pandas writes one.
         ahead: rows of the source dated after the bound, by their group.
     """
 
     read: int = 0
     null_keys: int = 0
-    null_times: int = 0
     ahead: dict[int, int] = field(default_factory=dict)
 
 
@@ -35,7 +33,7 @@ class Candidates:
 
     Attributes:
         keys: columns of the source.
-        key_types: what DuckDB is given for each, and how.
+        key_forms: what DuckDB is given for each, and how.
     """
 
     scan: SourceScan
@@ -69,8 +67,9 @@ class Candidates:
             chosen = self._chosen(group, events, is_dated, kept, counts)
             in_interval = int(np.count_nonzero(chosen))
             for key in self.keys:
-                if batch.column(at[key]).null_count:
-                    chosen &= batch.column(at[key]).is_valid().to_numpy(zero_copy_only=False)
+                has_key = _has_key(batch.column(at[key]))
+                if has_key is not None:
+                    chosen &= has_key
             rows = np.flatnonzero(chosen)
             counts.read += in_interval
             counts.null_keys += in_interval - len(rows)
@@ -102,7 +101,6 @@ class Candidates:
         """Which rows are in the interval; the others are counted where that is called for."""
         there = np.ones(len(events), dtype=bool) if kept is None else kept
         if is_dated is not None:
-            counts.null_times += int(np.count_nonzero(there & ~is_dated))
             there &= is_dated
         if self.interval.is_exceeded_by(group.event):
             ahead = int(np.count_nonzero(there & (events > self.interval.future_after_micros)))
@@ -125,3 +123,13 @@ class Candidates:
         if is_created is not None:
             created = np.where(is_created, created, MICROS_MIN - 1)
         return [pa.array(events), pa.array(created), pa.array(positions)]
+
+
+def _has_key(array: pa.Array) -> np.ndarray | None:
+    """Which rows have a value, as NaN is none; None where all have one."""
+    stored = array.storage if isinstance(array, pa.ExtensionArray) else array
+    if not stored.null_count and not pa.types.is_floating(stored.type):
+        return None
+    is_null = stored.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+    has_key: np.ndarray = ~is_null
+    return has_key

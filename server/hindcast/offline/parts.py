@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hindcast.durable import make_directory, sync
 from hindcast.errors import StoreUnavailable
 from hindcast.offline.location import parts_directory, source_files
 
@@ -51,10 +52,10 @@ def append_part(table: pa.Table, path: Path, *, name: str) -> Path:
     directory = parts_directory(path)
     part = directory / f"{name}.parquet"
     try:
-        _make(directory)
+        make_directory(directory)
         if not part.exists():
             _write(table, part)
-        sync_directory(directory)
+        sync(directory)
     except OSError as error:
         raise StoreUnavailable(
             "the source's directory did not take a part; check its rights and the space on its disk"
@@ -75,20 +76,3 @@ def _write(table: pa.Table, part: Path) -> None:
         with contextlib.suppress(OSError):
             unfinished.unlink()
         raise
-
-
-def _make(directory: Path) -> None:
-    """Make a directory that survives a power cut, and what is missing above it."""
-    if not directory.is_dir():
-        _make(directory.parent)
-        directory.mkdir(exist_ok=True)
-        sync_directory(directory.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make what was created, renamed or removed in a directory survive a power cut."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

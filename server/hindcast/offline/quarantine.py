@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hindcast.durable import make_directory, sync
 from hindcast.errors import StoreUnavailable
 from hindcast.offline.instants import to_micros
-from hindcast.offline.parts import sync_directory
 from hindcast.offline.scan import (
     RowGroup,
     SourceScan,
@@ -40,7 +40,7 @@ def write_quarantine(
     unfinished = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
     rows = _rows_ahead(chosen, schema, event=event, future_after_micros=future_after_micros)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path.parent)
         with unfinished.open("xb") as file:
             with pq.ParquetWriter(file, schema) as writer:
                 for batch in rows:
@@ -48,7 +48,7 @@ def write_quarantine(
             file.flush()
             os.fsync(file.fileno())
         unfinished.rename(path)
-        sync_directory(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise StoreUnavailable(
             f"the rows dated ahead cannot be written to {str(path)!r}; check the rights and the space on its disk"

@@ -8,6 +8,8 @@ import glob
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from itertools import takewhile
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -112,9 +114,8 @@ def find_source(uri: str, file_format: str, *, repo_root: Path) -> SourceFiles |
         )
     found = _files(path)
     if not found:
-        there = (
-            "holds no Parquet file" if path.is_dir() else "does not exist" if not is_pattern(uri) else "matches no file"
-        )
+        without = "holds no" if path.is_dir() else "matches no"
+        there = f"{without} Parquet file" if path.is_dir() or is_pattern(uri) else "does not exist"
         raise SourceError(f"the source {uri!r} {there}; check the path of the FileSource, or write the files first")
     partitions = _hive_partitions(found)
     try:
@@ -154,15 +155,24 @@ def _files(path: Path) -> Sequence[Path]:
     files = source_files(path)
     if files or path.exists() or not is_pattern(str(path)):
         return files
-    matches = {Path(match) for match in glob.glob(str(path), recursive=True)}  # noqa: PTH207 - Path.glob has no absolute patterns
+    found = (Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207 - Path.glob has no absolute patterns
+    matches = [match for match in found if not _is_hidden(match, path)]
     # A folder stands for what is in it, and nothing is read twice.
     below = {file for match in matches if match.is_dir() for file in source_files(match)}
-    return sorted(below | {match for match in matches if match.is_file() and not _is_hidden(match, path)})
+    return sorted(below | {match for match in matches if match.suffix == ".parquet" and match.is_file()})
 
 
 def _is_hidden(match: Path, pattern: Path) -> bool:
-    """Whether a file is a writer's at work (see `source_files`), unless the pattern names such files itself."""
-    return match.name.startswith((".", "_")) and not pattern.name.startswith((".", "_"))
+    """Whether a file or folder is, or is in, what `source_files` passes over, unless the pattern names that itself."""
+    fixed = sum(1 for _ in takewhile(lambda part: not is_pattern(part), pattern.parts))
+    named = [part for part in pattern.parts[fixed:] if _begins_hidden(part)]
+    return any(
+        _begins_hidden(part) and not any(fnmatchcase(part, name) for name in named) for part in match.parts[fixed:]
+    )
+
+
+def _begins_hidden(name: str) -> bool:
+    return name.startswith((".", "_"))
 
 
 def _hive_partitions(files: Sequence[Path]) -> Sequence[Mapping[str, pa.Scalar]]:

@@ -37,7 +37,7 @@ class WinnersQuery:
         created_column: None where the source has none.
         start_micros, end_micros: the interval of event times, closed at both ends.
         future_after_micros: rows of the source that are dated after this are no candidates.
-        quarantine: a Parquet file for those rows, which is written only if there are any; None to count them only.
+        quarantine: a Parquet file for those rows, which is written only if there are any.
         memory_limit_bytes: DuckDB's. Where the keys need more, the source is passed over several times, a part of the keys each.
         threads: DuckDB's; None for one per core.
         spill_dir: for what does not fit into memory; nothing is left there.
@@ -51,7 +51,7 @@ class WinnersQuery:
     start_micros: int
     end_micros: int
     future_after_micros: int
-    quarantine: Path | None
+    quarantine: Path
     memory_limit_bytes: int
     threads: int | None
     spill_dir: Path
@@ -63,14 +63,12 @@ class WinnersReport:
 
     Attributes:
         rows_read: candidates: rows in the interval that are not dated ahead, those with a null key among them.
-        null_keys: candidates with a null in a join key; none of them wins.
-        null_times: rows of the source without an event time; they are no candidates.
+        null_keys: candidates with a null, or NaN, in a join key; none of them wins.
         quarantined: rows of the source that are dated ahead.
     """
 
     rows_read: int
     null_keys: int
-    null_times: int
     quarantined: int
 
 
@@ -90,12 +88,12 @@ def read_winners(query: WinnersQuery, *, batch_rows: int) -> Iterator["Winners"]
     source = files_of(query.source)
     values = list(dict.fromkeys([*query.keys.values(), *query.fields.values()]))
     scan = scan_source(source, values=values, event=query.event_column, created=query.created_column)
-    candidates, null_times = _candidates(query, scan)
+    candidates = _candidates(query, scan)
     with open_duckdb(
         memory_limit_bytes=query.memory_limit_bytes, threads=query.threads, spill_dir=query.spill_dir
     ) as connection:
         counts = find_newest(candidates, connection, limit_bytes=query.memory_limit_bytes)
-        if counts.ahead and query.quarantine is not None:
+        if counts.ahead:
             write_quarantine(
                 query.quarantine,
                 scan=scan,
@@ -106,7 +104,6 @@ def read_winners(query: WinnersQuery, *, batch_rows: int) -> Iterator["Winners"]
         report = WinnersReport(
             rows_read=counts.read,
             null_keys=counts.null_keys,
-            null_times=counts.null_times + null_times,
             quarantined=sum(counts.ahead.values()),
         )
         yield Winners(query, scan, connection, report, batch_rows=batch_rows)
@@ -221,20 +218,19 @@ class _Positions:
         return int(self._rest[0]) if len(self._rest) else None
 
 
-def _candidates(query: WinnersQuery, scan: SourceScan) -> tuple[Candidates, int]:
-    """The candidates, and how many rows without an event time are in the groups that need not be read for them."""
+def _candidates(query: WinnersQuery, scan: SourceScan) -> Candidates:
+    """The candidates, in the groups that can have some, or rows dated ahead."""
     interval = Interval(
         start_micros=query.start_micros, end_micros=query.end_micros, future_after_micros=query.future_after_micros
     )
-    groups, null_times = [], 0
-    for group in scan.groups:
-        is_counted = group.event.null_count is not None and group.file.deleted is None
-        if interval.touches(group.event) or interval.is_exceeded_by(group.event) or not is_counted:
-            groups.append(group)
-        else:
-            null_times += group.event.null_count or 0
+    groups = [
+        group
+        for group in scan.groups
+        if group.event.null_count != group.rows
+        and (interval.touches(group.event) or interval.is_exceeded_by(group.event))
+    ]
     keys = list(query.keys.values())
-    candidates = Candidates(
+    return Candidates(
         scan=scan,
         keys=keys,
         event=query.event_column,
@@ -244,7 +240,6 @@ def _candidates(query: WinnersQuery, scan: SourceScan) -> tuple[Candidates, int]
         packing=Packing.of(groups, interval, scan.rows),
         key_forms={key: key_form(scan.types[key], column=key) for key in keys},
     )
-    return candidates, null_times
 
 
 def _joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
