@@ -39,6 +39,9 @@ INTERVAL = [f"{instant:%Y-%m-%dT%H:%M:%S}" for instant in (START, END)]
 PEAK_FACTOR = 1.25
 """What is promised."""
 
+PRESSES = 2
+"""Python drops a Ctrl-C that comes while it clears an object away, and a person presses once more."""
+
 CTRL_C_SECONDS = 20.0
 """More than the time after which a connection to Redis gives up."""
 
@@ -126,10 +129,14 @@ def test_a_ctrl_c_ends_a_run_and_is_on_record(driver, repo, redis):
     try:
         run = driver.start(repo, "materialize", *INTERVAL, "--views", VIEW)
         wait_for(lambda: (repo / "runs").exists() and ledger.runs(VIEW), seconds=30, what="a run on record")
-        began = time.monotonic()
-        os.kill(run.process_id, signal.SIGINT)
+        for _ in range(PRESSES):
+            os.kill(run.process_id, signal.SIGINT)
+            pressed = time.monotonic()
+            wait_for(lambda pressed=pressed: run.has_ended or time.monotonic() - pressed > CTRL_C_SECONDS, seconds=60)
+            if run.has_ended:
+                break
+        assert run.has_ended
         assert 0 < run.wait()
-        assert time.monotonic() - began < CTRL_C_SECONDS
     finally:
         redis.resume()
 
