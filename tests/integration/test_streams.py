@@ -185,7 +185,8 @@ def test_a_caller_who_does_not_read_is_not_read_from_for_ever(server):
             next(answers)
         answers.cancel()
 
-    assert held < 5_000
+    # Answers of 1 kB lie in the buffers of both ends, which are as large as the kernel likes: 4.4 MB here, 6 MB beside other work.
+    assert held < 10_000
 
 
 def test_our_client_gives_an_outcome_for_each_lookup(server):
