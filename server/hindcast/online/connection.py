@@ -6,7 +6,8 @@ redis-py waits for ever by default: a paused Redis hung a read for more than 12 
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -22,7 +23,7 @@ from redis.exceptions import RedisClusterException, RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from hindcast.errors import RepoError
+from hindcast.errors import RepoError, StoreUnavailable
 from hindcast.online.embedded import EmbeddedRedis
 
 EMBEDDED = "embedded"
@@ -34,6 +35,18 @@ DEFAULT_FUTURE_SECONDS = 300
 
 REDIS_ERRORS = (RedisError, RedisClusterException)
 """Everything that redis-py raises: its Cluster client has errors outside the tree of the others."""
+
+NOT_WRITTEN = "Redis did not take a write; check that it runs and has memory left"
+
+
+@contextmanager
+def failing_as(words: str) -> Iterator[None]:
+    """Turns a failure of Redis in a block into StoreUnavailable with words of ours, never the vendor's."""
+    try:
+        yield
+    except REDIS_ERRORS as error:
+        raise StoreUnavailable(words) from error
+
 
 _TIMEOUTS = {"socket_timeout": 5.0, "socket_connect_timeout": 2.0}
 _TEXTS = frozenset({"username", "password"})

@@ -18,7 +18,7 @@ import msgspec
 
 from hindcast.clock import Clock, system_clock
 from hindcast.errors import GenerationConflict, StoredDataError, StoreUnavailable
-from hindcast.online.connection import REDIS_ERRORS, RedisTarget
+from hindcast.online.connection import RedisTarget, failing_as
 from hindcast.online.keys import generations_key, later_generations_prefix, view_prefix
 
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ KEEP_SECONDS_MIN = 10
 FLIPS_MAX = 8
 """How many changes of the document one read or write follows. Even a view that is replaced all the time changes once in seconds."""
 
+_FAILED = (
+    "Redis failed while the generations of a view were read or changed; check that it runs, has memory left, and lets this "
+    "user GET, SET, EVAL, SCAN and UNLINK the project's keys. Running it again is safe"
+)
 _CHANGES_MAX = 100
 _SCAN_COUNT = 1000
 
@@ -274,7 +278,7 @@ class GenerationsOf:
 
     def read(self) -> Generations:
         """The document as it is now."""
-        with _redis_errors():
+        with failing_as(_FAILED):
             return Generations(self._project, self._client.get(self._key))
 
     def begin_build(self, view: str, *, builder: str, take_over: bool = False) -> int:
@@ -362,7 +366,7 @@ class GenerationsOf:
         for view, entry in self.read().views.items():
             for going in entry.going:
                 if going.due_ms <= now_ms:
-                    with _redis_errors():
+                    with failing_as(_FAILED):
                         rows = delete_prefix(
                             self._client, view_prefix(self._project, view, going.generation), should_stop=should_stop
                         )
@@ -375,7 +379,7 @@ class GenerationsOf:
     def clear(self, view: str, generations: Iterable[int]) -> None:
         """Delete rows that were written to generations which have been deleted meanwhile, and leave those that wait for it."""
         entry = self.read().of(view)
-        with _redis_errors():
+        with failing_as(_FAILED):
             for generation in set(generations) - {one.generation for one in entry.going} - set(entry.targets):
                 delete_prefix(self._client, view_prefix(self._project, view, generation))
 
@@ -383,7 +387,7 @@ class GenerationsOf:
         """Delete a view's rows of every generation; what is left of its entry is the last number. A call that broke off is finished by the next."""
         # The entry first: a build that is under way then cannot flip, and writers go back to generation 0.
         self._change(view, lambda entry: ViewGenerations(last=entry.last) if entry.last else None)
-        with _redis_errors():
+        with failing_as(_FAILED):
             for prefix in (view_prefix(self._project, view), later_generations_prefix(self._project, view)):
                 delete_prefix(self._client, prefix)
 
@@ -398,7 +402,7 @@ class GenerationsOf:
             after = change(before or _UNTOUCHED)
             if after == (before if after is None else before or _UNTOUCHED):
                 return after or _UNTOUCHED
-            with _redis_errors():
+            with failing_as(_FAILED):
                 if self._client.eval(_SWAP, 1, self._key, document.stored or b"", document.with_view(view, after)):
                     return after or _UNTOUCHED
         raise StoreUnavailable(f"the generations of project {self._project!r} keep changing; try again")
@@ -411,7 +415,7 @@ def generations_in(target: RedisTarget, *, project: str, clock: Clock = system_c
     Raises:
         StoreUnavailable: no node of a Cluster answers; other deployments say so at the first step.
     """
-    with _redis_errors():
+    with failing_as(_FAILED):
         client = target.client()
     with closing(client):
         yield GenerationsOf(client, project=project, clock=clock)
@@ -451,14 +455,3 @@ def _scanned(client: "Redis | RedisCluster", prefix: bytes) -> Iterator[list[byt
             batch = []
     if batch:
         yield batch
-
-
-@contextmanager
-def _redis_errors() -> Iterator[None]:
-    try:
-        yield
-    except REDIS_ERRORS as error:
-        raise StoreUnavailable(
-            "Redis failed while the generations of a view were read or changed; check that it runs, has memory left, and lets this "
-            "user GET, SET, EVAL, SCAN and UNLINK the project's keys. Running it again is safe"
-        ) from error

@@ -27,6 +27,7 @@ from hindcast.online.connection import (
     DEFAULT_TTL_GRACE_SECONDS,
     REDIS_ERRORS,
     RedisTarget,
+    failing_as,
 )
 from hindcast.online.feast_rows import FeastRows, SourceRow, stored_views
 from hindcast.online.keys import schema_key
@@ -206,13 +207,9 @@ def _is_ours(packed: TargetRow | None) -> bool:
 
 def _store_schemas(project: str, sides: Sides, client: Redis | RedisCluster) -> None:
     """Store the field lists, without which no row can be read, before the first row."""
-    try:
+    with failing_as("Redis did not take a write; check that it runs, has memory left, and lets this user SET"):
         for writer in sides.writers.values():
             client.set(schema_key(project, writer.schema.id), writer.schema.to_bytes())
-    except REDIS_ERRORS as error:
-        raise StoreUnavailable(
-            "Redis did not take a write; check that it runs, has memory left, and lets this user SET"
-        ) from error
 
 
 def _redis(repo: Repo, connection_string: str | None, redis_type: str | None, *, option: str) -> RedisTarget:

@@ -37,10 +37,10 @@ from hindcast.online.connection import (
     DEFAULT_FUTURE_SECONDS,
     DEFAULT_TTL_GRACE_SECONDS,
     EMBEDDED,
-    REDIS_ERRORS,
     RedisTarget,
     Topology,
     close_client,
+    failing_as,
     read_target,
 )
 from hindcast.online.generations import FLIPS_MAX, GenerationsOf, KnownGenerations, delete_prefix
@@ -57,6 +57,8 @@ FeastRow = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 
 ReadRow = tuple[datetime | None, dict[str, Value] | None]
 """What Feast reads: event time and values, or twice None where the store has no row."""
+
+_AWAY = "Redis does not answer; check that it runs, and online_store.connection_string"
 
 _RUN_ID: ContextVar[bytes | None] = ContextVar("run_id", default=None)
 """Of the run on record that Feast's own code is doing, which has no way to hand it over."""
@@ -121,7 +123,7 @@ class PackedRedisOnlineStore(OnlineStore):
         """
         client = self._get_client(config)
         writer = _view_writer(config, table)
-        with _redis_errors():
+        with failing_as(_AWAY):
             client.set(_schema_key(config, writer.schema), writer.schema.to_bytes())
         report = write_rows(client, _row_writes(writer, data), into=self._targets(config, table))
         _finish(table, writer, data, report, progress)
@@ -136,7 +138,7 @@ class PackedRedisOnlineStore(OnlineStore):
         """As `online_write_batch`, for the running loop."""
         client = await self._get_async_client(config)
         writer = _view_writer(config, table)
-        with _redis_errors():
+        with failing_as(_AWAY):
             await client.set(_schema_key(config, writer.schema), writer.schema.to_bytes())
         report = await write_rows_async(client, _row_writes(writer, data), into=self._targets(config, table))
         _finish(table, writer, data, report, progress)
@@ -155,7 +157,7 @@ class PackedRedisOnlineStore(OnlineStore):
             StoredDataError: a stored row cannot be read.
         """
         client = self._get_client(config)
-        with _redis_errors():
+        with failing_as(_AWAY):
             reading = self._reading(config, table, entity_keys)
             keys = next(reading)
             try:
@@ -177,7 +179,7 @@ class PackedRedisOnlineStore(OnlineStore):
     ) -> list[ReadRow]:
         """As `online_read`, for the running loop."""
         client = await self._get_async_client(config)
-        with _redis_errors():
+        with failing_as(_AWAY):
             reading = self._reading(config, table, entity_keys)
             keys = next(reading)
             try:
@@ -224,7 +226,7 @@ class PackedRedisOnlineStore(OnlineStore):
             StoreUnavailable: Redis failed; run it again.
         """
         client = self._get_client(config)
-        with _redis_errors():
+        with failing_as(_AWAY):
             delete_prefix(client, project_prefix(config.project))
 
     def _is_versioned_read_supported(self) -> bool:
@@ -233,7 +235,7 @@ class PackedRedisOnlineStore(OnlineStore):
 
     def _get_client(self, config: RepoConfig) -> "Redis | RedisCluster":
         if self._client is None:
-            with _redis_errors():
+            with failing_as(_AWAY):
                 self._client = redis_target(config).client()
         return self._client
 
@@ -290,17 +292,6 @@ class PackedRedisOnlineStore(OnlineStore):
             return from_micros(row.event_micros), values
         except (DecodeError, OverflowError) as error:
             raise StoredDataError(DAMAGED) from error
-
-
-@contextmanager
-def _redis_errors() -> Iterator[None]:
-    """Turns a failure of Redis into StoreUnavailable, without the vendor's words."""
-    try:
-        yield
-    except REDIS_ERRORS as error:
-        raise StoreUnavailable(
-            "Redis does not answer; check that it runs, and online_store.connection_string"
-        ) from error
 
 
 def redis_target(config: RepoConfig) -> RedisTarget:

@@ -16,8 +16,8 @@ from redis.backoff import NoBackoff
 
 from hindcast.catalog import View
 from hindcast.clock import Deadline
-from hindcast.errors import DeadlineExceeded, StoreUnavailable
-from hindcast.online.connection import REDIS_ERRORS, RedisTarget, close_client
+from hindcast.errors import DeadlineExceeded
+from hindcast.online.connection import NOT_WRITTEN, RedisTarget, close_client, failing_as
 from hindcast.online.generations import KnownGenerations
 from hindcast.online.keys import event_field, feature_field, schema_key
 from hindcast.online.layouts import LayoutName
@@ -76,14 +76,13 @@ class _RedisSink:
         self._writing.add(task)
         task.add_done_callback(self._ended)
         try:
-            async with asyncio.timeout(deadline.remaining_seconds()):
-                return await asyncio.shield(task)
+            with failing_as(NOT_WRITTEN):
+                async with asyncio.timeout(deadline.remaining_seconds()):
+                    return await asyncio.shield(task)
         except TimeoutError as error:
             raise DeadlineExceeded(
                 "the deadline passed while Redis was written; the rows may be stored, and sending them again is safe"
             ) from error
-        except REDIS_ERRORS as error:
-            raise StoreUnavailable("Redis did not take a write; check that it runs and has memory left") from error
 
     def _ended(self, task: "asyncio.Task[WriteReport]") -> None:
         self._writing.discard(task)

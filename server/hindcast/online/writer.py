@@ -18,7 +18,7 @@ from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError, NoScriptError, TryAgainError
 
 from hindcast.errors import StoreUnavailable
-from hindcast.online.connection import REDIS_ERRORS, RedisTarget
+from hindcast.online.connection import NOT_WRITTEN, RedisTarget, failing_as
 from hindcast.online.generations import FLIPS_MAX, KnownGenerations
 from hindcast.online.keys import schema_key, view_prefix
 from hindcast.online.schemas import Schema
@@ -78,11 +78,8 @@ def write_schema(target: RedisTarget, *, project: str, schema: Schema) -> None:
     Raises:
         StoreUnavailable: Redis failed.
     """
-    try:
-        with contextlib.closing(target.client()) as client:
-            client.set(schema_key(project, schema.id), schema.to_bytes())
-    except REDIS_ERRORS as error:
-        raise StoreUnavailable("Redis did not take a write; check that it runs and has memory left") from error
+    with failing_as(NOT_WRITTEN), contextlib.closing(target.client()) as client:
+        client.set(schema_key(project, schema.id), schema.to_bytes())
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +109,7 @@ def write_rows(
     """
     head = (ties_over,)
     total = written = 0
-    try:
+    with failing_as(NOT_WRITTEN):
         for chunk in _chunks(rows, ROWS_PER_CALL * _CALLS_PER_PIPELINE):
             total += len(chunk)
             steps = _steps(chunk, into)
@@ -122,8 +119,6 @@ def write_rows(
                     step = steps.send(_sent(client, step, head))
             except StopIteration as done:
                 written += done.value
-    except REDIS_ERRORS as error:
-        raise StoreUnavailable("Redis did not take a write; check that it runs and has memory left") from error
     return WriteReport(written, total - written)
 
 
@@ -145,7 +140,7 @@ async def write_rows_async(
         StoreUnavailable, StoredDataError: as there.
     """
     total = written = 0
-    try:
+    with failing_as(NOT_WRITTEN):
         for chunk in _chunks(rows, ROWS_PER_CALL * _CALLS_PER_PIPELINE):
             total += len(chunk)
             steps = _steps(chunk, into)
@@ -155,8 +150,6 @@ async def write_rows_async(
                     step = steps.send(await _sent_async(client, step, script, head))
             except StopIteration as done:
                 written += done.value
-    except REDIS_ERRORS as error:
-        raise StoreUnavailable("Redis did not take a write; check that it runs and has memory left") from error
     return WriteReport(written, total - written)
 
 
