@@ -36,7 +36,6 @@ from faults.materializing import (
     point,
     restore,
     rides_table,
-    run_driver,
     serials,
     state,
     stored,
@@ -84,13 +83,6 @@ class Clean:
     whole: dict[bytes, Stored]
     seconds: float
     request_bytes: int
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory) -> Iterator[Driver]:
-    """Starts `feast` commands without their import."""
-    with run_driver(tmp_path_factory.mktemp("runs")) as driver:
-        yield driver
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,36 +16,20 @@ from faults.materializing import (
     SOURCE,
     START,
     VIEW,
-    Driver,
     Run,
     copy_repo,
     make_repo,
     make_rides,
     newest,
     rides_table,
-    run_driver,
     serials,
     watermark,
 )
-from services import FEAST, RedisServer, run_redis
+from services import FEAST
 
 RIDES = make_rides()[:400]
 SENTENCE = re.compile(r"hindcast\.errors\.\w+: \S.{20,500}")
 """What a Python process says last of an error of ours, with one line of message."""
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory) -> Iterator[Driver]:
-    """Starts `feast` commands without their import."""
-    with run_driver(tmp_path_factory.mktemp("runs")) as driver:
-        yield driver
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    """A Redis for all tests here."""
-    with run_redis() as redis:
-        yield redis
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +15,6 @@ from faults.materializing import (
     PROJECT,
     START,
     VIEW,
-    Driver,
     Ride,
     copy_repo,
     differences,
@@ -24,7 +22,6 @@ from faults.materializing import (
     make_rides,
     newest,
     point,
-    run_driver,
     serials,
     stored,
     watermark,
@@ -32,7 +29,7 @@ from faults.materializing import (
 )
 from hindcast.online.generations import GenerationsOf
 from hindcast_client import Client
-from services import HINDCAST, RedisServer, run_hindcast, run_redis, wait_for
+from services import HINDCAST, RedisServer, run_hindcast, wait_for
 
 RIDES = make_rides()
 ANEW = [replace(ride, serial=ride.serial + 1_000_000) for ride in RIDES if ride.key % 2]
@@ -41,20 +38,6 @@ ANEW = [replace(ride, serial=ride.serial + 1_000_000) for ride in RIDES if ride.
 ASKED = [1, 2, 3, 4]
 OLD = [newest(RIDES)[key] for key in ASKED]
 NEW = [newest(ANEW).get(key) for key in ASKED]
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory) -> Iterator[Driver]:
-    """Starts commands without their import."""
-    with run_driver(tmp_path_factory.mktemp("runs")) as driver:
-        yield driver
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    """A Redis for all tests here."""
-    with run_redis() as redis:
-        yield redis
 
 
 @pytest.fixture(scope="module")
