@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,11 +55,13 @@ class SourceScan:
     Attributes:
         groups: of all files, in order; one without rows is left out.
         types: of the columns that are read, one for all files; a time column that is nothing else has none.
+        stored: what columns each file holds itself, by its path.
     """
 
     source: SourceFiles
     groups: Sequence[RowGroup]
     types: Mapping[str, pa.DataType]
+    stored: Mapping[Path, pa.Schema]
 
     @property
     def rows(self) -> int:
@@ -77,10 +80,12 @@ def scan_source(source: SourceFiles, *, values: Sequence[str], event: str, creat
     groups: list[RowGroup] = []
     types: dict[str, pa.DataType] = {}
     seen_in: dict[str, str] = {}
+    stored: dict[Path, pa.Schema] = {}
     position = 0
     times = [event] if created is None else [event, created]
     for file in source.files:
         with open_file(file.pin) as parquet:
+            stored[file.pin.path] = parquet.schema_arrow.remove_metadata()
             schema = file_schema(parquet, file, source)
             where = repr(str(file.pin.path))
             for column in {*values, *times} - set(schema.names):
@@ -111,7 +116,7 @@ def scan_source(source: SourceFiles, *, values: Sequence[str], event: str, creat
                     groups.append(RowGroup(file, number, first, position, group.num_rows, spans[0], spans[1]))
                 first += group.num_rows
                 position += group.num_rows
-    return SourceScan(source, groups, types)
+    return SourceScan(source, groups, types, stored)
 
 
 def read_groups(
@@ -134,7 +139,7 @@ def read_groups(
                 for batch in parquet.iter_batches(SCAN_ROWS, row_groups=[group.number], columns=asked):
                     yield group, position, _as_asked(batch, columns, file=file, types=types)
                     position += batch.num_rows
-            _check_pin(file.pin)
+            check_pin(file.pin)
 
 
 def is_kept(group: RowGroup, position: int, rows: int) -> np.ndarray | None:
@@ -165,7 +170,7 @@ def open_file(pin: FilePin) -> Iterator[Any]:
             parquet = pq.ParquetFile(
                 file, buffer_size=_BUFFER_BYTES, pre_buffer=False, coerce_int96_timestamp_unit="us"
             )
-            _check_pin(pin)
+            check_pin(pin)
         yield parquet
 
 
@@ -244,7 +249,7 @@ def _span(group: Any, schema: pa.Schema, file: SourceFile, column: str | None) -
     return Span(nulls, least, greatest)
 
 
-def _check_pin(pin: FilePin) -> None:
+def check_pin(pin: FilePin) -> None:
     if FilePin.of(pin.path) != pin:
         raise SourceError(f"{str(pin.path)!r} changed while it was read; run again, when nobody writes to it")
 

@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from hindcast.offline.candidates import Candidates
+from hindcast.offline.connection import duckdb_errors, open_duckdb
 from hindcast.offline.instants import as_instants
 from hindcast.offline.keyforms import key_form
-from hindcast.offline.newest import duckdb_errors, find_newest, open_duckdb
+from hindcast.offline.newest import find_newest
 from hindcast.offline.order import Interval, Packing
 from hindcast.offline.quarantine import write_quarantine
 from hindcast.offline.scan import RowGroup, SourceScan, read_groups, scan_source

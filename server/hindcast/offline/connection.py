@@ -1,0 +1,109 @@
+"""DuckDB as this room uses it: a connection of its own under a memory limit, Arrow batches as a table, failures in our own words."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from hindcast.errors import SourceError, StoreUnavailable
+
+
+@contextmanager
+def spill_directory(inside: Path) -> Iterator[Path]:
+    """A directory for what does not fit into memory, gone at the end with all that is in it.
+
+    Raises:
+        StoreUnavailable: it cannot be made.
+    """
+    try:
+        inside.mkdir(parents=True, exist_ok=True)
+        made = tempfile.mkdtemp(prefix="spilled-", dir=inside)
+    except OSError as error:
+        raise StoreUnavailable(
+            f"the directory {str(inside)!r} for what does not fit into memory cannot be used; check its rights and its disk"
+        ) from error
+    try:
+        yield Path(made)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+@contextmanager
+def open_duckdb(
+    *, memory_limit_bytes: int, threads: int | None, spill_dir: Path
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB of its own, closed at the end; what it spilled is removed then.
+
+    Raises:
+        StoreUnavailable: the directory for what is spilled cannot be made.
+    """
+    with spill_directory(spill_dir) as spilled:
+        options: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": f"{memory_limit_bytes}B",
+            "temp_directory": str(spilled),
+            "preserve_insertion_order": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+        if threads is not None:
+            options["threads"] = threads
+        with duckdb.connect(":memory:", config=options) as connection:
+            yield connection
+
+
+@contextmanager
+def duckdb_errors() -> Iterator[None]:
+    """Turns a failure of DuckDB into our own words, and what it makes of a Ctrl-C into that again."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None
+        raise
+    except duckdb.OutOfMemoryException as error:
+        raise SourceError("the rows' keys and times do not fit into memory; raise the memory limit") from error
+    except duckdb.IOException as error:
+        raise StoreUnavailable("the disk did not take what does not fit into memory; check the space on it") from error
+
+
+class Feed:
+    """Batches that statements of one connection read as a table, once.
+
+    What the batches raise is raised by `errors`, not what DuckDB makes of it.
+    """
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]
+    ) -> None:
+        self._connection = connection
+        self._name = name
+        self._failures: list[BaseException] = []
+        connection.register(name, pa.RecordBatchReader.from_batches(schema, self._noted(batches)))
+
+    def close(self) -> None:
+        """The table is gone."""
+        self._connection.unregister(self._name)
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Around every statement and fetch that reads the table."""
+        try:
+            yield
+        except (duckdb.Error, RuntimeError) as error:
+            if self._failures:
+                raise self._failures[0] from None
+            if isinstance(error, duckdb.OutOfMemoryException):
+                raise
+            with duckdb_errors():
+                raise
+
+    def _noted(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from batches
+        except (Exception, KeyboardInterrupt) as error:
+            self._failures.append(error)
+            raise
