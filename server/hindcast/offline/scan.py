@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,47 @@ def scan_source(source: SourceFiles, *, values: Sequence[str], event: str, creat
     return SourceScan(source, groups, types, stored)
 
 
+def source_schema(source: SourceFiles) -> pa.Schema:
+    """The columns of a source as its first file has them; one that is nothing but nulls there has the type of a later file.
+
+    Raises:
+        SourceError: a file that was looked at is damaged.
+    """
+    if source.schema is not None:
+        return pa.schema([(field.name, plain_type(field.type)) for field in source.schema])
+    types: dict[str, pa.DataType] = {}
+    for file in source.files:
+        with open_file(file.pin) as parquet:
+            found = {field.name: plain_type(field.type) for field in file_schema(parquet, file, source)}
+        types = {name: _common_type(kind, found.get(name, kind)) for name, kind in types.items()} or found
+        if not any(pa.types.is_null(kind) for kind in types.values()):
+            break
+    return pa.schema(types)
+
+
+def with_all_columns(source: SourceFiles) -> SourceFiles:
+    """The source as a table of all columns that any of its files has; a file that lacks one has nulls there.
+
+    Raises:
+        SourceError: a file is damaged, or a column has two types that do not go together.
+    """
+    if source.schema is not None:
+        return source
+    types: dict[str, pa.DataType] = {}
+    for file in source.files:
+        with open_file(file.pin) as parquet:
+            for field in file_schema(parquet, file, source):
+                kind = plain_type(field.type)
+                agreed = agreed_type(types.get(field.name, kind), kind)
+                if agreed is None:
+                    raise SourceError(
+                        f"column {field.name!r} is {kind} in {str(file.pin.path)!r}, but {types[field.name]} in a file before it; "
+                        "write all files of the source with one type"
+                    )
+                types[field.name] = agreed
+    return replace(source, schema=pa.schema(types))
+
+
 def read_groups(
     groups: Iterable[RowGroup], columns: Sequence[str], *, types: Mapping[str, pa.DataType]
 ) -> Iterator[tuple[RowGroup, int, pa.RecordBatch]]:
@@ -212,6 +253,10 @@ def agreed_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     if pa.types.is_null(one):
         return other
     return one if pa.types.is_null(other) or _family(one) == _family(other) else None
+
+
+def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    return other if pa.types.is_null(one) else one
 
 
 def _family(kind: pa.DataType) -> object:

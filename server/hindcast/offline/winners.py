@@ -136,6 +136,13 @@ class Winners:
             found = connection.execute("SELECT count(*) FROM winners").fetchone()
         self.count: int = found[0] if found else 0
 
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the batches."""
+        query, types = self._query, self._scan.types
+        fields = [pa.field(*column) for columns in (query.keys, query.fields) for column in _typed(columns, types)]
+        return pa.schema([*fields, pa.field("event_ts", _INSTANTS), pa.field("created_ts", _INSTANTS)])
+
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The winners, each once, in the order of their positions.
 
@@ -241,6 +248,10 @@ def _candidates(query: WinnersQuery, scan: SourceScan) -> Candidates:
         packing=Packing.of(groups, interval, scan.rows),
         key_forms={key: key_form(scan.types[key], column=key) for key in keys},
     )
+
+
+def _typed(columns: Mapping[str, str], types: Mapping[str, pa.DataType]) -> Iterator[tuple[str, pa.DataType]]:
+    return ((name, types[column]) for name, column in columns.items())
 
 
 def _joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
