@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from hindcast.errors import StoreUnavailable
-from hindcast.offline.connection import spill_directory
 from hindcast.offline.frame import EntityFrame
 from hindcast.offline.scan import SourceScan
+from hindcast.offline.spill import spill_directory
 from hindcast.offline.wide import Fetched, fetch, row_bytes
 
 
@@ -65,16 +65,30 @@ class Answer:
         self.schema = pa.schema([*frame.schema, *fields])
 
     def batches(self, rows: int) -> Iterator[pa.RecordBatch]:
-        """The frame's rows in their order, `rows` at a time."""
+        """The frame's rows in their order, at most `rows` at a time."""
+        begin = 0
+        values = self._values(rows)
+        of_views: Sequence[pa.Array] = []
+        for batch in self._frame.batches(rows):
+            # The frame's batches can be shorter than asked for.
+            at = 0
+            while at < batch.num_rows:
+                if not of_views or begin == len(of_views[0]):
+                    of_views, begin = next(values), 0
+                count = min(batch.num_rows - at, len(of_views[0]) - begin) if of_views else batch.num_rows
+                columns = [*batch.slice(at, count).columns, *(column.slice(begin, count) for column in of_views)]
+                yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
+                at, begin = at + count, begin + count
+
+    def _values(self, rows: int) -> Iterator[Sequence[pa.Array]]:
+        """The views' columns of the answer, `rows` rows at a time."""
         widths = [dict(zip(part.columns, row_bytes(part.scan, part.columns), strict=True)) for part in self._parts]
         widest = max((width for of_part in widths for width in of_part.values()), default=1.0)
         block = max(int(self._memory_bytes / widest) // rows, 1) * rows
-        frame = self._frame.batches(rows)
         for begin in range(0, self._frame.rows, block):
             end = min(begin + block, self._frame.rows)
             for columns in self._block(begin, end, rows, widths):
-                arrays = [columns[at][column] for at, part in enumerate(self._parts) for column in part.fields.values()]
-                yield pa.RecordBatch.from_arrays([*next(frame).columns, *arrays], schema=self.schema)
+                yield [columns[at][column] for at, part in enumerate(self._parts) for column in part.fields.values()]
 
     def _block(
         self, begin: int, end: int, rows: int, widths: Sequence[Mapping[str, float]]
@@ -91,7 +105,7 @@ class Answer:
             for step in steps:
                 yield [columns.taken(*step) for columns in fetched]
             return
-        with spill_directory(self._spill_dir) as directory, ExitStack() as stack:
+        with spill_directory(self._spill_dir, prefix="answer-") as directory, ExitStack() as stack:
             files = [
                 [
                     self._spilled(directory / f"{number}-{at}.arrow", part.scan, one, columns, steps)

@@ -163,7 +163,7 @@ class Question:
         self._frame = query.frame
         self._as_of, self._is_dated = as_of_micros(query.frame)
         self._known_at = query.known_at if isinstance(query.known_at, int) else None
-        self._known_per_row = _known_per_row(query.frame, query.known_at) if isinstance(query.known_at, str) else None
+        self._known_per_row = self._known(query.known_at) if isinstance(query.known_at, str) else None
         self._keys: dict[tuple[str, ...], KeyIds] = {}
         self._asked: dict[tuple[str, ...], Asked] = {}
 
@@ -202,6 +202,20 @@ class Question:
             known_at=self._known_at,
         )
 
+    def _known(self, column: str) -> np.ndarray:
+        """What each row may have known; everything where it says nothing."""
+        micros, is_known = self._as_of, self._is_dated
+        if column != self._frame.as_of:
+            values = self._frame.columns([column])
+            kind = values.schema.field(0).type
+            if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+                raise InvalidArgument.at(
+                    column, f"is {kind}, but known_at needs a time for each row; give it as a timestamp"
+                )
+            micros, is_known = to_micros(values.column(0))
+        known: np.ndarray = micros if is_known is None else np.where(is_known, micros, MICROS_MAX)
+        return known
+
     def _sorted(self, names: tuple[str, ...]) -> Asked:
         if names not in self._asked:
             columns = self._frame.columns(names) if names else None
@@ -214,16 +228,6 @@ class Question:
                 self._keys[names].ids, self._as_of, is_dated=self._is_dated, known_at=self._known_per_row
             )
         return self._asked[names]
-
-
-def _known_per_row(frame: EntityFrame, column: str) -> np.ndarray:
-    values = frame.columns([column]).column(0)
-    kind = values.type
-    if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
-        raise InvalidArgument.at(column, f"is {kind}, but known_at needs a time for each row; give it as a timestamp")
-    micros, is_known = to_micros(values.combine_chunks() if values.num_chunks != 1 else values.chunk(0))
-    known: np.ndarray = micros if is_known is None else np.where(is_known, micros, MICROS_MAX)
-    return known
 
 
 def _check_names(query: AsOfQuery) -> None:

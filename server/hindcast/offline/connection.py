@@ -1,7 +1,5 @@
 """DuckDB as this room uses it: a connection of its own under a memory limit, Arrow batches as a table, failures in our own words."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,26 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from hindcast.errors import SourceError, StoreUnavailable
-
-
-@contextmanager
-def spill_directory(inside: Path) -> Iterator[Path]:
-    """A directory for what does not fit into memory, gone at the end with all that is in it.
-
-    Raises:
-        StoreUnavailable: it cannot be made.
-    """
-    try:
-        inside.mkdir(parents=True, exist_ok=True)
-        made = tempfile.mkdtemp(prefix="spilled-", dir=inside)
-    except OSError as error:
-        raise StoreUnavailable(
-            f"the directory {str(inside)!r} for what does not fit into memory cannot be used; check its rights and its disk"
-        ) from error
-    try:
-        yield Path(made)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+from hindcast.offline.spill import spill_directory
 
 
 @contextmanager
@@ -41,7 +20,7 @@ def open_duckdb(
     Raises:
         StoreUnavailable: the directory for what is spilled cannot be made.
     """
-    with spill_directory(spill_dir) as spilled:
+    with spill_directory(spill_dir, prefix="duckdb-") as spilled:
         options: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": f"{memory_limit_bytes}B",
             "temp_directory": str(spilled),

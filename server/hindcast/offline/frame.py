@@ -18,10 +18,11 @@ import pyarrow as pa
 from hindcast.errors import InvalidArgument
 from hindcast.offline.framepath import frame_path, parquet_rows
 from hindcast.offline.framesql import spooled_query
-from hindcast.offline.held import SPOOL_ROWS, HeldRows, SpooledRows, TableRows, rebatched, spill_directory
+from hindcast.offline.held import SPOOL_ROWS, HeldRows, SpooledRows, TableRows, rebatched
 from hindcast.offline.instants import to_micros
 from hindcast.offline.pandasframe import pandas_table
 from hindcast.offline.scan import plain_type
+from hindcast.offline.spill import spill_directory
 from hindcast.offline.timetext import text_micros
 
 AS_OF = "event_timestamp"

@@ -2,7 +2,7 @@
 
 The one place of this room that imports Feast. `history` answers `get_historical_features`, `pulls` what materialization, saved data sets and
 logs are read with, `writes` what is appended to sources and logs, and `monitoring` Feast's figures about columns. `jobs` is what Feast gets
-for a read, and `sources` what a Feast data source is here; `reading` gives Feast's own plan the parts that stand beside a file.
+for a read, and `sources` what a Feast data source is here.
 """
 
 import logging
@@ -22,7 +22,7 @@ from feast.repo_config import RepoConfig
 from pydantic import PositiveInt
 
 from hindcast.errors import HindcastError
-from hindcast.offline.plugin.history import historical_features
+from hindcast.offline.plugin.history import Asked, HistoricalJob, historical_features
 from hindcast.offline.plugin.monitoring import kept_files, newest_time, source_metrics
 from hindcast.offline.plugin.pulls import Pull, pull_all, pull_latest
 from hindcast.offline.plugin.sources import column_of, columns_of, pinned
@@ -36,8 +36,8 @@ class AsOfOfflineStoreConfig(DuckDBOfflineStoreConfig):
 
     type: Literal["hindcast.offline.plugin.AsOfOfflineStore"] = "hindcast.offline.plugin.AsOfOfflineStore"
 
-    memory_limit_mb: PositiveInt = 512
-    """DuckDB's; what does not fit is spilled to the repo's state directory, or read in several passes."""
+    memory_limit_mb: PositiveInt = 2_048
+    """What a read holds at most, about; what does not fit is spilled to the repo's state directory, or read in several passes."""
 
     threads: PositiveInt | None = None
     """Of DuckDB. Unset: one per core."""
@@ -112,18 +112,27 @@ class AsOfOfflineStore(DuckDBOfflineStore):
         project: str,
         full_feature_names: bool = False,  # noqa: FBT001, FBT002 - Feast's interface
         filter_by_created_timestamp: bool = False,  # noqa: FBT001, FBT002
-    ) -> RetrievalJob:
-        """Features of an entity frame (pandas), each as of its row's own time."""
-        return historical_features(
-            config,
-            feature_views,
-            feature_refs,
-            entity_df,
-            registry,
-            project,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+    ) -> HistoricalJob:
+        """Features of an entity frame, each as of its row's own time (docs/semantics.md, "Point in time").
+
+        Args:
+            entity_df: a pandas or Polars frame, Arrow data, a Parquet path, or SQL text; None for all keys that have rows between
+                `start_date` and `end_date`, both closed.
+            filter_by_created_timestamp: only rows that were known by each row's own time are seen.
+        """
+        asked = Asked(
+            config=config,
+            views=feature_views,
+            refs=feature_refs,
+            entity_df=entity_df,
             full_feature_names=full_feature_names,
-            filter_by_created_timestamp=filter_by_created_timestamp,
+            start_date=start_date,
+            end_date=end_date,
+            is_known_by_as_of=filter_by_created_timestamp,
         )
+        return historical_features(asked, registry=registry, project=project)
 
     @staticmethod
     def offline_write_batch(

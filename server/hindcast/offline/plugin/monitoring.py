@@ -24,7 +24,7 @@ from feast.repo_config import RepoConfig
 from hindcast.clock import from_micros, to_micros
 from hindcast.durable import make_directory, sync
 from hindcast.errors import SourceError, StoreUnavailable
-from hindcast.offline.newest import open_duckdb
+from hindcast.offline.connection import open_duckdb
 from hindcast.offline.plugin.sources import as_logs, column_of, columns_of, pinned, repo_root
 from hindcast.offline.rows import RowsQuery, newest_event, read_rows
 from hindcast.settings import state_dir
