@@ -1,7 +1,5 @@
 """DuckDB's part: of the candidates, the position of the newest row of each key, in a table on the connection."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +9,7 @@ import pyarrow as pa
 
 from hindcast.errors import SourceError, StoreUnavailable
 from hindcast.offline.candidates import Candidates, Counts
+from hindcast.offline.held import spill_directory
 from hindcast.offline.order import Packing
 
 _KEY_BYTES = 320
@@ -30,17 +29,10 @@ def open_duckdb(
     Raises:
         StoreUnavailable: the directory for what is spilled cannot be made.
     """
-    try:
-        spill_dir.mkdir(parents=True, exist_ok=True)
-        spilled = tempfile.mkdtemp(prefix="winners-", dir=spill_dir)
-    except OSError as error:
-        raise StoreUnavailable(
-            f"the directory {str(spill_dir)!r} for what does not fit into memory cannot be used; check its rights and its disk"
-        ) from error
-    try:
+    with spill_directory(spill_dir, prefix="winners-") as spilled:
         options: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": f"{memory_limit_bytes}B",
-            "temp_directory": spilled,
+            "temp_directory": str(spilled),
             "preserve_insertion_order": False,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
@@ -49,8 +41,6 @@ def open_duckdb(
             options["threads"] = threads
         with duckdb.connect(":memory:", config=options) as connection:
             yield connection
-    finally:
-        shutil.rmtree(spilled, ignore_errors=True)
 
 
 def find_newest(candidates: Candidates, connection: duckdb.DuckDBPyConnection, *, limit_bytes: int) -> Counts:
@@ -86,6 +76,39 @@ def find_newest(candidates: Candidates, connection: duckdb.DuckDBPyConnection, *
                 ) from error
             parts += [(number, 2 * of), (number + of, 2 * of)]
     return counts
+
+
+@contextmanager
+def candidates_table(
+    connection: duckdb.DuckDBPyConnection, schema: pa.Schema, batches: Iterator[pa.RecordBatch]
+) -> Iterator[None]:
+    """Batches as the table `candidates` of the one statement in the block. What the batches raise is raised, not what DuckDB makes of it.
+
+    Raises:
+        duckdb.OutOfMemoryException: the statement did not fit into memory.
+        StoreUnavailable: the disk did not take what was spilled.
+    """
+    failures: list[BaseException] = []
+
+    def noted() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from batches
+        except (Exception, KeyboardInterrupt) as error:
+            failures.append(error)
+            raise
+
+    connection.register("candidates", pa.RecordBatchReader.from_batches(schema, noted()))
+    try:
+        yield
+    except (duckdb.Error, RuntimeError) as error:
+        if failures:
+            raise failures[0] from None
+        if isinstance(error, duckdb.OutOfMemoryException):
+            raise
+        with duckdb_errors():
+            raise
+    finally:
+        connection.unregister("candidates")
 
 
 @contextmanager
@@ -126,25 +149,6 @@ def _insertion(packing: Packing | None, keys: Sequence[str], number: int, of: in
 def _run(
     connection: duckdb.DuckDBPyConnection, statement: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]
 ) -> list[tuple[int, ...]]:
-    """A statement over batches, which it sees as the table `candidates`. What the batches raise is raised, not what DuckDB makes of it."""
-    failures: list[BaseException] = []
-
-    def noted() -> Iterator[pa.RecordBatch]:
-        try:
-            yield from batches
-        except (Exception, KeyboardInterrupt) as error:
-            failures.append(error)
-            raise
-
-    connection.register("candidates", pa.RecordBatchReader.from_batches(schema, noted()))
-    try:
+    """A statement over batches."""
+    with candidates_table(connection, schema, batches):
         return list(connection.execute(statement).fetchall())
-    except (duckdb.Error, RuntimeError) as error:
-        if failures:
-            raise failures[0] from None
-        if isinstance(error, duckdb.OutOfMemoryException):
-            raise
-        with duckdb_errors():
-            raise
-    finally:
-        connection.unregister("candidates")
