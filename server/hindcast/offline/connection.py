@@ -49,40 +49,34 @@ def duckdb_errors() -> Iterator[None]:
         raise StoreUnavailable("the disk did not take what does not fit into memory; check the space on it") from error
 
 
-class Feed:
-    """Batches that statements of one connection read as a table, once.
+@contextmanager
+def batches_table(
+    connection: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]
+) -> Iterator[None]:
+    """Batches as a table of the one statement in the block. What the batches raise is raised, not what DuckDB makes of it.
 
-    What the batches raise is raised by `errors`, not what DuckDB makes of it.
+    Raises:
+        duckdb.OutOfMemoryException: the statement did not fit into memory.
+        StoreUnavailable: the disk did not take what was spilled.
     """
+    failures: list[BaseException] = []
 
-    def __init__(
-        self, connection: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]
-    ) -> None:
-        self._connection = connection
-        self._name = name
-        self._failures: list[BaseException] = []
-        connection.register(name, pa.RecordBatchReader.from_batches(schema, self._noted(batches)))
-
-    def close(self) -> None:
-        """The table is gone."""
-        self._connection.unregister(self._name)
-
-    @contextmanager
-    def errors(self) -> Iterator[None]:
-        """Around every statement and fetch that reads the table."""
-        try:
-            yield
-        except (duckdb.Error, RuntimeError) as error:
-            if self._failures:
-                raise self._failures[0] from None
-            if isinstance(error, duckdb.OutOfMemoryException):
-                raise
-            with duckdb_errors():
-                raise
-
-    def _noted(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def noted() -> Iterator[pa.RecordBatch]:
         try:
             yield from batches
         except (Exception, KeyboardInterrupt) as error:
-            self._failures.append(error)
+            failures.append(error)
             raise
+
+    connection.register(name, pa.RecordBatchReader.from_batches(schema, noted()))
+    try:
+        yield
+    except (duckdb.Error, RuntimeError) as error:
+        if failures:
+            raise failures[0] from None
+        if isinstance(error, duckdb.OutOfMemoryException):
+            raise
+        with duckdb_errors():
+            raise
+    finally:
+        connection.unregister(name)

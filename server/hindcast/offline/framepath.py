@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from hindcast.errors import InvalidArgument, SourceError
-from hindcast.offline.held import settled_schema
+from hindcast.offline.layouts import settled_schema
 from hindcast.offline.location import is_pattern
 from hindcast.offline.scan import (
     RowGroup,

@@ -1,13 +1,14 @@
 """Rows that can be read more than once: in memory, or set aside on disk as Arrow has them."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import pyarrow as pa
 
 from hindcast.errors import StoreUnavailable
+from hindcast.offline.layouts import settled, settled_schema
 
 SPOOL_ROWS = 65_536
 """Rows of a batch on disk: what is read at once."""
@@ -120,58 +121,6 @@ def rebatched(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Recor
             count += batch.num_rows - at
     if pending:
         yield from _joined(pending)
-
-
-def settled(rows: Any) -> Any:
-    """A table or batch without the layouts that Arrow can neither take rows of nor write in part (views, run ends); values stay."""
-    schema = settled_schema(rows.schema)
-    if schema.equals(rows.schema):
-        return rows
-    columns = [_settled_column(column, field.type) for column, field in zip(rows.columns, schema, strict=True)]
-    return type(rows).from_arrays(columns, schema=schema)
-
-
-def settled_schema(schema: pa.Schema) -> pa.Schema:
-    """The schema of `settled`."""
-    return pa.schema([field.with_type(_settled_type(field.type)) for field in schema], metadata=schema.metadata)
-
-
-def _settled_column(column: Any, kind: pa.DataType) -> Any:
-    if pa.types.is_run_end_encoded(column.type):
-        chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-        decoded = pa.chunked_array([pa.compute.run_end_decode(chunk) for chunk in chunks], column.type.value_type)
-        column = decoded if isinstance(column, pa.ChunkedArray) else decoded.combine_chunks()
-    return column if column.type == kind else column.cast(kind)
-
-
-def _settled_type(kind: pa.DataType) -> pa.DataType:
-    """The type in which values are held; see `settled`."""
-    return next((settle(kind) for is_such, settle in _SETTLED if is_such(kind)), kind)
-
-
-def _settled_field(field: pa.Field) -> pa.Field:
-    return field.with_type(_settled_type(field.type))
-
-
-_SETTLED: tuple[tuple[Callable[[Any], bool], Callable[[Any], pa.DataType]], ...] = (
-    (pa.types.is_string_view, lambda _: pa.large_string()),
-    (pa.types.is_binary_view, lambda _: pa.large_binary()),
-    (pa.types.is_run_end_encoded, lambda kind: _settled_type(kind.value_type)),
-    (
-        pa.types.is_dictionary,
-        lambda kind: pa.dictionary(kind.index_type, _settled_type(kind.value_type), ordered=kind.ordered),
-    ),
-    (pa.types.is_list, lambda kind: pa.list_(_settled_field(kind.value_field))),
-    (pa.types.is_list_view, lambda kind: pa.list_(_settled_field(kind.value_field))),
-    (pa.types.is_large_list, lambda kind: pa.large_list(_settled_field(kind.value_field))),
-    (pa.types.is_large_list_view, lambda kind: pa.large_list(_settled_field(kind.value_field))),
-    (pa.types.is_fixed_size_list, lambda kind: pa.list_(_settled_field(kind.value_field), kind.list_size)),
-    (pa.types.is_struct, lambda kind: pa.struct([_settled_field(field) for field in kind])),
-    (
-        pa.types.is_map,
-        lambda kind: pa.map_(_settled_field(kind.key_field), _settled_field(kind.item_field), kind.keys_sorted),
-    ),
-)
 
 
 def _joined(pieces: Sequence[pa.RecordBatch]) -> Sequence[pa.RecordBatch]:

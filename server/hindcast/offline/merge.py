@@ -121,7 +121,7 @@ def newest(asked: Asked, batches: Iterable[Sorted], *, rows: int, ttl_micros: in
 
 def _last_seen(asked: Asked, some: slice, batch: Sorted) -> tuple[np.ndarray, np.ndarray]:
     """Where in the batch the rows of each one's key begin, and where the last is that it may see: before the begin if there is none."""
-    changes = np.flatnonzero(batch.ids[1:] != batch.ids[:-1]) + 1
+    changes: np.ndarray = np.flatnonzero(batch.ids[1:] != batch.ids[:-1]) + 1
     edges = np.concatenate([[0], changes, [len(batch.ids)]])
     keys = batch.ids[edges[:-1]]
     ids = asked.ids[some]

@@ -12,7 +12,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from hindcast.offline.connection import Feed, duckdb_errors
+from hindcast.offline.connection import batches_table, duckdb_errors
 from hindcast.offline.instants import MICROS_MAX, to_micros
 from hindcast.offline.keyforms import key_form
 from hindcast.offline.merge import NO_TIME, Sorted, created_micros
@@ -109,13 +109,9 @@ def _from_scan(narrow: Narrow, connection: duckdb.DuckDBPyConnection) -> Iterato
     schema = pa.schema(
         [*((f"k{at}", form.kind) for at, form in enumerate(forms)), *((name, pa.int64()) for name in "ecp")]
     )
-    feed = Feed(connection, "scanned", schema, _scanned(narrow, schema))
-    try:
-        with feed.errors(), duckdb_errors():
-            for batch in _batches(connection, _statement(narrow, "SELECT * FROM scanned"), []):
-                yield _as_sorted(batch, batch.column("p").to_numpy())
-    finally:
-        feed.close()
+    with duckdb_errors(), batches_table(connection, "scanned", schema, _scanned(narrow, schema)):
+        for batch in _batches(connection, _statement(narrow, "SELECT * FROM scanned"), []):
+            yield _as_sorted(batch, batch.column("p").to_numpy())
 
 
 def _scanned(narrow: Narrow, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -175,7 +171,7 @@ def _statement(narrow: Narrow, relation: str) -> str:
 
 def _wanted(narrow: Narrow, keys: pa.Table) -> pa.Table:
     """The table of keys that DuckDB joins, with their ids and bounds."""
-    ids = np.arange(len(narrow.latest), dtype=np.int32)
+    ids: np.ndarray = np.arange(len(narrow.latest), dtype=np.int32)
     bounds: Mapping[str, np.ndarray] = {"id": ids, "earliest": narrow.earliest, "latest": narrow.latest}
     return pa.table([*keys.columns, *map(pa.array, bounds.values())], names=[*keys.column_names, *bounds])
 

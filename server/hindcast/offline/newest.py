@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from hindcast.errors import SourceError
 from hindcast.offline.candidates import Candidates, Counts
-from hindcast.offline.connection import Feed, duckdb_errors
+from hindcast.offline.connection import batches_table, duckdb_errors
 from hindcast.offline.order import Packing
 
 _KEY_BYTES = 320
@@ -77,9 +77,5 @@ def _run(
     connection: duckdb.DuckDBPyConnection, statement: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]
 ) -> list[tuple[int, ...]]:
     """A statement over batches, which it sees as the table `candidates`."""
-    feed = Feed(connection, "candidates", schema, batches)
-    try:
-        with feed.errors():
-            return list(connection.execute(statement).fetchall())
-    finally:
-        feed.close()
+    with batches_table(connection, "candidates", schema, batches):
+        return list(connection.execute(statement).fetchall())

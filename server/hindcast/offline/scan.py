@@ -295,6 +295,11 @@ def _span(group: Any, schema: pa.Schema, file: SourceFile, column: str | None) -
 
 
 def check_pin(pin: FilePin) -> None:
+    """Refuse a file that is another one than it was when it was pinned.
+
+    Raises:
+        SourceError: it is.
+    """
     if FilePin.of(pin.path) != pin:
         raise SourceError(f"{str(pin.path)!r} changed while it was read; run again, when nobody writes to it")
 

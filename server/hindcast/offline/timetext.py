@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hindcast.errors import InvalidArgument
 from hindcast.offline.instants import to_micros
@@ -38,7 +39,7 @@ def text_micros(texts: pa.Array, *, column: str, first_row: int) -> tuple[np.nda
         try:
             times.append(micros_of(datetime.fromisoformat(text)))
         except ValueError as error:
-            row = first_row + int(pa.compute.index(coded.indices, number).as_py())
+            row = first_row + int(pc.index(coded.indices, number).as_py())
             raise no_time(text, column=column, row=row) from error
     return to_micros(pa.array(times, pa.int64()).take(coded.indices).cast(pa.timestamp("us")))
 

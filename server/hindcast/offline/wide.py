@@ -106,7 +106,7 @@ def _taken(
     groups: Sequence[RowGroup], positions: np.ndarray, columns: Sequence[str], scan: SourceScan
 ) -> Iterator[pa.RecordBatch]:
     for _, first, batch in read_groups(groups, columns, types=scan.types):
-        begin, end = np.searchsorted(positions, [first, first + batch.num_rows])
+        begin, end = (int(at) for at in positions.searchsorted([first, first + batch.num_rows]))
         if begin < end:
             yield batch.take(pa.array(positions[begin:end] - first))
 
