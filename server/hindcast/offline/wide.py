@@ -106,7 +106,7 @@ def _taken(
     groups: Sequence[RowGroup], positions: np.ndarray, columns: Sequence[str], scan: SourceScan
 ) -> Iterator[pa.RecordBatch]:
     for _, first, batch in read_groups(groups, columns, types=scan.types):
-        ends = positions.searchsorted([first, first + batch.num_rows])
+        ends: np.ndarray = np.searchsorted(positions, np.array([first, first + batch.num_rows]))
         chosen = positions[ends[0] : ends[1]] - first
         if len(chosen):
             yield batch.take(pa.array(chosen))
