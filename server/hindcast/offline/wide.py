@@ -107,7 +107,7 @@ def _taken(
 ) -> Iterator[pa.RecordBatch]:
     for _, first, batch in read_groups(groups, columns, types=scan.types):
         ends: np.ndarray = np.searchsorted(positions, np.array([first, first + batch.num_rows]))
-        chosen = positions[ends[0] : ends[1]] - first
+        chosen: np.ndarray = positions[ends[0] : ends[1]] - first
         if len(chosen):
             yield batch.take(pa.array(chosen))
 
