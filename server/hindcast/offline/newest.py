@@ -19,6 +19,13 @@ _UNCOUNTED_TIMES = 4
 """Keys of so many times the limit, if each row had its own, are not counted (30 ms for 1,000,000 rows): few sources have one row a key,
 and where one has, DuckDB spills what does not fit."""
 
+_STREAMED = (
+    ("Out of Memory Error", duckdb.OutOfMemoryException),
+    ("IO Error", duckdb.IOException),
+    ("Conversion Error", duckdb.ConversionException),
+)
+"""How DuckDB's words begin, in an error that has lost its kind."""
+
 
 @contextmanager
 def open_duckdb(
@@ -109,6 +116,23 @@ def candidates_table(
             raise
     finally:
         connection.unregister("candidates")
+
+
+def streamed(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """The batches of an answer of DuckDB's.
+
+    Raises:
+        duckdb.Error: it failed on the way, by its kind; Arrow's reader has an OSError for all kinds.
+    """
+    while True:
+        try:
+            batch = reader.read_next_batch()
+        except StopIteration:
+            return
+        except OSError as error:
+            said = str(error)
+            raise next((kind for first, kind in _STREAMED if said.startswith(first)), duckdb.Error)(said) from error
+        yield batch
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from hindcast.offline.held import SPOOL_ROWS, SpooledRows, spill_directory
 from hindcast.offline.instants import MICROS_MAX, MICROS_MIN
 from hindcast.offline.keyforms import KeyForm, key_form, key_values
 from hindcast.offline.layouts import settled_type
-from hindcast.offline.newest import candidates_table, open_duckdb
+from hindcast.offline.newest import candidates_table, open_duckdb, streamed
 from hindcast.offline.order import Interval
 from hindcast.offline.scan import SourceScan, agreed_type, scan_source
 from hindcast.offline.sources import DeltaTable, SourceFiles, files_of
@@ -158,7 +158,7 @@ def _sorted(candidates: Sequence[Candidates], connection: duckdb.DuckDBPyConnect
     try:
         with candidates_table(connection, schema, rows):
             statement = f"SELECT * FROM candidates ORDER BY {order}"  # noqa: S608 - names of ours
-            yield from connection.execute(statement).fetch_record_batch(SPOOL_ROWS)
+            yield from streamed(connection.execute(statement).fetch_record_batch(SPOOL_ROWS))
     except duckdb.OutOfMemoryException as error:
         raise SourceError("the keys do not fit into memory; raise the memory limit") from error
 
