@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hindcast.errors import InvalidArgument, SourceError, StoreUnavailable
-from hindcast.offline.frame import as_of_micros, entity_frame
+from hindcast.offline.frame import as_of_micros, entity_frame, frame_micros
 from hindcast.offline.held import SPOOL_ROWS
 
 UTC_MICROS = pa.timestamp("us", tz="UTC")
@@ -469,6 +469,17 @@ def test_an_unknown_column_for_the_times_is_refused(tmp_path):
     assert "has no column 'at' for the times, only 'key', 'event_timestamp', 'label'" in refused(
         ROWS, tmp_path, as_of="at"
     )
+
+
+def test_times_can_be_had_of_any_column_that_has_some(tmp_path):
+    """Another column gives its times by the same rules, and one without times, or that is not there, is refused."""
+    given = pa.table({"event_timestamp": pa.array([1], UTC_MICROS), "known": ["1970-01-02"], "k": [1]})
+    with entity_frame(given, spill_dir=tmp_path / "spill", repo_root=tmp_path) as frame:
+        assert [86_400_000_000] == frame_micros(frame, "known")[0].tolist()
+        with pytest.raises(InvalidArgument, match="has times in the column 'k', but it is int64"):
+            frame_micros(frame, "k")
+        with pytest.raises(InvalidArgument, match="has no column 'no' for the times"):
+            frame_micros(frame, "no")
 
 
 # What is refused.

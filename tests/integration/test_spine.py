@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hindcast.errors import InvalidArgument, SourceError
@@ -286,6 +286,7 @@ HISTORIES = st.lists(
 )
 
 
+@settings(deadline=None, max_examples=60)
 @given(HISTORIES, HISTORIES, st.none() | st.integers(-20, 20), st.integers(-20, 20))
 def test_the_rows_are_those_that_a_loop_finds(tmp_path_factory, one, other, start, end):
     """Whatever two sources hold, the frame is the sorted set of their whole rows between the two times."""
