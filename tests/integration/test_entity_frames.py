@@ -404,6 +404,7 @@ def test_objects_of_pandas_are_times(kind, tmp_path):
     assert micros == times_of(pd.DataFrame({"event_timestamp": pd.Series(values, dtype=object), "k": 1}), tmp_path)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.datetimes(timezones=st.none() | st.timezones() | st.just(dt.UTC)), max_size=5), st.sampled_from("T ")
 )
