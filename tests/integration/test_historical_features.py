@@ -113,7 +113,7 @@ def test_leaks_count_rows_whose_value_was_not_known_at_their_time(store):
 def test_a_known_at_that_is_no_time_or_no_column_is_refused_by_name(store):
     """The message names the column and what it needs."""
     job = store.get_historical_features(entity_df=FRAME, features=["trips:trips"])
-    with pytest.raises(InvalidArgument, match="driver_id: is int64, but known_at needs a time for each row"):
+    with pytest.raises(InvalidArgument, match="times in the column 'driver_id', but it is int64; make it a timestamp"):
         job.known_at("driver_id").to_arrow()
     with pytest.raises(InvalidArgument, match="nowhere: is no column of the entity frame"):
         job.known_at("nowhere").to_arrow()

@@ -7,6 +7,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from hindcast.offline.connection import streamed
 from hindcast.offline.scan import RowGroup, SourceScan, check_pin, read_groups
 from hindcast.offline.stored import PLACE, StoredFiles, are_stored, is_plain_value, quoted
 
@@ -83,7 +84,7 @@ def _from_files(
         f"WHERE {PLACE} IN (SELECT p FROM needed)"
     )
     try:
-        batches = list(connection.execute(statement, [stored.paths]).fetch_record_batch(_FETCHED_ROWS))
+        batches = list(streamed(connection.execute(statement, [stored.paths]).fetch_record_batch(_FETCHED_ROWS)))
     except duckdb.Error:
         # Text that is none, a damaged file: our own scan can read it, or says what is wrong.
         return None
