@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hindcast.errors import InvalidArgument, SourceError
+from hindcast.offline.connection import open_duckdb, streamed
 from hindcast.offline.frame import as_of_micros
-from hindcast.offline.newest import open_duckdb, streamed
 from hindcast.offline.parts import append_part
 from hindcast.offline.sources import find_source
 from hindcast.offline.spine import SpineView, spine_frame
