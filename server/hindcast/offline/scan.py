@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from hindcast.errors import SourceError
 from hindcast.offline.instants import check_time_type, to_micros
+from hindcast.offline.objects import ObjectPin, trouble
 from hindcast.offline.sources import FilePin, SourceFile, SourceFiles
 
 SCAN_ROWS = 16_384
@@ -134,7 +135,8 @@ def read_groups(
                 for batch in parquet.iter_batches(SCAN_ROWS, row_groups=[group.number], columns=asked):
                     yield group, position, _as_asked(batch, columns, file=file, types=types)
                     position += batch.num_rows
-            _check_pin(file.pin)
+            if not file.pin.is_current():
+                raise _changed(file.pin)
 
 
 def is_kept(group: RowGroup, position: int, rows: int) -> np.ndarray | None:
@@ -149,23 +151,31 @@ def is_kept(group: RowGroup, position: int, rows: int) -> np.ndarray | None:
 
 
 @contextmanager
-def open_file(pin: FilePin) -> Iterator[Any]:
+def open_file(pin: FilePin | ObjectPin) -> Iterator[Any]:
     """A pinned file as a `pyarrow.parquet.ParquetFile`, open while the block runs.
 
+    Of a file in an object store, what is asked for of a row group is fetched at once, in few ranges: it is in memory, compressed, while
+    the group is read.
+
     Raises:
-        SourceError: it is gone, another one by now, or no whole Parquet file.
+        SourceError: it is gone, another one by now, no whole Parquet file, or cannot be reached.
     """
     if pin.size_bytes == 0:
         raise SourceError(f"{str(pin.path)!r} is empty (0 bytes); whoever wrote it broke off, so write it anew")
+    is_remote = isinstance(pin, ObjectPin)
     with _damage(pin):
-        file = pa.OSFile(str(pin.path))
+        file = pin.open()
     with file:
         with _damage(pin):
             # INT96 times as microseconds: in nanoseconds, years after 2262 would turn into others.
             parquet = pq.ParquetFile(
-                file, buffer_size=_BUFFER_BYTES, pre_buffer=False, coerce_int96_timestamp_unit="us"
+                file,
+                buffer_size=0 if is_remote else _BUFFER_BYTES,
+                pre_buffer=is_remote,
+                coerce_int96_timestamp_unit="us",
             )
-            _check_pin(pin)
+            if not pin.is_of(file):
+                raise _changed(pin)
         yield parquet
 
 
@@ -244,13 +254,12 @@ def _span(group: Any, schema: pa.Schema, file: SourceFile, column: str | None) -
     return Span(nulls, least, greatest)
 
 
-def _check_pin(pin: FilePin) -> None:
-    if FilePin.of(pin.path) != pin:
-        raise SourceError(f"{str(pin.path)!r} changed while it was read; run again, when nobody writes to it")
+def _changed(pin: FilePin | ObjectPin) -> SourceError:
+    return SourceError(f"{str(pin.path)!r} changed while it was read; run again, when nobody writes to it")
 
 
 @contextmanager
-def _damage(pin: FilePin) -> Iterator[None]:
+def _damage(pin: FilePin | ObjectPin) -> Iterator[None]:
     """Turns what reading a file may raise into our own words."""
     try:
         yield
@@ -259,6 +268,8 @@ def _damage(pin: FilePin) -> Iterator[None]:
     except PermissionError as error:
         raise SourceError(f"{str(pin.path)!r} may not be read; check its rights") from error
     except (OSError, pa.ArrowException, UnicodeError) as error:
+        said = trouble(error, repr(str(pin.path))) if isinstance(pin, ObjectPin) else ""
         raise SourceError(
-            f"{str(pin.path)!r} is no whole Parquet file: damaged, cut short, or of another format; write it anew"
+            said
+            or f"{str(pin.path)!r} is no whole Parquet file: damaged, cut short, or of another format; write it anew"
         ) from error

@@ -15,6 +15,7 @@ from feast.infra.offline_stores.duckdb import DuckDBOfflineStore, DuckDBOfflineS
 from feast.infra.offline_stores.offline_store import RetrievalJob
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import RepoConfig
+from pydantic import Field
 
 from hindcast.offline.plugin.history import historical_features
 from hindcast.offline.plugin.pulls import pull_all, pull_latest
@@ -25,6 +26,9 @@ class AsOfOfflineStoreConfig(DuckDBOfflineStoreConfig):
     """The `offline_store` block of `feature_store.yaml`; Feast's DuckDB settings mean the same here."""
 
     type: Literal["hindcast.offline.plugin.AsOfOfflineStore"] = "hindcast.offline.plugin.AsOfOfflineStore"
+
+    storage_options: dict[str, str] = Field(default_factory=dict, repr=False)
+    """For reaching sources that are not on this machine, by deltalake's names (docs/operations.md)."""
 
 
 class AsOfOfflineStore(DuckDBOfflineStore):
