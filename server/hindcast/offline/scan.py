@@ -1,8 +1,9 @@
 """Columns of a source's files, row group by row group: which groups matter, what type each column has, and the rows in small batches."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -19,6 +20,8 @@ SCAN_ROWS = 16_384
 """Rows of a batch. Of 1,000,000 rows x 50 in one row group, 65,536 held 280 MB and 16,384 held 190 MB, in no more time."""
 _BUFFER_BYTES = 65_536
 """Read from disk at once, for each column. Without it, and with Arrow's read-ahead, all of a row group is in memory."""
+_FOOTERS_AT_ONCE = 16
+"""Of objects: the time for one is spent on waiting, 50 ms or so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class RowGroup:
     """A row group of a file.
 
     Attributes:
+        file: its `partition` has only what the rows do have by the file's place.
         number: in its file.
         first_position: of its first row in the source: rows are numbered through all files, in their order.
     """
@@ -80,39 +84,61 @@ def scan_source(source: SourceFiles, *, values: Sequence[str], event: str, creat
     seen_in: dict[str, str] = {}
     position = 0
     times = [event] if created is None else [event, created]
-    for file in source.files:
-        with open_file(file.pin) as parquet:
-            schema = file_schema(parquet, file, source)
-            where = repr(str(file.pin.path))
-            for column in {*values, *times} - set(schema.names):
+    for found, parquet in _footers(source.files):
+        file = found if source.schema is not None else _without_own(found, parquet.schema_arrow.names)
+        schema = file_schema(parquet, file, source)
+        where = repr(str(file.pin.path))
+        for column in {*values, *times} - set(schema.names):
+            raise SourceError(
+                f"{where} has no column {column!r}, only {', '.join(map(repr, schema.names))}; check the view's fields and the source's "
+                "field_mapping, or write the file anew"
+            )
+        for column in times:
+            check_time_type(schema.field(column).type, column=column, where=where)
+        # A table with a schema of its own gives its old files that type; else the unit of a time is each file's own matter.
+        for column in values if source.schema is None else [*values, *times]:
+            kind = schema.field(column).type
+            known = types.setdefault(column, plain_type(kind))
+            seen_in.setdefault(column, where)
+            agreed = agreed_type(known, plain_type(kind))
+            if agreed is None:
                 raise SourceError(
-                    f"{where} has no column {column!r}, only {', '.join(map(repr, schema.names))}; check the view's fields and the source's "
-                    "field_mapping, or write the file anew"
+                    f"column {column!r} is {kind} in {where}, but {known} in {seen_in[column]}; write all files of the source with one type"
                 )
-            for column in times:
-                check_time_type(schema.field(column).type, column=column, where=where)
-            # A table with a schema of its own gives its old files that type; else the unit of a time is each file's own matter.
-            for column in values if source.schema is None else [*values, *times]:
-                kind = schema.field(column).type
-                known = types.setdefault(column, plain_type(kind))
-                seen_in.setdefault(column, where)
-                agreed = agreed_type(known, plain_type(kind))
-                if agreed is None:
-                    raise SourceError(
-                        f"column {column!r} is {kind} in {where}, but {known} in {seen_in[column]}; write all files of the source with one type"
-                    )
-                if agreed != known:
-                    seen_in[column] = where
-                types[column] = agreed
-            first = 0
-            for number in range(parquet.num_row_groups):
-                group = parquet.metadata.row_group(number)
-                if group.num_rows:
-                    spans = [_span(group, parquet.schema_arrow, file, column) for column in (event, created)]
-                    groups.append(RowGroup(file, number, first, position, group.num_rows, spans[0], spans[1]))
-                first += group.num_rows
-                position += group.num_rows
+            if agreed != known:
+                seen_in[column] = where
+            types[column] = agreed
+        first = 0
+        for number in range(parquet.num_row_groups):
+            group = parquet.metadata.row_group(number)
+            if group.num_rows:
+                spans = [_span(group, parquet.schema_arrow, file, column) for column in (event, created)]
+                groups.append(RowGroup(file, number, first, position, group.num_rows, spans[0], spans[1]))
+            first += group.num_rows
+            position += group.num_rows
     return SourceScan(source, groups, types)
+
+
+def _footers(files: Sequence[SourceFile]) -> Iterator[tuple[SourceFile, Any]]:
+    """Each file with what its footer says, as a `ParquetFile` of which nothing else can be read any more."""
+
+    def footer(file: SourceFile) -> Any:
+        with open_file(file.pin) as parquet:
+            return parquet
+
+    if not any(isinstance(file.pin, ObjectPin) for file in files):
+        yield from ((file, footer(file)) for file in files)
+        return
+    with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
+        for first in range(0, len(files), _FOOTERS_AT_ONCE):
+            few = files[first : first + _FOOTERS_AT_ONCE]
+            yield from zip(few, pool.map(footer, few), strict=True)
+
+
+def _without_own(file: SourceFile, names: Sequence[str]) -> SourceFile:
+    """A file without the columns of its place that it has itself, which count."""
+    placed = {name: value for name, value in file.partition.items() if name not in names}
+    return file if len(placed) == len(file.partition) else replace(file, partition=placed)
 
 
 def read_groups(
