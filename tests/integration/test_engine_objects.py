@@ -89,7 +89,7 @@ def test_a_source_names_its_own_endpoint_and_credentials(new_repo, storage, monk
     monkeypatch.setenv("RIDES_AWS_UNUSED", "1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "hindcast")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of-a-test")
-    repo = new_repo(AWS_ENDPOINT_URL="http://127.0.0.1:1", AWS_ACCESS_KEY_ID="other", AWS_SECRET_ACCESS_KEY="other")
+    repo = new_repo(AWS_ENDPOINT_URL="http://127.0.0.1:1", AWS_ACCESS_KEY_ID="other")
     view = ride(
         storage.uri("rides.parquet"),
         s3_endpoint_override=storage.endpoint,

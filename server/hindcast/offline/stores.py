@@ -66,7 +66,7 @@ def object_path(uri: str, options: Mapping[str, str]) -> ObjectPath:
 
 def _s3(bucket: str, settings: Mapping[str, str], *, what: str) -> ObjectStore:
     endpoint = _setting(settings, "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-    scheme, _, host = endpoint.rpartition("://")
+    scheme, _, host = endpoint.rstrip("/").rpartition("://")
     region = _setting(settings, "AWS_REGION", "AWS_DEFAULT_REGION") or (_STORES_OF_OTHERS if endpoint else "")
     is_anonymous = _is_true(_setting(settings, "AWS_SKIP_SIGNATURE"))
     with in_our_words(what):
@@ -79,7 +79,7 @@ def _s3(bucket: str, settings: Mapping[str, str], *, what: str) -> ObjectStore:
             anonymous=is_anonymous,
             region=region,
             scheme=scheme or None,
-            endpoint_override=host.rstrip("/") or None,
+            endpoint_override=host or None,
             force_virtual_addressing=_is_true(_setting(settings, "AWS_VIRTUAL_HOSTED_STYLE_REQUEST")),
         )
     found = {"AWS_REGION": region}
@@ -96,12 +96,12 @@ def _gcs(settings: Mapping[str, str], *, what: str) -> ObjectStore:
             "file from the environment only; set GOOGLE_APPLICATION_CREDENTIALS there"
         )
     endpoint = _setting(settings, "GOOGLE_ENDPOINT_URL")
-    scheme, _, host = endpoint.rpartition("://")
+    scheme, _, host = endpoint.rstrip("/").rpartition("://")
     with in_our_words(what):
         file_system = pa_fs.GcsFileSystem(
             anonymous=_is_true(_setting(settings, "GOOGLE_SKIP_SIGNATURE")),
             scheme=scheme or None,
-            endpoint_override=host.rstrip("/") or None,
+            endpoint_override=host or None,
             retry_time_limit=_GCS_PATIENCE,
         )
     return ObjectStore("gs", host, file_system, delta_options=settings)
