@@ -5,10 +5,12 @@ import socket
 import threading
 from pathlib import Path
 
+import deltalake
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from delta_tables import delete_rows
 from hindcast.errors import SourceError
 from hindcast.offline.objects import ObjectPin
 from hindcast.offline.scan import read_groups, scan_source
@@ -236,6 +238,19 @@ def test_a_delta_table_is_read_at_its_pinned_version(storage, tmp_path):
     assert isinstance(pinned, DeltaTable)
     assert {1: (10, "x"), 2: (20, "y z")} == won(asked(pinned, tmp_path, fields=fields))
     assert {1: (11, "x"), 2: (20, "y z")} == won(asked(found(storage, "t", "delta"), tmp_path, fields=fields))
+
+
+def test_deleted_rows_of_a_delta_table_in_a_store_are_left_out(storage, tmp_path):
+    """A deletion vector counts in a store as on a disk, and in folders with odd names."""
+    path = tmp_path / "t"
+    table = rows((1, 5, 10), (1, 6, 11), (2, 5, 20), (2, 6, 21), (3, 5, 30), c=["a b/é"] * 5)
+    deltalake.write_deltalake(str(path), table, partition_by=["c"])
+    delete_rows(path, [1, 3])
+    storage.upload(path, "odd name/t")
+
+    query = asked(found(storage, "odd name/t", "delta"), tmp_path, fields={"f": "f", "c": "c"})
+
+    assert {1: (10, "a b/é"), 2: (20, "a b/é"), 3: (30, "a b/é")} == won(query)
 
 
 def test_a_vacuumed_file_of_a_delta_table_is_missed(storage):
