@@ -3,6 +3,8 @@
 import contextlib
 import socket
 import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import deltalake
@@ -225,6 +227,52 @@ def test_a_file_over_http_is_read(storage, server, tmp_path):
     assert [uri.partition("?")[0]] * 2 == [str(pin.path), source.name]
     assert pin.tag
     assert {1: 10, 2: 20} == won(asked(source, tmp_path))
+
+
+@contextlib.contextmanager
+def plain_web_server(folder):
+    """A web server of a folder, which knows no ranges and keeps `secret` to itself."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            if "secret" in self.path:
+                self.send_error(403)
+            else:
+                super().do_GET()
+
+        def do_HEAD(self):
+            if "secret" in self.path:
+                self.send_error(403)
+            else:
+                super().do_HEAD()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_what_is_wrong_with_a_web_address_is_said(tmp_path):
+    """A file that is missing or forbidden, a server that is down and one that answers no ranges are told apart."""
+    pq.write_table(rows(*((at, at, at) for at in range(50_000))), tmp_path / "s.parquet", use_dictionary=False)
+
+    def refused_at(uri):
+        with pytest.raises(SourceError) as caught:
+            won(asked(find_source(uri, "parquet", repo_root=tmp_path), tmp_path))
+        return str(caught.value)
+
+    with plain_web_server(tmp_path) as address:
+        assert "does not exist; check the path" in refused_at(f"{address}/none.parquet")
+        assert "may not be read with the credentials" in refused_at(f"{address}/secret.parquet")
+        assert "cannot be read by ranges; copy it here" in refused_at(f"{address}/s.parquet")
+    assert "cannot be reached; check the network" in refused_at(f"http://127.0.0.1:{free_port()}/s.parquet")
 
 
 def test_a_delta_table_is_read_at_its_pinned_version(storage, tmp_path):

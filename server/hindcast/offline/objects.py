@@ -146,11 +146,10 @@ def object_pins(paths: Iterable[tuple[ObjectPath, FileInfo | None]]) -> Sequence
 
 def source_objects(path: ObjectPath) -> Sequence[tuple[ObjectPath, FileInfo]]:
     """The objects of a source in their order, by the rules for files (`location.source_files`, and patterns as `sources` reads them)."""
-    file_system = path.store.file_system
-    found = file_system.get_file_info(path.called)
-    single = [found] if found.type == FileType.File else []
     if path.store.is_web:
-        return [(path, info) for info in single]
+        return _web_file(path)
+    found = path.store.file_system.get_file_info(path.called)
+    single = [found] if found.type == FileType.File else []
     beside = ObjectPath(path.store, parts_name(path.key)) if single else path
     infos = [*single, *_parquet_below(beside)]
     if not infos and found.type == FileType.NotFound and is_pattern(path.key):
@@ -158,6 +157,21 @@ def source_objects(path: ObjectPath) -> Sequence[tuple[ObjectPath, FileInfo]]:
     keys = {info.path: info for info in infos}
     objects = [(_path_of(path.store, key), info) for key, info in keys.items()]
     return sorted(objects, key=lambda found: (found[0] != path, found[0].parts))
+
+
+def _web_file(path: ObjectPath) -> Sequence[tuple[ObjectPath, FileInfo]]:
+    try:
+        _web_tag(path)
+    except FileNotFoundError as error:
+        if trouble(error, str(path)):
+            raise
+        return []
+    return [(path, path.store.file_system.get_file_info(path.called))]
+
+
+def _web_tag(path: ObjectPath) -> str:
+    """Ask for the tag, which says why there is none; pyarrow's file system says no more than that."""
+    return path.store.tag(path.called) if path.store.tag else ""
 
 
 def is_folder(path: ObjectPath) -> bool:
@@ -196,7 +210,7 @@ def in_our_words(what: str, *, passing: type[BaseException] = HindcastError) -> 
 
 def trouble(error: BaseException, what: str) -> str:
     """What is wrong with reaching something, and what to do next; empty where the error is of another kind."""
-    text = str(error).lower()
+    text = f"{error} {error.__cause__ or ''}".lower()
     return next((sentence.format(what=what) for pattern, sentence in _TROUBLES if pattern.search(text)), "")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hindcast.errors import SourceError
+from hindcast.errors import HindcastError, SourceError
 from hindcast.offline.instants import check_time_type, to_micros
 from hindcast.offline.objects import ObjectPin, trouble
 from hindcast.offline.sources import FilePin, SourceFile, SourceFiles
@@ -298,4 +298,12 @@ def _damage(pin: FilePin | ObjectPin) -> Iterator[None]:
         raise SourceError(
             said
             or f"{str(pin.path)!r} is no whole Parquet file: damaged, cut short, or of another format; write it anew"
+        ) from error
+    except Exception as error:
+        # What reads the web raises what it likes; what reads the disk does not get here.
+        if not isinstance(pin, ObjectPin) or isinstance(error, HindcastError):
+            raise
+        raise SourceError(
+            trouble(error, repr(str(pin.path)))
+            or f"{str(pin.path)!r} cannot be read by ranges; copy it here, or put it where range requests are answered"
         ) from error
