@@ -1,10 +1,8 @@
 """Winners out of every kind of source, Delta tables among them, and what is said of sources that cannot be read."""
 
-import base64
 import json
 import math
 import os
-import struct
 from contextlib import closing
 from pathlib import Path
 
@@ -13,51 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from delta_tables import actions_of, commit, delete_rows, protocol
 from hindcast.errors import SourceError, StoreUnavailable
 from hindcast.offline.parts import append_part
 from hindcast.offline.sources import DeltaTable, FilePin, find_source, source_pins
-from hindcast.offline.winners import WinnersQuery, read_winners
-
-FUTURE = 10_000
-UTC_MICROS = pa.timestamp("us", tz="UTC")
-_RFC_1924 = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"
-_Z85 = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
-
-
-def rows(*triples, **more):
-    """A table of (key, event micros, feature), with further columns."""
-    keys, events, features = zip(*triples, strict=True) if triples else ((), (), ())
-    return pa.table(
-        {
-            "k": pa.array(keys, pa.int64()),
-            "at": pa.array(events, UTC_MICROS),
-            "f": pa.array(features, pa.int64()),
-            **more,
-        }
-    )
-
-
-def asked(source, root, **changes):
-    """A query of the source for key `k` and feature `f`."""
-    options = {
-        "source": source, "keys": {"key": "k"}, "fields": {"f": "f"}, "event_column": "at", "created_column": None,
-        "start_micros": 0, "end_micros": FUTURE, "future_after_micros": FUTURE, "quarantine": root / "q" / "ahead.parquet",
-        "memory_limit_bytes": 64 * 2**20, "threads": 2, "spill_dir": root / "spill",
-    }  # fmt: skip
-    return WinnersQuery(**options | changes)
-
-
-def won(query):
-    """The winners as key -> feature (or the tuple of features)."""
-    with read_winners(query, batch_rows=100) as winners:
-        found = [
-            tuple(row.values())
-            for batch in winners.batches()
-            for row in batch.drop_columns(["event_ts", "created_ts"]).to_pylist()
-        ]
-        assert winners.count == len(found)
-    assert [] == list(query.spill_dir.iterdir())
-    return dict(found) if all(len(row) == 2 for row in found) else {row[0]: row[1:] for row in found}
+from hindcast.offline.winners import read_winners
+from source_queries import FUTURE, UTC_MICROS, asked, rows, won
 
 
 def refused(root, uri="s", file_format="parquet", **changes):
@@ -292,7 +251,7 @@ def test_what_is_wrong_with_a_source_is_said(tmp_path):
     """Each source that cannot be read is refused with the file and with what to do."""
     assert "the source 's' does not exist; check the path" in refused(tmp_path)
     assert "the source 's*' matches no Parquet file" in refused(tmp_path, "s*")
-    assert "is not on this machine" in refused(tmp_path, "s3://bucket/s")
+    assert "has an address that cannot be read (ftp://); read are s3" in refused(tmp_path, "ftp://host/s")
     assert "has the format 'orc'" in refused(tmp_path, "s", "orc")
     (tmp_path / "s").mkdir()
     assert "holds no Parquet file" in refused(tmp_path)
@@ -420,31 +379,6 @@ def test_what_is_wrong_with_a_delta_table_is_said(tmp_path):
     assert "the Delta table 'u' cannot be read" in refused(tmp_path, "u", "delta")
 
 
-def commit(path, version, *actions):
-    """Add a version to a table by hand: what no Python writer of Delta tables can write."""
-    log = path / "_delta_log" / f"{version:020}.json"
-    log.write_text("".join(json.dumps(action) + "\n" for action in actions))
-
-
-def actions_of(path, kind):
-    """The actions of a kind in a table's first version."""
-    lines = (path / "_delta_log" / f"{0:020}.json").read_text().splitlines()
-    return [json.loads(line)[kind] for line in lines if kind in json.loads(line)]
-
-
-def protocol(feature):
-    """The action that says that a table uses a feature."""
-    features = [feature]
-    return {
-        "protocol": {
-            "minReaderVersion": 3,
-            "minWriterVersion": 7,
-            "readerFeatures": features,
-            "writerFeatures": features,
-        }
-    }
-
-
 def mapped_metadata(path):
     """The metadata of a table under which its columns have other names in the files."""
     metadata = actions_of(path, "metaData")[0]
@@ -453,14 +387,3 @@ def mapped_metadata(path):
         column["metadata"] = {"delta.columnMapping.id": at, "delta.columnMapping.physicalName": f"col-{at}"}
     configuration = {"delta.columnMapping.mode": "name", "delta.columnMapping.maxColumnId": str(len(schema["fields"]))}
     return {"metaData": metadata | {"schemaString": json.dumps(schema), "configuration": configuration}}
-
-
-def delete_rows(path, numbers):
-    """Delete rows of a table's one file by a deletion vector: an even number of them."""
-    added = actions_of(path, "add")[0]
-    bitmap = struct.pack(f"<IIHHI{len(numbers)}H", 12_346, 1, 0, len(numbers) - 1, 16, *numbers)
-    content = struct.pack("<IQI", 1_681_511_377, 1, 0) + bitmap
-    text = base64.b85encode(content).translate(bytes.maketrans(_RFC_1924, _Z85)).decode()
-    vector = {"storageType": "i", "pathOrInlineDv": text, "sizeInBytes": len(content), "cardinality": len(numbers)}
-    removed = {"path": added["path"], "deletionTimestamp": 1, "dataChange": True}
-    commit(path, 1, protocol("deletionVectors"), {"remove": removed}, {"add": added | {"deletionVector": vector}})

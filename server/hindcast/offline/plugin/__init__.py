@@ -19,7 +19,7 @@ from feast.infra.offline_stores.duckdb import DuckDBOfflineStore, DuckDBOfflineS
 from feast.infra.offline_stores.offline_store import RetrievalJob
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import RepoConfig
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from hindcast.errors import HindcastError
 from hindcast.offline.plugin.history import Asked, HistoricalJob, historical_features
@@ -41,6 +41,9 @@ class AsOfOfflineStoreConfig(DuckDBOfflineStoreConfig):
 
     threads: PositiveInt | None = None
     """Of DuckDB. Unset: one per core."""
+
+    storage_options: dict[str, str] = Field(default_factory=dict, repr=False)
+    """For reaching sources that are not on this machine, by deltalake's names (docs/operations.md)."""
 
 
 class AsOfOfflineStore(DuckDBOfflineStore):
