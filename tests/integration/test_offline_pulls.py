@@ -1,6 +1,5 @@
 """What Feast reads from a source as such, through the offline store: every row, or the newest of each key."""
 
-import dataclasses
 from datetime import datetime, timedelta
 
 import deltalake
@@ -25,8 +24,10 @@ from offline_repo import (
     write,
 )
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:Batch feature views are experimental:RuntimeWarning")
+
+
+EARLY, LATE = hours(-99), hours(99)
 
 
 @pytest.fixture
@@ -53,8 +54,8 @@ def pull_latest(
     keys=("driver_id",),
     event="event_timestamp",
     created=None,
-    start=hours(-99),
-    end=hours(99),
+    start=EARLY,
+    end=LATE,
 ):
     """The job of `pull_latest_from_table_or_query`."""
     return offline_of(store).pull_latest_from_table_or_query(
