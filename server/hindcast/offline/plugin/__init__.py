@@ -23,7 +23,7 @@ from pydantic import Field, PositiveInt
 
 from hindcast.errors import HindcastError
 from hindcast.offline.plugin.history import Asked, HistoricalJob, historical_features
-from hindcast.offline.plugin.monitoring import kept_files, newest_time, source_metrics
+from hindcast.offline.plugin.monitoring import keep_metrics, kept_files, newest_time, source_metrics
 from hindcast.offline.plugin.pulls import Pull, pull_all, pull_latest
 from hindcast.offline.plugin.sources import column_of, columns_of, pinned
 from hindcast.offline.plugin.writes import write_batch, write_logs
@@ -246,8 +246,7 @@ class AsOfOfflineStore(DuckDBOfflineStore):
     @staticmethod
     def save_monitoring_metrics(config: RepoConfig, metric_type: str, metrics: list[dict[str, Any]]) -> None:
         """Keep figures; those of the same column, day and granularity are replaced."""
-        with kept_files(config) as kept:
-            DuckDBOfflineStore.save_monitoring_metrics(kept, metric_type, metrics)
+        keep_metrics(config, metric_type, metrics)
 
     @staticmethod
     def clear_monitoring_baseline(
