@@ -61,6 +61,7 @@ def started(script: Path, *arguments: str | Path, what: str, log_path: Path) -> 
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
+            cwd=log_path.parent,  # DuckDB spills into the working directory, and leaves that there when it is killed
             env={**os.environ, "PYTHONWARNINGS": "ignore"},
             start_new_session=True,  # so that what it starts ends with it
         )

@@ -9,7 +9,7 @@ from apart import started
 
 from services import RedisServer
 
-_SCRIPT = Path(__file__).with_name("materializing.py")
+_SCRIPT = Path(__file__).resolve().with_name("materializing.py")
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ SAMPLE_EVERY = 1_000
 MEMORY_LIMIT = "4GB"  # of the frame that is written to Parquet
 LARGE_MB_LIMIT = 5_000.0
 
-_SCRIPT = Path(__file__).with_name("retrieving.py")
+_SCRIPT = Path(__file__).resolve().with_name("retrieving.py")
 _STORES: Mapping[str, dict[str, Any]] = {
     FEAST: {"type": "duckdb"},
     HINDCAST: {"type": "hindcast.offline.plugin.AsOfOfflineStore"},
@@ -273,26 +273,29 @@ def _check(point: Point, engine: str, frame: Path, result: pa.Table, expected: p
     Raises:
         BenchmarkFailed: rows, columns, order or values differ.
     """
-    given = pq.read_table(frame)
-    if engine == FEAST:
-        given, result, expected = (_by_label(table) for table in (given, result, expected))
-    _compare(f"{point}: {engine}'s result and the entity frame", result, given, [KEY, AS_OF, LABEL])
-    _compare(f"{point}: the results of {engine} and {HINDCAST}", result, expected, FEATURES)
+    by_label = engine == FEAST
+    of_frame = pq.read_table(frame)
+    what = f"{point}: the result of {engine}"
+    _compare(f"{what} and the entity frame", result, of_frame, [KEY, AS_OF, LABEL], by_label=by_label)
+    _compare(f"{what} and that of {HINDCAST}", result, expected, FEATURES, by_label=by_label)
     if nothing := [name for name in FEATURES if result[name].null_count == result.num_rows]:
         raise BenchmarkFailed(f"{point}: no row has a value of {nothing[:5]}")
 
 
-def _by_label(table: pa.Table) -> pa.Table:
-    return table.take(pc.sort_indices(table, [(LABEL, "ascending")]))
-
-
-def _compare(what: str, result: pa.Table, expected: pa.Table, columns: Sequence[str]) -> None:
-    if result.num_rows != expected.num_rows:
-        raise BenchmarkFailed(f"{what}: {result.num_rows:,} rows and {expected.num_rows:,}")
+def _compare(what: str, result: pa.Table, expected: pa.Table, columns: Sequence[str], *, by_label: bool) -> None:
+    """Compare some columns of two tables: row by row, or row by row of equal labels."""
     if result.column_names != [KEY, AS_OF, LABEL, *FEATURES]:
-        raise BenchmarkFailed(f"{what}: the columns are {result.column_names}")
-    if differing := [name for name in columns if not result[name].cast(expected[name].type).equals(expected[name])]:
-        raise BenchmarkFailed(f"{what} differ in {differing[:5]}")
+        raise BenchmarkFailed(f"{what} differ: the columns are {result.column_names}")
+    if result.num_rows != expected.num_rows:
+        raise BenchmarkFailed(f"{what} differ: they have {result.num_rows:,} and {expected.num_rows:,} rows")
+    orders = [pc.sort_indices(table[LABEL]) if by_label else None for table in (result, expected)]
+    for name in columns:
+        ones, others = (
+            table[name].take(order) if order is not None else table[name]
+            for table, order in zip((result, expected), orders, strict=True)
+        )
+        if not ones.cast(others.type).equals(others):
+            raise BenchmarkFailed(f"{what} differ in {name}")
 
 
 def _measure_large(folder: Path, sources: dict[str, Path]) -> Large:
@@ -314,7 +317,7 @@ def _measure_large(folder: Path, sources: dict[str, Path]) -> Large:
         raise BenchmarkFailed(f"{what}: Feast was not done with a sample after {LIMIT_SECONDS:.0f} s")
     written = pa.Table.from_batches(frame_rows(out, every=SAMPLE_EVERY))
     columns = [KEY, AS_OF, LABEL, *FEATURES]
-    _compare(f"{what}: a sample and Feast's result", _by_label(written), _by_label(_read(answer)), columns)
+    _compare(f"{what}: a sample and what Feast gives for it", written, _read(answer), columns, by_label=True)
     return Large(LARGE.entity_rows, taken, out.stat().st_size / 1e6)
 
 
