@@ -5,12 +5,16 @@ Rows are appended as further parts and nothing is rewritten (docs/formats.md). N
 
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 from hindcast.catalog import BatchSource
 from hindcast.errors import NotWritable
 
 OUR_STORE = "hindcast.offline.plugin.AsOfOfflineStore"
 """The one offline store that reads the parts beside a file."""
+
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+"""The folder of rows that have a null in the column that it names."""
 
 _PARTS = ".parts"
 _PATTERN = frozenset("*?[")
@@ -56,6 +60,22 @@ def is_pattern(path: str) -> bool:
     return bool(_PATTERN & set(path))
 
 
+def folder_columns(path: Path) -> Sequence[str]:
+    """The columns that the folders below a source's directory name (`country=DE/day=2026-01-01`), outermost first.
+
+    Those of its first file: a source whose folders differ has no one answer.
+    """
+    folders = (file.relative_to(path).parent.parts for file in source_files(path) if file.is_relative_to(path))
+    return [
+        unquote(folder.partition("=")[0]) for folder in next((parts for parts in folders if parts), ()) if "=" in folder
+    ]
+
+
+def folder_name(column: str, value: object) -> str:
+    """The folder of a value of a column, as Hive, Spark and DuckDB write it."""
+    return f"{quote(column, safe=' ')}={HIVE_NULL if value is None else quote(str(value), safe=' ')}"
+
+
 def parts_directory(path: Path) -> Path:
     """Where parts of a source go: the source's own directory, or one beside its single file."""
     is_file = path.is_file() or (not path.exists() and path.suffix == ".parquet")
@@ -65,14 +85,17 @@ def parts_directory(path: Path) -> Path:
 def source_files(path: Path) -> Sequence[Path]:
     """All files of a source, in the order in which they were written: its single file, then the parts.
 
-    Names that begin with a dot or an underscore are no parts: writers at work, and what other tools leave. Empty where
-    there is nothing, and where `path` is a pattern.
+    Hidden ones are no parts. Empty where there is nothing, and where `path` is a pattern.
     """
     single = [path] if path.is_file() else []
     directory = parts_directory(path)
     parts = (part for part in directory.rglob("*.parquet") if part.is_file())
-    return single + sorted(part for part in parts if not _is_hidden(part.relative_to(directory)))
+    return single + sorted(part for part in parts if not any(map(is_hidden, part.relative_to(directory).parts)))
 
 
-def _is_hidden(part: Path) -> bool:
-    return any(name.startswith((".", "_")) for name in part.parts)
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is none of a source's: writers at work, and what other tools leave. The rule is Spark's.
+
+    A folder that names a column is one, whatever the column's first letter: Feast's logs have `__log_date=2026-03-01`.
+    """
+    return name.startswith(".") or (name.startswith("_") and "=" not in name)
