@@ -45,7 +45,7 @@ KEYS = 100_000
 ROUNDS = 3
 SAMPLE_EVERY = 1_000
 
-MEMORY_LIMIT = "4GB"  # of the frame that is written to Parquet
+MEMORY_LIMIT_MB = 4_096  # of the frame that is written to Parquet, in the units of `memory_limit_mb`
 LARGE_MB_LIMIT = 5_000.0
 
 _SCRIPT = Path(__file__).resolve().with_name("retrieving.py")
@@ -166,7 +166,7 @@ class Large:
         """As it is kept."""
         return {
             "entity_rows": self.entity_rows,
-            "memory_limit": MEMORY_LIMIT,
+            "memory_limit_mb": MEMORY_LIMIT_MB,
             "file_mb": self.file_mb,
             "rows_per_second": self.rows_per_second,
             **asdict(self.run),
@@ -302,7 +302,7 @@ def _measure_large(folder: Path, sources: dict[str, Path]) -> Large:
     """The frame that is written to Parquet under a memory limit."""
     frame, out = folder / "large.parquet", folder / "training.parquet"
     write_frame(frame, rows=LARGE.entity_rows, keys=_keys(), depth=LARGE.depth)
-    repo = make_repo(folder / "large", sources, {**_STORES[HINDCAST], "memory_limit": MEMORY_LIMIT})
+    repo = make_repo(folder / "large", sources, {**_STORES[HINDCAST], "memory_limit_mb": MEMORY_LIMIT_MB})
     what = f"{LARGE} to Parquet"
     taken = _retrieve("parquet", repo, frame, out, what=what, limit_seconds=LIMIT_SECONDS)
     if taken is None:
@@ -336,7 +336,7 @@ def _floors(measured: Sequence[Measured], large: Large) -> list[Floor]:
         for at in measured
         if at.point.rows >= POLARS_FLOOR_ROWS and (speed := at.speed(POLARS)) is not None
     )
-    what = f"peak memory, {LARGE} to Parquet with memory_limit {MEMORY_LIMIT}"
+    what = f"peak memory, {LARGE} to Parquet with memory_limit_mb {MEMORY_LIMIT_MB}"
     floors.append(Floor(what, large.run.peak_mb, LARGE_MB_LIMIT, "MB", at_least=False))
     return floors
 
@@ -386,7 +386,7 @@ def _print_point(at: Measured) -> None:
 def _print_rest(large: Large, floors: Sequence[Floor], unjudged: Sequence[str]) -> None:
     ours = large.run
     print(
-        f"\n{large.entity_rows:,} entity rows x 3 views, {LARGE.depth} rows a key, to Parquet with memory_limit {MEMORY_LIMIT}: "
+        f"\n{large.entity_rows:,} entity rows x 3 views, {LARGE.depth} rows a key, to Parquet with memory_limit_mb {MEMORY_LIMIT_MB}: "
         f"{large.rows_per_second:,.0f} rows/s, {ours.seconds:.1f} s, {ours.cpu_seconds:.1f} s of CPU, peak {ours.peak_mb:,.0f} MB "
         f"({ours.before_mb:,.0f} before), a file of {large.file_mb:,.0f} MB"
     )

@@ -14,8 +14,8 @@ every 50 keys
 Features are doubles; one in 50 of every fifth feature's is null.
 
 TTLs are of the three kinds that Feast's templates have: none (the default), ten years (its cloud templates) and 30 days (its template's
-user statistics). A TTL spares Feast work, since its join yields only the rows inside it; the widest view has the short one, so it spares
-Feast as much as this choice can.
+user statistics). A TTL could spare Feast work, since its join yields only the rows inside it, so the widest view has the shortest; with no TTL
+at all Feast took the same time at a tenth of the size, and 10 per cent more memory.
 
 Entity frames ask for random keys, one in 100 of them unknown to the views, at random times from the first event to a day after the last.
 `label` differs in all rows, so that the rows of a result which lost the frame's order can be told.
