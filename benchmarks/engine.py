@@ -1,25 +1,15 @@
-"""One materialization in a process of its own, which imports everything, says so, and begins when it is told to.
-
-So the time is that of `store.materialize` alone, and the memory that of the whole process, Feast's import included.
-"""
+"""One materialization in a process of its own, and what its Redis took meanwhile."""
 
 import contextlib
-import json
-import os
-import signal
-import subprocess
-import sys
-import threading
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from failure import BenchmarkFailed
+from apart import started
 
 from services import RedisServer
 
-_PROCESS = Path(__file__).with_name("materializing.py")
-_READY_SECONDS = 120.0
+_SCRIPT = Path(__file__).resolve().with_name("materializing.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,51 +38,13 @@ def materialize(
     Raises:
         BenchmarkFailed: it failed.
     """
-    log_path = repo / "engine.log"
-    command = [sys.executable, str(_PROCESS), str(repo), view, start.isoformat(), end.isoformat()]
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env={**os.environ, "PYTHONWARNINGS": "ignore"},
-            start_new_session=True,  # so that what it starts ends with it
-        )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    with process:
-        ready, _ = _line(process, seconds=_READY_SECONDS)
-        if ready != "ready":
-            raise BenchmarkFailed(f"the engine of {repo.name} did not start:\n{log_path.read_text()[-2000:]}")
+    arguments = (repo, view, start.isoformat(), end.isoformat())
+    with started(_SCRIPT, *arguments, what=f"the engine of {repo.name}", log_path=repo / "engine.log") as engine:
         redis_before = _redis_cpu_seconds(redis)
-        process.stdin.write("go\n")
-        process.stdin.flush()
-        report, in_time = _line(process, seconds=limit_seconds)
-    if not in_time:
+        report = engine.work(limit_seconds=limit_seconds)
+    if report is None:
         return None
-    if not report:
-        raise BenchmarkFailed(f"the engine of {repo.name} failed:\n{log_path.read_text()[-2000:]}")
-    return Run(redis_cpu_seconds=_redis_cpu_seconds(redis) - redis_before, **json.loads(report))
-
-
-def _line(process: subprocess.Popen[str], *, seconds: float) -> tuple[str, bool]:
-    """The next line that a process prints, and whether it came in time; if not, the process and its children are killed."""
-    assert process.stdout is not None
-    late = threading.Event()
-
-    def kill() -> None:
-        late.set()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-
-    timer = threading.Timer(seconds, kill)
-    timer.start()
-    try:
-        return process.stdout.readline().strip(), not late.is_set()
-    finally:
-        timer.cancel()
+    return Run(redis_cpu_seconds=_redis_cpu_seconds(redis) - redis_before, **report)
 
 
 def _redis_cpu_seconds(redis: RedisServer) -> float:

@@ -5,23 +5,10 @@ It imports nothing but Feast, so that its memory is that of `feast materialize`.
 
 import contextlib
 import json
-import resource
 import sys
-import time
 from datetime import datetime
-from pathlib import Path
 
-
-def _peak_mb() -> float:
-    (peak,) = (
-        line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
-    )
-    return int(peak) * 1024 / 1e6
-
-
-def _cpu_seconds() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(of.ru_utime + of.ru_stime for of in used)
+from usage import measured
 
 
 def main() -> None:
@@ -37,15 +24,9 @@ def main() -> None:
             pass
         print("ready", file=answers, flush=True)
         sys.stdin.readline()
-        before_mb, cpu_before, began = _peak_mb(), _cpu_seconds(), time.perf_counter()
-        store.materialize(datetime.fromisoformat(start), datetime.fromisoformat(end), [view])
-        seconds = time.perf_counter() - began
-        report = {
-            "seconds": seconds,
-            "cpu_seconds": _cpu_seconds() - cpu_before,
-            "before_mb": before_mb,
-            "peak_mb": _peak_mb(),
-        }
+        _, report = measured(
+            lambda: store.materialize(datetime.fromisoformat(start), datetime.fromisoformat(end), [view])
+        )
     print(json.dumps(report), file=answers, flush=True)
 
 

@@ -20,6 +20,7 @@ sys.path.insert(0, str(HERE.parent / "tests"))  # the same real services that te
 import hotpath  # noqa: E402
 import materialize  # noqa: E402
 import metrics  # noqa: E402
+import point_in_time  # noqa: E402
 import serving  # noqa: E402
 from failure import BenchmarkFailed  # noqa: E402
 from load import h2load_version  # noqa: E402
@@ -29,8 +30,22 @@ CLAIMS = {
     "materialize": materialize.run,
     "hotpath": hotpath.run,
     "metrics": metrics.run,
+    "point-in-time": point_in_time.run,
 }
-PACKAGES = ("duckdb", "feast", "grpcio", "hiredis", "hindcast", "msgspec", "protobuf", "pyarrow", "redis", "uvloop")
+PACKAGES = (
+    "duckdb",
+    "feast",
+    "grpcio",
+    "hiredis",
+    "hindcast",
+    "msgspec",
+    "pandas",
+    "polars",
+    "protobuf",
+    "pyarrow",
+    "redis",
+    "uvloop",
+)
 
 
 def main() -> int:
