@@ -54,6 +54,7 @@ def test_a_source_may_be_a_folder(tmp_path, spark):
         assert {0: [1], 1: [2]} == values_by_row(found)
 
 
+@pytest.mark.filterwarnings("ignore:(Saving|Retrieving) dataset is an experimental:RuntimeWarning")
 def test_a_saved_data_set_is_files(tmp_path, spark):
     """A training set is saved to the storage that a repo of files has, and read back by either store."""
     stores = small_repo(tmp_path, spark, rows(("a", ZERO, ZERO, 1)))
@@ -89,7 +90,6 @@ def test_statistics_come_from_the_files(tmp_path, spark):
     assert (2, 1.0, 5.0) == (found["row_count"], found["min_val"], found["max_val"])
 
 
-@pytest.mark.filterwarnings("ignore:Cannot use created_timestamp")
 def test_keys_between_two_times(tmp_path, spark):
     """Without an entity frame Spark reads every key that has a row between two times, as of the second."""
     table = rows(("a", ZERO, ZERO, 1), ("a", SECOND, SECOND, 2), ("b", 9 * SECOND, 9 * SECOND, 3))

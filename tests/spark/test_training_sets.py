@@ -1,11 +1,14 @@
 """The demo's training sets on Spark and on DuckDB, row by row."""
 
 import math
+import subprocess
+import sys
 from collections import Counter
 
 import pandas as pd
 import pytest
 
+from conftest import ROOT
 from spark.conftest import END
 from spark.stores import QUIET, cells_by_row
 
@@ -106,7 +109,6 @@ def test_times_have_no_zone(results):
     assert str(results("account_screening", "duckdb")["event_timestamp"].dtype).endswith("UTC]")
 
 
-@pytest.mark.filterwarnings("ignore:.*")
 def test_materialization_reads_the_same_rows(demo):
     """`feast materialize` under the Spark store brings online what a point-in-time read of its end gives, views without entities too."""
     views = ["account_profile", "platform_risk"]
@@ -119,6 +121,22 @@ def test_materialization_reads_the_same_rows(demo):
     served = pd.DataFrame({name: online[name] for name in offline.columns if name in online})
     names = [feature.split(":")[1] for feature in features]
     assert cells_by_row(offline[["row", *names]]) == cells_by_row(served[names].assign(row=range(len(keys))))
+
+
+@pytest.mark.parametrize(("rows", "exit_code"), [(1, 0), (2_000, 3)])
+def test_a_user_can_compare_too(demo, frame, tmp_path, rows, exit_code):
+    """`same-on-spark` finds one row to be the same and the demo's labels not to be, by the count of rows alone."""
+    frame.drop(columns="row").head(rows).to_parquet(tmp_path / "entities.parquet")
+    script = ROOT / "deploy" / "ci" / "same-on-spark"
+    done = subprocess.run(
+        [sys.executable, script, demo.root, "transfer_risk", tmp_path / "entities.parquet"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert exit_code == done.returncode
+    assert f"{rows} rows asked, {rows} from DuckDB" in done.stdout
+    assert "differs in" not in done.stdout
 
 
 def winners(demo, frame, service):
