@@ -64,9 +64,7 @@ def both(root: Path, settings: Mapping[str, Any], spark: Mapping[str, Any]) -> S
     """Write the repo's settings twice, with one block changed, and open both."""
     (root / "feature_store.yaml").write_text(yaml.safe_dump(dict(settings)))
     (root / "spark.yaml").write_text(yaml.safe_dump({**settings, "offline_store": dict(spark)}))
-    return Stores(
-        root, FeatureStore(repo_path=root), FeatureStore(repo_path=root, fs_yaml_file=root / "spark.yaml")
-    )
+    return Stores(root, FeatureStore(repo_path=root), FeatureStore(repo_path=root, fs_yaml_file=root / "spark.yaml"))
 
 
 def small_repo(

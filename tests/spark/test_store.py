@@ -32,7 +32,9 @@ def test_appended_rows_are_read_by_both(tmp_path, spark):
     stores = small_repo(tmp_path, spark, rows(("a", ZERO, ZERO, 1)))
     before = (tmp_path / "rows.parquet").read_bytes()
     times = pd.to_datetime([T + SECOND], utc=True)
-    stores.spark.write_to_offline_store("w", pd.DataFrame({"k": ["a"], "event_ts": times, "created_ts": times, "v": [2]}))
+    stores.spark.write_to_offline_store(
+        "w", pd.DataFrame({"k": ["a"], "event_ts": times, "created_ts": times, "v": [2]})
+    )
     assert before == (tmp_path / "rows.parquet").read_bytes()
     for store in (stores.duckdb, stores.spark):
         found = store.get_historical_features(entities(("a", ZERO), ("a", 2 * SECOND)), ["w:v"]).to_df()

@@ -58,7 +58,10 @@ def results(demo, frame):
         if key not in answers:
             feast = getattr(demo, store)
             job = feast.get_historical_features(
-                frame.copy(), feast.get_feature_service(service), full_feature_names=service == "transfer_risk", **options
+                frame.copy(),
+                feast.get_feature_service(service),
+                full_feature_names=service == "transfer_risk",
+                **options,
             )
             answers[key] = job.to_df()
         return answers[key]
@@ -142,7 +145,7 @@ def test_a_user_can_compare_too(demo, frame, tmp_path, rows, exit_code):
 def winners(demo, frame, service):
     """For each row of the frame how many combinations of equal source rows it has, over the service's views: found by looking at every row."""
     store = demo.duckdb
-    copies = Counter({row: 1 for row in range(len(frame))})
+    copies = Counter(dict.fromkeys(range(len(frame)), 1))
     for projection in store.get_feature_service(service).feature_view_projections:
         if projection.name in {"amount_checks", "route_checks"}:
             continue

@@ -19,7 +19,7 @@ import pyarrow as pa
 from feast import FeatureView, FileSource
 from feast.data_format import DeltaFormat
 from feast.data_source import DataSource
-from feast.feature_view import DUMMY_ENTITY_ID
+from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from feast.infra.offline_stores.contrib.spark_offline_store.spark import SparkOfflineStore as FeastStore
 from feast.infra.offline_stores.contrib.spark_offline_store.spark import SparkOfflineStoreConfig as FeastStoreConfig
 from feast.infra.offline_stores.contrib.spark_offline_store.spark import (
@@ -32,8 +32,9 @@ from feast.infra.offline_stores.offline_store import RetrievalJob
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import RepoConfig
 from feast.saved_dataset import SavedDatasetStorage
-from pydantic import field_validator
+from pydantic import Field, field_validator
 from pyspark.sql import SparkSession
+from pyspark.sql.functions import lit
 
 from hindcast.errors import NotWritable, SourceError
 from hindcast.offline.location import local_path, parts_directory
@@ -47,7 +48,7 @@ class SparkOfflineStoreConfig(FeastStoreConfig):
 
     type: Literal["hindcast.offline.spark.SparkOfflineStore"] = "hindcast.offline.spark.SparkOfflineStore"
 
-    spark_conf: dict[str, str] | None = {_TIME_ZONE: "UTC"}
+    spark_conf: dict[str, str] | None = Field(default=None, validate_default=True)
     """Of the session, if this process has none yet."""
 
     @field_validator("spark_conf")
@@ -73,8 +74,8 @@ class SparkOfflineStore(FeastStore):
         """The newest row per key between two times; a view without entities has one key."""
         return FeastStore.pull_latest_from_table_or_query(
             config=config,
-            data_source=_on_spark(config, data_source),
-            join_key_columns=_stored(join_key_columns),
+            data_source=_on_spark(config, data_source, keyless=DUMMY_ENTITY_ID in join_key_columns),
+            join_key_columns=join_key_columns,
             feature_name_columns=feature_name_columns,
             timestamp_field=timestamp_field,
             created_timestamp_column=created_timestamp_column,
@@ -96,8 +97,8 @@ class SparkOfflineStore(FeastStore):
         """Every row between two times. Of no feature means of all columns."""
         return FeastStore.pull_all_from_table_or_query(
             config=config,
-            data_source=_on_spark(config, data_source),
-            join_key_columns=_stored(join_key_columns),
+            data_source=_on_spark(config, data_source, keyless=DUMMY_ENTITY_ID in join_key_columns),
+            join_key_columns=join_key_columns,
             feature_name_columns=feature_name_columns,
             timestamp_field=timestamp_field,
             created_timestamp_column=created_timestamp_column,
@@ -192,14 +193,11 @@ def _view_on_spark(config: RepoConfig, view: FeatureView) -> FeatureView:
     return placed
 
 
-def _stored(join_key_columns: list[str]) -> list[str]:
-    """The join keys that are columns of the source."""
-    return [key for key in join_key_columns if key != DUMMY_ENTITY_ID]
-
-
-def _on_spark(config: RepoConfig, source: DataSource) -> DataSource:
+def _on_spark(config: RepoConfig, source: DataSource, *, keyless: bool = False) -> DataSource:
     """A FileSource as a view of the session, over its file and the parts that were appended to it; any other source as it is.
 
+    Args:
+        keyless: add the column that stands for no key, which Feast then reads as if it were the source's.
     Raises:
         SourceError: the session's time zone is not UTC.
     """
@@ -210,8 +208,11 @@ def _on_spark(config: RepoConfig, source: DataSource) -> DataSource:
     paths = [source.file_options.uri] if path is None else [str(path)]
     if path is not None and parts_directory(path) != path and parts_directory(path).is_dir():
         paths.append(str(parts_directory(path)))
+    rows = session.read.format("delta" if _is_delta(source) else "parquet").load(paths)
+    if keyless:
+        rows = rows.withColumn(DUMMY_ENTITY_ID, lit(DUMMY_ENTITY_VAL))
     name = f"hindcast_{uuid4().hex}"
-    session.read.format("delta" if _is_delta(source) else "parquet").load(paths).createOrReplaceTempView(name)
+    rows.createOrReplaceTempView(name)
     return SparkSource(
         name=source.name,
         table=name,
