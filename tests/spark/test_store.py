@@ -56,7 +56,7 @@ def test_a_source_may_be_a_folder(tmp_path, spark):
         assert {0: [1], 1: [2]} == values_by_row(found)
 
 
-@pytest.mark.filterwarnings("ignore:(Saving|Retrieving) dataset is an experimental:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:(Saving|Retrieving) datasets? is an experimental:RuntimeWarning")
 def test_a_saved_data_set_is_files(tmp_path, spark):
     """A training set is saved to the storage that a repo of files has, and read back by either store."""
     stores = small_repo(tmp_path, spark, rows(("a", ZERO, ZERO, 1)))

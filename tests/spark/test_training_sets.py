@@ -126,10 +126,12 @@ def test_materialization_reads_the_same_rows(demo):
     assert cells_by_row(offline[["row", *names]]) == cells_by_row(served[names].assign(row=range(len(keys))))
 
 
-@pytest.mark.parametrize(("rows", "exit_code"), [(1, 0), (2_000, 3)])
-def test_a_user_can_compare_too(demo, frame, tmp_path, rows, exit_code):
-    """`same-on-spark` finds one row to be the same and the demo's labels not to be, by the count of rows alone."""
-    frame.drop(columns="row").head(rows).to_parquet(tmp_path / "entities.parquet")
+@pytest.mark.parametrize(("copies", "exit_code"), [(1, 0), (2, 3)])
+def test_a_user_can_compare_too(demo, frame, results, tmp_path, copies, exit_code):
+    """`same-on-spark` finds rows that come once to be the same, and rows that come twice not to be, by their number alone."""
+    counts = Counter(results("transfer_risk", "spark")["row"])
+    asked = frame[[counts[row] == copies for row in frame["row"]]].drop(columns="row").head(10)
+    asked.to_parquet(tmp_path / "entities.parquet")
     script = ROOT / "deploy" / "ci" / "same-on-spark"
     done = subprocess.run(
         [sys.executable, script, demo.root, "transfer_risk", tmp_path / "entities.parquet"],
@@ -138,7 +140,7 @@ def test_a_user_can_compare_too(demo, frame, tmp_path, rows, exit_code):
         check=False,
     )
     assert exit_code == done.returncode
-    assert f"{rows} rows asked, {rows} from DuckDB" in done.stdout
+    assert f"10 rows asked, 10 from DuckDB, {10 * copies} from Spark" in done.stdout
     assert "differs in" not in done.stdout
 
 

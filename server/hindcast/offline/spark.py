@@ -74,8 +74,8 @@ class SparkOfflineStore(FeastStore):
         """The newest row per key between two times; a view without entities has one key."""
         return FeastStore.pull_latest_from_table_or_query(
             config=config,
-            data_source=_on_spark(config, data_source, keyless=DUMMY_ENTITY_ID in join_key_columns),
-            join_key_columns=join_key_columns,
+            data_source=_on_spark(config, data_source, keyless=not _stored(join_key_columns)),
+            join_key_columns=_stored(join_key_columns) or [DUMMY_ENTITY_ID],
             feature_name_columns=feature_name_columns,
             timestamp_field=timestamp_field,
             created_timestamp_column=created_timestamp_column,
@@ -97,8 +97,8 @@ class SparkOfflineStore(FeastStore):
         """Every row between two times. Of no feature means of all columns."""
         return FeastStore.pull_all_from_table_or_query(
             config=config,
-            data_source=_on_spark(config, data_source, keyless=DUMMY_ENTITY_ID in join_key_columns),
-            join_key_columns=join_key_columns,
+            data_source=_on_spark(config, data_source, keyless=not _stored(join_key_columns)),
+            join_key_columns=_stored(join_key_columns) or [DUMMY_ENTITY_ID],
             feature_name_columns=feature_name_columns,
             timestamp_field=timestamp_field,
             created_timestamp_column=created_timestamp_column,
@@ -191,6 +191,11 @@ def _view_on_spark(config: RepoConfig, view: FeatureView) -> FeatureView:
     # Feast's stand-in for no key is a column neither of the source nor of the entity frame.
     placed.entity_columns = [column for column in view.entity_columns if column.name != DUMMY_ENTITY_ID]
     return placed
+
+
+def _stored(join_key_columns: list[str]) -> list[str]:
+    """The join keys that are columns of the source: Feast's stand-in for no key is not."""
+    return [key for key in join_key_columns if key != DUMMY_ENTITY_ID]
 
 
 def _on_spark(config: RepoConfig, source: DataSource, *, keyless: bool = False) -> DataSource:
