@@ -13,7 +13,8 @@ from hindcast.online.embedded import EmbeddedRedis
 from services import run_feast
 from spark.stores import Stores, both, spark_block
 
-END = datetime(2025, 6, 30, 12, tzinfo=UTC)
+# The present, so that what is materialized is not past its TTL.
+END = datetime.now(UTC).replace(second=0, microsecond=0)
 
 
 @pytest.fixture(scope="session")

@@ -64,7 +64,8 @@ def test_a_saved_data_set_is_files(tmp_path, spark):
     stores.spark.create_saved_dataset(from_=job, name="set", storage=SavedDatasetFileStorage(path="saved"))
     stores.duckdb.refresh_registry()
     for store in (stores.duckdb, stores.spark):
-        assert {0: [1]} == values_by_row(store.get_saved_dataset("set").to_df())
+        saved = store.get_saved_dataset("set").to_df()
+        assert [("a", 1)] == list(zip(saved["k"], saved["v"], strict=True))
 
 
 @pytest.mark.parametrize(
