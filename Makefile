@@ -5,9 +5,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PROTO_VENV := .venv-proto
 PROTO_STAMP := $(PROTO_VENV)/.installed
+SPARK_VENV := .venv-spark
+SPARK_STAMP := $(SPARK_VENV)/.installed
 PROTOS := $(shell find protos -name '*.proto')
 
-.PHONY: demo serve test faults lint bench proto
+.PHONY: demo serve test faults spark lint bench proto
 .DEFAULT_GOAL := demo
 
 $(STAMP): pyproject.toml constraints.txt hatch_build.py server/hindcast/online/_codec.pyx
@@ -20,6 +22,12 @@ $(PROTO_STAMP): Makefile
 	@test -x $(PROTO_VENV)/bin/python || $(PYTHON) -m venv $(PROTO_VENV)
 	@# The oldest protobuf that Feast supports: generated code runs on the runtimes after it, not before it.
 	@$(PROTO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'grpcio-tools==1.62.3' 'setuptools<81' 'buf-bin==1.75.0'
+	@touch $@
+
+$(SPARK_STAMP): pyproject.toml constraints.txt hatch_build.py server/hindcast/online/_codec.pyx
+	@test -x $(SPARK_VENV)/bin/python || $(PYTHON) -m venv $(SPARK_VENV)
+	@echo "installing into $(SPARK_VENV) (pyspark is 430 MB: some minutes the first time)"
+	@$(SPARK_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,frames,spark,dev]'
 	@touch $@
 
 demo: $(STAMP)
@@ -40,6 +48,10 @@ test: $(STAMP)
 # Every fault 20 times over; `make test` has each of them twice.
 faults: $(STAMP)
 	@HINDCAST_FAULT_CYCLES=20 $(BIN)/python -m pytest tests/faults
+
+# The offline store on Spark, in local mode, against DuckDB. Needs Java 17; `make test` does not.
+spark: $(SPARK_STAMP)
+	@$(SPARK_VENV)/bin/python -m pytest tests/spark
 
 lint: $(STAMP) $(PROTO_STAMP)
 	@$(BIN)/ruff check

@@ -306,8 +306,9 @@ def test_ci_templates_run_the_same_commands():
     assert [line for line in github if line != "kill $!"] == gitlab
 
 
-def test_smoke_is_executable_python():
-    """The smoke lookup that the templates call is a program that Python can compile."""
-    smoke = DEPLOY / "ci" / "smoke"
-    assert smoke.stat().st_mode & stat.S_IXUSR
-    compile(smoke.read_text(), str(smoke), "exec")
+@pytest.mark.parametrize("name", ["smoke", "same-on-spark"])
+def test_scripts_of_the_templates_are_executable_python(name):
+    """Each program that the templates call is one that Python can compile."""
+    script = DEPLOY / "ci" / name
+    assert script.stat().st_mode & stat.S_IXUSR
+    compile(script.read_text(), str(script), "exec")

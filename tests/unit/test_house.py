@@ -35,7 +35,7 @@ def committed_texts():
     else:
         made = {"__pycache__", "build", "data", "dist", "out", "results"}
         relative = (path.relative_to(ROOT) for path in ROOT.rglob("*"))
-        hidden = (".venv", ".hindcast", ".venv-proto", ".git")
+        hidden = (".venv", ".hindcast", ".venv-proto", ".venv-spark", ".git")
         paths = [
             ROOT / path
             for path in relative

@@ -13,7 +13,10 @@ from hindcast.catalog import BatchSource
 from hindcast.errors import NotWritable
 
 OUR_STORE = "hindcast.offline.plugin.AsOfOfflineStore"
-"""The one offline store that reads the parts beside a file."""
+"""The offline store that a repo should have."""
+
+_READ_PARTS = frozenset({OUR_STORE, "hindcast.offline.spark.SparkOfflineStore"})
+"""The offline stores that read the parts beside a file."""
 
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 """The folder of rows that have a null in the column that it names."""
@@ -30,7 +33,7 @@ def writable_path(source: BatchSource, *, store_type: str, repo_root: Path) -> P
     Raises:
         NotWritable: they cannot; the message says what to change.
     """
-    if store_type != OUR_STORE:
+    if store_type not in _READ_PARTS:
         raise NotWritable(
             f"the repo's offline_store.type is {store_type!r}, which rows cannot be appended to; change it to {OUR_STORE}, "
             "or push online only"
