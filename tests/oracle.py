@@ -4,6 +4,7 @@ The judge of `hindcast.offline.asof`. It shares no code with the plan, and impor
 DuckDB. Times are whole nanoseconds since 1970 in UTC, as fine as any source has them.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,14 +47,23 @@ class Leaks:
     worst_micros: int = 0
 
 
-def winner(rows: Sequence[SourceRow], asked: EntityRow, *, ttl_micros: int = 0) -> int | None:
-    """Where the row that answers stands among the source's rows, which are in the order of their positions; None where there is none."""
-    best = None
+def winners(rows: Sequence[SourceRow], asked: Sequence[EntityRow], *, ttl_micros: int = 0) -> list[int | None]:
+    """For each row of the frame, in its order and with its repeats, which row of the source answers.
+
+    Args:
+        rows: the whole source in the order of its positions: see `source_order`.
+    Returns:
+        Places in `rows`; None where no row answers.
+    """
+    histories: dict[Key, list[int]] = defaultdict(list)
     for position, row in enumerate(rows):
-        if is_candidate(row, asked, ttl_micros) and (best is None or order(rows[best]) <= order(row)):
-            # Equal in both times: the later position.
-            best = position
-    return best
+        histories[row.key].append(position)
+    found = []
+    for one in asked:
+        candidates = [at for at in histories.get(one.key, []) if is_candidate(rows[at], one, ttl_micros)]
+        # Of rows that are equal in both times the later position.
+        found.append(max(candidates, key=lambda at: (*order(rows[at]), at), default=None))
+    return found
 
 
 def is_candidate(row: SourceRow, asked: EntityRow, ttl_micros: int) -> bool:
@@ -62,7 +72,7 @@ def is_candidate(row: SourceRow, asked: EntityRow, ttl_micros: int) -> bool:
     as_of, known_at = micros(asked.as_of_nanos), micros(asked.known_at_nanos)
     if event is None or as_of is None:
         return False
-    if any(is_null(value) for value in asked.key) or row.key != asked.key:
+    if row.key != asked.key or any(is_null(value) for value in asked.key):
         return False
     if event > as_of:
         return False
@@ -86,11 +96,6 @@ def micros(nanos: int | None) -> int | None:
 def is_null(value: Any) -> bool:
     """Whether a key's value is null: NaN is one, which is how pandas writes a null in a floating column."""
     return value is None or value != value  # noqa: PLR0124
-
-
-def winners(rows: Sequence[SourceRow], asked: Sequence[EntityRow], *, ttl_micros: int = 0) -> list[int | None]:
-    """The winner for each row of the frame, in its order, repeats kept."""
-    return [winner(rows, one, ttl_micros=ttl_micros) for one in asked]
 
 
 def leaks(rows: Sequence[SourceRow], asked: Sequence[EntityRow], *, ttl_micros: int = 0) -> Leaks:

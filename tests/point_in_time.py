@@ -166,7 +166,10 @@ def table_of_docs() -> str:
     ]
     for vector in read_vectors():
         written = vector.written
-        rows = [f"{_key(row)} {_time(row['event'])} {_time(row['created'])} **{_cell(row['value'])}**" for row in written["rows"]]
+        rows = [
+            f"{_key(row)} {_time(row['event'])} {_time(row['created'])} **{_cell(row['value'])}**"
+            for row in written["rows"]
+        ]
         asked = [
             f"{_key(one)} {_time(one['as_of'])}{_known(one)}: **{_cell(one['value'])}**{_status(one)}"
             for one in written["asked"]
@@ -175,9 +178,7 @@ def table_of_docs() -> str:
         leaks = f"<br>leaks: {vector.leaks.rows}, {vector.leaks.worst_micros} us at worst" if "leaks" in written else ""
         ttl = f"{vector.ttl_seconds} s" if "ttl_seconds" in written else ""
         online = "the same" if vector.offline_only is None else f"no: {vector.offline_only}"
-        lines.append(
-            f"| {vector.case}{types} | {'<br>'.join(rows)} | {ttl} | {'<br>'.join(asked)}{leaks} | {online} |"
-        )
+        lines.append(f"| {vector.case}{types} | {'<br>'.join(rows)} | {ttl} | {'<br>'.join(asked)}{leaks} | {online} |")
     return "\n".join(lines) + "\n"
 
 

@@ -96,7 +96,9 @@ def test_the_online_store_answers_every_case(vector, way, shared_redis, tmp_path
 def rows_of_source(vector):
     """Every row that a writer can be given, in the order of the source: without an event time there is none."""
     source = vector.source()
-    instants = {name: as_instants(source[name].combine_chunks()).cast(pa.int64()) for name in ("event_ts", "created_ts")}
+    instants = {
+        name: as_instants(source[name].combine_chunks()).cast(pa.int64()) for name in ("event_ts", "created_ts")
+    }
     return [
         (row.source.key, event.as_py(), created.as_py(), row.value)
         for row, event, created in zip(vector.rows, instants["event_ts"], instants["created_ts"], strict=True)

@@ -1,10 +1,8 @@
 """Winners out of every kind of source, Delta tables among them, and what is said of sources that cannot be read."""
 
-import base64
 import json
 import math
 import os
-import struct
 from contextlib import closing
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from delta_tables import actions_of, commit, delete_rows, protocol
 from hindcast.errors import SourceError, StoreUnavailable
 from hindcast.offline.parts import append_part
 from hindcast.offline.sources import DeltaTable, FilePin, find_source, source_pins
@@ -20,8 +19,6 @@ from hindcast.offline.winners import WinnersQuery, read_winners
 
 FUTURE = 10_000
 UTC_MICROS = pa.timestamp("us", tz="UTC")
-_RFC_1924 = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"
-_Z85 = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 
 
 def rows(*triples, **more):
@@ -420,31 +417,6 @@ def test_what_is_wrong_with_a_delta_table_is_said(tmp_path):
     assert "the Delta table 'u' cannot be read" in refused(tmp_path, "u", "delta")
 
 
-def commit(path, version, *actions):
-    """Add a version to a table by hand: what no Python writer of Delta tables can write."""
-    log = path / "_delta_log" / f"{version:020}.json"
-    log.write_text("".join(json.dumps(action) + "\n" for action in actions))
-
-
-def actions_of(path, kind):
-    """The actions of a kind in a table's first version."""
-    lines = (path / "_delta_log" / f"{0:020}.json").read_text().splitlines()
-    return [json.loads(line)[kind] for line in lines if kind in json.loads(line)]
-
-
-def protocol(feature):
-    """The action that says that a table uses a feature."""
-    features = [feature]
-    return {
-        "protocol": {
-            "minReaderVersion": 3,
-            "minWriterVersion": 7,
-            "readerFeatures": features,
-            "writerFeatures": features,
-        }
-    }
-
-
 def mapped_metadata(path):
     """The metadata of a table under which its columns have other names in the files."""
     metadata = actions_of(path, "metaData")[0]
@@ -453,14 +425,3 @@ def mapped_metadata(path):
         column["metadata"] = {"delta.columnMapping.id": at, "delta.columnMapping.physicalName": f"col-{at}"}
     configuration = {"delta.columnMapping.mode": "name", "delta.columnMapping.maxColumnId": str(len(schema["fields"]))}
     return {"metaData": metadata | {"schemaString": json.dumps(schema), "configuration": configuration}}
-
-
-def delete_rows(path, numbers):
-    """Delete rows of a table's one file by a deletion vector: an even number of them."""
-    added = actions_of(path, "add")[0]
-    bitmap = struct.pack(f"<IIHHI{len(numbers)}H", 12_346, 1, 0, len(numbers) - 1, 16, *numbers)
-    content = struct.pack("<IQI", 1_681_511_377, 1, 0) + bitmap
-    text = base64.b85encode(content).translate(bytes.maketrans(_RFC_1924, _Z85)).decode()
-    vector = {"storageType": "i", "pathOrInlineDv": text, "sizeInBytes": len(content), "cardinality": len(numbers)}
-    removed = {"path": added["path"], "deletionTimestamp": 1, "dataChange": True}
-    commit(path, 1, protocol("deletionVectors"), {"remove": removed}, {"add": added | {"deletionVector": vector}})
