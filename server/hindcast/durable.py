@@ -4,11 +4,19 @@ It stands on the lowest layer because rooms that may not import each other write
 rows in quarantine (offline), the run ledger (materialize). It needs neither pyarrow nor deltalake.
 """
 
+import ctypes
+import errno
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
+
+_HERE = -100
+"""AT_FDCWD of Linux: a relative path is one of the working directory."""
+_EXCHANGE = 2
+"""RENAME_EXCHANGE of Linux."""
+_NO_SUCH_STEP = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}
 
 
 def make_directory(directory: Path) -> None:
@@ -34,6 +42,31 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Let two files or directories of one file system change places, in one step: at no time is either path empty.
+
+    Where the system or the file system has no such step, in three; a process that is killed between them leaves `other` empty, and
+    what was there under a hidden name beside it.
+
+    Raises:
+        OSError: it could not be done; both are where they were.
+    """
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is not None:
+        if not renameat2(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE):
+            return
+        if ctypes.get_errno() not in _NO_SUCH_STEP:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(one), None, str(other))
+    aside = other.with_name(f".{other.name}.{os.getpid()}-{os.urandom(4).hex()}.old")
+    other.rename(aside)
+    try:
+        one.rename(other)
+    except OSError:
+        aside.rename(other)
+        raise
+    aside.rename(one)
 
 
 def sync_delta_table(table: Path, *, since: int = 0) -> int:

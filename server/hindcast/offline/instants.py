@@ -8,6 +8,7 @@ from hindcast.errors import SourceError
 MICROS_MIN, MICROS_MAX = -(2**63) + 1, 2**63 - 1
 _DAY_MICROS = 86_400_000_000
 _PER_UNIT = {"s": 1_000_000, "ms": 1_000, "us": 1}
+_UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _UTC_MICROS = pa.timestamp("us", tz="UTC")
 
 
@@ -49,3 +50,23 @@ def as_instants(array: pa.Array) -> pa.Array:
     """Times as `timestamp[us, tz=UTC]`, rounded down; nulls stay."""
     micros, valid = to_micros(array)
     return pa.array(micros, mask=None if valid is None else ~valid).cast(_UTC_MICROS)
+
+
+def cut_to(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Times as timestamps of another type: what is finer than its unit is cut off (rounded down), and a time without a zone is UTC.
+
+    Args:
+        array: timestamps.
+        kind: a timestamp type.
+    Raises:
+        pa.ArrowInvalid: a time is outside of what the type holds.
+    """
+    if array.type.unit == kind.unit:
+        return array.cast(kind)
+    factor = _UNITS[array.type.unit] // _UNITS[kind.unit]
+    if not factor:
+        return array.cast(kind)
+    numbers = array.cast(pa.int64())
+    cut = numbers.fill_null(0).to_numpy(zero_copy_only=False) // factor
+    mask = None if array.null_count == 0 else array.is_null().to_numpy(zero_copy_only=False)
+    return pa.array(cut, mask=mask).cast(kind)

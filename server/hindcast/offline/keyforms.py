@@ -36,6 +36,19 @@ def key_form(kind: pa.DataType, *, column: str) -> KeyForm:
     return KeyForm(target, lambda array: array.cast(target))
 
 
+def key_values(formed: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Keys as they were before `key_form`: the same bytes and digits, in the type `kind`."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return kind.wrap_array(key_values(formed, kind.storage_type))
+    if pa.types.is_null(kind):
+        return pa.nulls(len(formed))
+    for text, stored in _TEXT:
+        if kind == text:
+            # Not a cast, which would refuse bytes that are no text.
+            return formed.cast(stored).view(text)
+    return formed.cast(kind)
+
+
 def _is_one_of(kind: pa.DataType, *tests: Callable[[pa.DataType], bool]) -> bool:
     return any(test(kind) for test in tests)
 
@@ -44,6 +57,7 @@ def _is_number(kind: pa.DataType) -> bool:
     return _is_one_of(kind, pa.types.is_integer, pa.types.is_float32, pa.types.is_float64, pa.types.is_decimal128)
 
 
+_TEXT = ((pa.string(), pa.binary()), (pa.large_string(), pa.large_binary()))
 _CASTS = (
     (pa.binary(), (pa.types.is_string, pa.types.is_binary, pa.types.is_fixed_size_binary)),
     (

@@ -5,12 +5,16 @@ Rows are appended as further parts and nothing is rewritten (docs/formats.md). N
 
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 from hindcast.catalog import BatchSource
 from hindcast.errors import NotWritable
 
 OUR_STORE = "hindcast.offline.plugin.AsOfOfflineStore"
 """The one offline store that reads the parts beside a file."""
+
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+"""The folder of rows that have a null in the column that it names."""
 
 _PARTS = ".parts"
 _PATTERN = frozenset("*?[")
@@ -54,6 +58,22 @@ def local_path(path: str, *, repo_root: Path) -> Path | None:
 def is_pattern(path: str) -> bool:
     """Whether a path stands for those that match it."""
     return bool(_PATTERN & set(path))
+
+
+def folder_columns(path: Path) -> Sequence[str]:
+    """The columns that the folders below a source's directory name (`country=DE/day=2026-01-01`), outermost first.
+
+    Those of its first file: a source whose folders differ has no one answer.
+    """
+    folders = (file.relative_to(path).parent.parts for file in source_files(path) if file.is_relative_to(path))
+    return [
+        unquote(folder.partition("=")[0]) for folder in next((parts for parts in folders if parts), ()) if "=" in folder
+    ]
+
+
+def folder_name(column: str, value: object) -> str:
+    """The folder of a value of a column, as Hive, Spark and DuckDB write it."""
+    return f"{quote(column, safe=' ')}={HIVE_NULL if value is None else quote(str(value), safe=' ')}"
 
 
 def parts_directory(path: Path) -> Path:

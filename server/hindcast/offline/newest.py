@@ -1,16 +1,13 @@
 """DuckDB's part: of the candidates, the position of the newest row of each key, in a table on the connection."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
-from hindcast.errors import SourceError, StoreUnavailable
+from hindcast.errors import SourceError
 from hindcast.offline.candidates import Candidates, Counts
+from hindcast.offline.connection import batches_table, duckdb_errors
 from hindcast.offline.order import Packing
 
 _KEY_BYTES = 320
@@ -19,38 +16,6 @@ _PASSES_MAX = 4_096
 _UNCOUNTED_TIMES = 4
 """Keys of so many times the limit, if each row had its own, are not counted (30 ms for 1,000,000 rows): few sources have one row a key,
 and where one has, DuckDB spills what does not fit."""
-
-
-@contextmanager
-def open_duckdb(
-    *, memory_limit_bytes: int, threads: int | None, spill_dir: Path
-) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB of its own, closed at the end; what it spilled is removed then.
-
-    Raises:
-        StoreUnavailable: the directory for what is spilled cannot be made.
-    """
-    try:
-        spill_dir.mkdir(parents=True, exist_ok=True)
-        spilled = tempfile.mkdtemp(prefix="winners-", dir=spill_dir)
-    except OSError as error:
-        raise StoreUnavailable(
-            f"the directory {str(spill_dir)!r} for what does not fit into memory cannot be used; check its rights and its disk"
-        ) from error
-    try:
-        options: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": f"{memory_limit_bytes}B",
-            "temp_directory": spilled,
-            "preserve_insertion_order": False,
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-        }
-        if threads is not None:
-            options["threads"] = threads
-        with duckdb.connect(":memory:", config=options) as connection:
-            yield connection
-    finally:
-        shutil.rmtree(spilled, ignore_errors=True)
 
 
 def find_newest(candidates: Candidates, connection: duckdb.DuckDBPyConnection, *, limit_bytes: int) -> Counts:
@@ -88,21 +53,6 @@ def find_newest(candidates: Candidates, connection: duckdb.DuckDBPyConnection, *
     return counts
 
 
-@contextmanager
-def duckdb_errors() -> Iterator[None]:
-    """Turns a failure of DuckDB into our own words, and what it makes of a Ctrl-C into that again."""
-    try:
-        yield
-    except RuntimeError as error:
-        if isinstance(error.__cause__, KeyboardInterrupt):
-            raise error.__cause__ from None
-        raise
-    except duckdb.OutOfMemoryException as error:
-        raise SourceError("the winners do not fit into memory; raise the engine's memory limit") from error
-    except duckdb.IOException as error:
-        raise StoreUnavailable("the disk did not take what does not fit into memory; check the space on it") from error
-
-
 def _passes(
     candidates: Candidates, connection: duckdb.DuckDBPyConnection, keys: Sequence[str], *, limit_bytes: int
 ) -> int:
@@ -126,25 +76,6 @@ def _insertion(packing: Packing | None, keys: Sequence[str], number: int, of: in
 def _run(
     connection: duckdb.DuckDBPyConnection, statement: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]
 ) -> list[tuple[int, ...]]:
-    """A statement over batches, which it sees as the table `candidates`. What the batches raise is raised, not what DuckDB makes of it."""
-    failures: list[BaseException] = []
-
-    def noted() -> Iterator[pa.RecordBatch]:
-        try:
-            yield from batches
-        except (Exception, KeyboardInterrupt) as error:
-            failures.append(error)
-            raise
-
-    connection.register("candidates", pa.RecordBatchReader.from_batches(schema, noted()))
-    try:
+    """A statement over batches, which it sees as the table `candidates`."""
+    with batches_table(connection, "candidates", schema, batches):
         return list(connection.execute(statement).fetchall())
-    except (duckdb.Error, RuntimeError) as error:
-        if failures:
-            raise failures[0] from None
-        if isinstance(error, duckdb.OutOfMemoryException):
-            raise
-        with duckdb_errors():
-            raise
-    finally:
-        connection.unregister("candidates")

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,11 +55,13 @@ class SourceScan:
     Attributes:
         groups: of all files, in order; one without rows is left out.
         types: of the columns that are read, one for all files; a time column that is nothing else has none.
+        stored: what columns each file holds itself, by its path.
     """
 
     source: SourceFiles
     groups: Sequence[RowGroup]
     types: Mapping[str, pa.DataType]
+    stored: Mapping[Path, pa.Schema]
 
     @property
     def rows(self) -> int:
@@ -77,10 +80,12 @@ def scan_source(source: SourceFiles, *, values: Sequence[str], event: str, creat
     groups: list[RowGroup] = []
     types: dict[str, pa.DataType] = {}
     seen_in: dict[str, str] = {}
+    stored: dict[Path, pa.Schema] = {}
     position = 0
     times = [event] if created is None else [event, created]
     for file in source.files:
         with open_file(file.pin) as parquet:
+            stored[file.pin.path] = parquet.schema_arrow.remove_metadata()
             schema = file_schema(parquet, file, source)
             where = repr(str(file.pin.path))
             for column in {*values, *times} - set(schema.names):
@@ -111,7 +116,48 @@ def scan_source(source: SourceFiles, *, values: Sequence[str], event: str, creat
                     groups.append(RowGroup(file, number, first, position, group.num_rows, spans[0], spans[1]))
                 first += group.num_rows
                 position += group.num_rows
-    return SourceScan(source, groups, types)
+    return SourceScan(source, groups, types, stored)
+
+
+def source_schema(source: SourceFiles) -> pa.Schema:
+    """The columns of a source as its first file has them; one that is nothing but nulls there has the type of a later file.
+
+    Raises:
+        SourceError: a file that was looked at is damaged.
+    """
+    if source.schema is not None:
+        return pa.schema([(field.name, plain_type(field.type)) for field in source.schema])
+    types: dict[str, pa.DataType] = {}
+    for file in source.files:
+        with open_file(file.pin) as parquet:
+            found = {field.name: plain_type(field.type) for field in file_schema(parquet, file, source)}
+        types = {name: _common_type(kind, found.get(name, kind)) for name, kind in types.items()} or found
+        if not any(pa.types.is_null(kind) for kind in types.values()):
+            break
+    return pa.schema(types)
+
+
+def with_all_columns(source: SourceFiles) -> SourceFiles:
+    """The source as a table of all columns that any of its files has; a file that lacks one has nulls there.
+
+    Raises:
+        SourceError: a file is damaged, or a column has two types that do not go together.
+    """
+    if source.schema is not None:
+        return source
+    types: dict[str, pa.DataType] = {}
+    for file in source.files:
+        with open_file(file.pin) as parquet:
+            for field in file_schema(parquet, file, source):
+                kind = plain_type(field.type)
+                agreed = agreed_type(types.get(field.name, kind), kind)
+                if agreed is None:
+                    raise SourceError(
+                        f"column {field.name!r} is {kind} in {str(file.pin.path)!r}, but {types[field.name]} in a file before it; "
+                        "write all files of the source with one type"
+                    )
+                types[field.name] = agreed
+    return replace(source, schema=pa.schema(types))
 
 
 def read_groups(
@@ -134,7 +180,7 @@ def read_groups(
                 for batch in parquet.iter_batches(SCAN_ROWS, row_groups=[group.number], columns=asked):
                     yield group, position, _as_asked(batch, columns, file=file, types=types)
                     position += batch.num_rows
-            _check_pin(file.pin)
+            check_pin(file.pin)
 
 
 def is_kept(group: RowGroup, position: int, rows: int) -> np.ndarray | None:
@@ -165,7 +211,7 @@ def open_file(pin: FilePin) -> Iterator[Any]:
             parquet = pq.ParquetFile(
                 file, buffer_size=_BUFFER_BYTES, pre_buffer=False, coerce_int96_timestamp_unit="us"
             )
-            _check_pin(pin)
+            check_pin(pin)
         yield parquet
 
 
@@ -209,6 +255,10 @@ def agreed_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     return one if pa.types.is_null(other) or _family(one) == _family(other) else None
 
 
+def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    return other if pa.types.is_null(one) else one
+
+
 def _family(kind: pa.DataType) -> object:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return ("list", _family(plain_type(kind.value_type)))
@@ -244,7 +294,12 @@ def _span(group: Any, schema: pa.Schema, file: SourceFile, column: str | None) -
     return Span(nulls, least, greatest)
 
 
-def _check_pin(pin: FilePin) -> None:
+def check_pin(pin: FilePin) -> None:
+    """Refuse a file that is another one than it was when it was pinned.
+
+    Raises:
+        SourceError: it is.
+    """
     if FilePin.of(pin.path) != pin:
         raise SourceError(f"{str(pin.path)!r} changed while it was read; run again, when nobody writes to it")
 

@@ -17,10 +17,9 @@ import pyarrow as pa
 
 from hindcast.errors import SourceError
 from hindcast.offline.delta import delta_files, pinned_version
-from hindcast.offline.location import is_pattern, local_path, source_files
+from hindcast.offline.location import HIVE_NULL, is_pattern, local_path, source_files
 
 _HIVE_FOLDER = re.compile(r"([^=]+)=(.*)", re.DOTALL)
-_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
@@ -188,7 +187,7 @@ def _hive_partitions(files: Sequence[Path]) -> Sequence[Mapping[str, pa.Scalar]]
 def _folder_values(file: Path) -> Mapping[str, str | None]:
     matches = (_HIVE_FOLDER.fullmatch(folder) for folder in file.parent.parts)
     return {
-        unquote(match[1]): None if match[2] == _HIVE_NULL else unquote(match[2])
+        unquote(match[1]): None if match[2] == HIVE_NULL else unquote(match[2])
         for match in matches
         if match is not None
     }

@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from hindcast.offline.candidates import Candidates
+from hindcast.offline.connection import duckdb_errors, open_duckdb
 from hindcast.offline.instants import as_instants
 from hindcast.offline.keyforms import key_form
-from hindcast.offline.newest import duckdb_errors, find_newest, open_duckdb
+from hindcast.offline.newest import find_newest
 from hindcast.offline.order import Interval, Packing
 from hindcast.offline.quarantine import write_quarantine
 from hindcast.offline.scan import RowGroup, SourceScan, read_groups, scan_source
@@ -135,6 +136,13 @@ class Winners:
             found = connection.execute("SELECT count(*) FROM winners").fetchone()
         self.count: int = found[0] if found else 0
 
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the batches."""
+        query, types = self._query, self._scan.types
+        fields = [pa.field(*column) for columns in (query.keys, query.fields) for column in _typed(columns, types)]
+        return pa.schema([*fields, pa.field("event_ts", _INSTANTS), pa.field("created_ts", _INSTANTS)])
+
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The winners, each once, in the order of their positions.
 
@@ -240,6 +248,10 @@ def _candidates(query: WinnersQuery, scan: SourceScan) -> Candidates:
         packing=Packing.of(groups, interval, scan.rows),
         key_forms={key: key_form(scan.types[key], column=key) for key in keys},
     )
+
+
+def _typed(columns: Mapping[str, str], types: Mapping[str, pa.DataType]) -> Iterator[tuple[str, pa.DataType]]:
+    return ((name, types[column]) for name, column in columns.items())
 
 
 def _joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:

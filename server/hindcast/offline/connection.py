@@ -1,0 +1,82 @@
+"""DuckDB as this room uses it: a connection of its own under a memory limit, Arrow batches as a table, failures in our own words."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from hindcast.errors import SourceError, StoreUnavailable
+from hindcast.offline.spill import spill_directory
+
+
+@contextmanager
+def open_duckdb(
+    *, memory_limit_bytes: int, threads: int | None, spill_dir: Path
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB of its own, closed at the end; what it spilled is removed then.
+
+    Raises:
+        StoreUnavailable: the directory for what is spilled cannot be made.
+    """
+    with spill_directory(spill_dir, prefix="duckdb-") as spilled:
+        options: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": f"{memory_limit_bytes}B",
+            "temp_directory": str(spilled),
+            "preserve_insertion_order": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+        if threads is not None:
+            options["threads"] = threads
+        with duckdb.connect(":memory:", config=options) as connection:
+            yield connection
+
+
+@contextmanager
+def duckdb_errors() -> Iterator[None]:
+    """Turns a failure of DuckDB into our own words, and what it makes of a Ctrl-C into that again."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None
+        raise
+    except duckdb.OutOfMemoryException as error:
+        raise SourceError("the rows' keys and times do not fit into memory; raise the memory limit") from error
+    except duckdb.IOException as error:
+        raise StoreUnavailable("the disk did not take what does not fit into memory; check the space on it") from error
+
+
+@contextmanager
+def batches_table(
+    connection: duckdb.DuckDBPyConnection, name: str, schema: pa.Schema, batches: Iterator[pa.RecordBatch]
+) -> Iterator[None]:
+    """Batches as a table of the one statement in the block. What the batches raise is raised, not what DuckDB makes of it.
+
+    Raises:
+        duckdb.OutOfMemoryException: the statement did not fit into memory.
+        StoreUnavailable: the disk did not take what was spilled.
+    """
+    failures: list[BaseException] = []
+
+    def noted() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from batches
+        except (Exception, KeyboardInterrupt) as error:
+            failures.append(error)
+            raise
+
+    connection.register(name, pa.RecordBatchReader.from_batches(schema, noted()))
+    try:
+        yield
+    except (duckdb.Error, RuntimeError) as error:
+        if failures:
+            raise failures[0] from None
+        if isinstance(error, duckdb.OutOfMemoryException):
+            raise
+        with duckdb_errors():
+            raise
+    finally:
+        connection.unregister(name)
