@@ -18,7 +18,7 @@ import pyarrow as pa
 from hindcast.errors import InvalidArgument
 from hindcast.offline.framepath import frame_path, parquet_rows
 from hindcast.offline.framesql import spooled_query
-from hindcast.offline.held import SPOOL_ROWS, HeldRows, SpooledRows, TableRows, rebatched
+from hindcast.offline.held import READ_ROWS, HeldRows, SpooledRows, TableRows, rebatched
 from hindcast.offline.instants import to_micros
 from hindcast.offline.pandasframe import pandas_table
 from hindcast.offline.scan import plain_type
@@ -182,13 +182,18 @@ def _reader(given: Any) -> Any:
     with _reading():
         if _is_of("pyarrow.dataset", "Dataset", given):
             # What Arrow reads ahead by itself is gigabytes of wide rows.
-            return given.scanner(batch_size=SPOOL_ROWS, batch_readahead=1, fragment_readahead=1).to_reader()
+            return given.scanner(batch_size=READ_ROWS, batch_readahead=1, fragment_readahead=1).to_reader()
         if isinstance(given, duckdb.DuckDBPyRelation):
             # A relation that somebody fetched from goes on where they stopped; one of its own begins anew.
-            return given.filter("true").fetch_record_batch(SPOOL_ROWS)
-        if hasattr(given, "__arrow_c_stream__"):
-            return pa.RecordBatchReader.from_stream(given)
-    raise InvalidArgument.at(ARGUMENT, f"is a {type(given).__name__}; give it as {_FORMS}")
+            return given.filter("true").fetch_record_batch(READ_ROWS)
+    if not hasattr(given, "__arrow_c_stream__"):
+        raise InvalidArgument.at(ARGUMENT, f"is a {type(given).__name__}; give it as {_FORMS}")
+    try:
+        return pa.RecordBatchReader.from_stream(given)
+    except (pa.ArrowException, OSError) as error:
+        raise InvalidArgument.at(
+            ARGUMENT, f"is a {type(given).__name__}, and gives no Arrow stream of rows; give it as {_FORMS}"
+        ) from error
 
 
 def _spooled(reader: Any, spilled: Path) -> SpooledRows:

@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from hindcast.errors import InvalidArgument
-from hindcast.offline.held import SPOOL_ROWS, SpooledRows
+from hindcast.offline.held import READ_ROWS, SpooledRows
 
 _ADVICE = (
     (
@@ -50,7 +50,7 @@ def spooled_query(text: str, *, spilled: Path, repo_root: Path, memory_bytes: in
                 "entity_df", "is SQL, but not one SELECT; an entity frame is what a single query answers"
             )
         with _failures(repo_root):
-            reader = connection.execute(statements[0]).fetch_record_batch(SPOOL_ROWS)
+            reader = connection.execute(statements[0]).fetch_record_batch(READ_ROWS)
         twice = next((name for name in reader.schema.names if reader.schema.names.count(name) > 1), None)
         if twice is not None:
             raise InvalidArgument.at(

@@ -11,7 +11,10 @@ from hindcast.errors import StoreUnavailable
 from hindcast.offline.layouts import settled, settled_schema
 
 SPOOL_ROWS = 65_536
-"""Rows of a batch on disk: what is read at once."""
+SPOOL_BYTES = 2**24
+"""A batch on disk, which is what is read at once, ends where it has so many rows or bytes."""
+READ_ROWS = 8_192
+"""Asked at once of what is spooled. Of rows of 4 kB, 65,536 are 260 MB."""
 
 
 class HeldRows(Protocol):
@@ -82,7 +85,7 @@ class SpooledRows:
         with file:
             with _disk(path):
                 writer = pa.ipc.new_stream(file, kept)
-            for batch in rebatched((settled(batch) for batch in batches), SPOOL_ROWS):
+            for batch in rebatched((settled(batch) for batch in batches), SPOOL_ROWS, bytes_max=SPOOL_BYTES):
                 rows += batch.num_rows
                 with _disk(path):
                     writer.write_batch(batch)
@@ -103,24 +106,38 @@ class SpooledRows:
             yield from stream
 
 
-def rebatched(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of `rows` rows, but for the last.
+def rebatched(
+    batches: Iterable[pa.RecordBatch], rows: int, *, bytes_max: int | None = None
+) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of `rows` rows, but for the last, and for those that end early because they have `bytes_max`.
 
     Where Arrow cannot put pieces together (their dictionaries, or their text, are too large for one) they come as they are.
     """
     pending: list[pa.RecordBatch] = []
     count = 0
+    size = 0
     for batch in batches:
-        at = 0
-        while count + batch.num_rows - at >= rows:
-            end = at + rows - count
-            yield from _joined([*pending, batch.slice(at, end - at)])
-            pending, count, at = [], 0, end
-        if at < batch.num_rows:
-            pending.append(batch.slice(at))
-            count += batch.num_rows - at
+        for piece in [batch] if bytes_max is None else _cut(batch, bytes_max):
+            at = 0
+            while count + piece.num_rows - at >= rows:
+                end = at + rows - count
+                yield from _joined([*pending, piece.slice(at, end - at)])
+                pending, count, size, at = [], 0, 0, end
+            if at < piece.num_rows:
+                pending.append(piece.slice(at))
+                count += piece.num_rows - at
+                size += pending[-1].nbytes if bytes_max is not None else 0
+            if bytes_max is not None and size >= bytes_max:
+                yield from _joined(pending)
+                pending, count, size = [], 0, 0
     if pending:
         yield from _joined(pending)
+
+
+def _cut(batch: pa.RecordBatch, bytes_max: int) -> Iterator[pa.RecordBatch]:
+    """A batch in pieces of about so many bytes, and one row at least."""
+    step = max(batch.num_rows * bytes_max // max(batch.nbytes, 1), 1)
+    return (batch.slice(at, step) for at in range(0, batch.num_rows, step))
 
 
 def _joined(pieces: Sequence[pa.RecordBatch]) -> Sequence[pa.RecordBatch]:

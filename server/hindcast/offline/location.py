@@ -85,14 +85,17 @@ def parts_directory(path: Path) -> Path:
 def source_files(path: Path) -> Sequence[Path]:
     """All files of a source, in the order in which they were written: its single file, then the parts.
 
-    Names that begin with a dot or an underscore are no parts: writers at work, and what other tools leave. Empty where
-    there is nothing, and where `path` is a pattern.
+    Hidden ones are no parts. Empty where there is nothing, and where `path` is a pattern.
     """
     single = [path] if path.is_file() else []
     directory = parts_directory(path)
     parts = (part for part in directory.rglob("*.parquet") if part.is_file())
-    return single + sorted(part for part in parts if not _is_hidden(part.relative_to(directory)))
+    return single + sorted(part for part in parts if not any(map(is_hidden, part.relative_to(directory).parts)))
 
 
-def _is_hidden(part: Path) -> bool:
-    return any(name.startswith((".", "_")) for name in part.parts)
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is none of a source's: writers at work, and what other tools leave. The rule is Spark's.
+
+    A folder that names a column is one, whatever the column's first letter: Feast's logs have `__log_date=2026-03-01`.
+    """
+    return name.startswith(".") or (name.startswith("_") and "=" not in name)

@@ -87,10 +87,15 @@ def row_groups(rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         pending.append(batch)
         count += batch.num_rows
         size += batch.nbytes
-        if count >= _GROUP_ROWS or size >= _GROUP_BYTES:
+        while count >= _GROUP_ROWS:
+            whole = pending[0] if len(pending) == 1 else pa.concat_batches(pending)
+            yield whole.slice(0, _GROUP_ROWS)
+            rest = whole.slice(_GROUP_ROWS)
+            pending, count, size = [rest], rest.num_rows, rest.nbytes
+        if size >= _GROUP_BYTES:
             yield pa.concat_batches(pending)
             pending, count, size = [], 0, 0
-    if pending:
+    if count:
         yield pa.concat_batches(pending)
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from hindcast.errors import SourceError
 from hindcast.offline.delta import delta_files, pinned_version
-from hindcast.offline.location import HIVE_NULL, is_pattern, local_path, source_files
+from hindcast.offline.location import HIVE_NULL, is_hidden, is_pattern, local_path, source_files
 
 _HIVE_FOLDER = re.compile(r"([^=]+)=(.*)", re.DOTALL)
 _WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}")
@@ -155,23 +155,19 @@ def _files(path: Path) -> Sequence[Path]:
     if files or path.exists() or not is_pattern(str(path)):
         return files
     found = (Path(match) for match in glob.glob(str(path), recursive=True))  # noqa: PTH207 - Path.glob has no absolute patterns
-    matches = [match for match in found if not _is_hidden(match, path)]
+    matches = [match for match in found if not _is_passed_over(match, path)]
     # A folder stands for what is in it, and nothing is read twice.
     below = {file for match in matches if match.is_dir() for file in source_files(match)}
     return sorted(below | {match for match in matches if match.suffix == ".parquet" and match.is_file()})
 
 
-def _is_hidden(match: Path, pattern: Path) -> bool:
+def _is_passed_over(match: Path, pattern: Path) -> bool:
     """Whether a file or folder is, or is in, what `source_files` passes over, unless the pattern names that itself."""
     fixed = sum(1 for _ in takewhile(lambda part: not is_pattern(part), pattern.parts))
-    named = [part for part in pattern.parts[fixed:] if _begins_hidden(part)]
+    named = [part for part in pattern.parts[fixed:] if is_hidden(part)]
     return any(
-        _begins_hidden(part) and not any(fnmatchcase(part, name) for name in named) for part in match.parts[fixed:]
+        is_hidden(part) and not any(fnmatchcase(part, name) for name in named) for part in match.parts[fixed:]
     )
-
-
-def _begins_hidden(name: str) -> bool:
-    return name.startswith((".", "_"))
 
 
 def _hive_partitions(files: Sequence[Path]) -> Sequence[Mapping[str, pa.Scalar]]:

@@ -106,9 +106,10 @@ def _taken(
     groups: Sequence[RowGroup], positions: np.ndarray, columns: Sequence[str], scan: SourceScan
 ) -> Iterator[pa.RecordBatch]:
     for _, first, batch in read_groups(groups, columns, types=scan.types):
-        begin, end = (int(at) for at in positions.searchsorted([first, first + batch.num_rows]))
-        if begin < end:
-            yield batch.take(pa.array(positions[begin:end] - first))
+        ends: np.ndarray = np.searchsorted(positions, np.array([first, first + batch.num_rows]))
+        chosen: np.ndarray = positions[ends[0] : ends[1]] - first
+        if len(chosen):
+            yield batch.take(pa.array(chosen))
 
 
 def row_bytes(scan: SourceScan, columns: Sequence[str]) -> Sequence[float]:

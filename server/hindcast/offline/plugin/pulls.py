@@ -88,7 +88,7 @@ def pull_latest(config: RepoConfig, pull: Pull) -> RetrievalJob:
             batches = (
                 pa.record_batch([batch.column(place) for place in places], schema=schema) for batch in winners.batches()
             )
-            with _with_dummy_key(schema, batches, pull.keys) as reader:
+            with _with_dummy_key(schema, batches, pull) as reader:
                 yield reader
 
     return ArrowJob(opened, Destinations.of(config))
@@ -108,7 +108,7 @@ def pull_all(config: RepoConfig, pull: Pull) -> RetrievalJob:
             start_micros=None if pull.start is None else to_micros(pull.start),
             end_micros=None if pull.end is None else to_micros(pull.end),
         )
-        with read_rows(query) as rows, _with_dummy_key(rows.schema, rows, pull.keys) as reader:
+        with read_rows(query) as rows, _with_dummy_key(rows.schema, rows, pull) as reader:
             yield reader
 
     return ArrowJob(opened, Destinations.of(config))
@@ -133,11 +133,14 @@ def _stored(keys: Sequence[str]) -> Sequence[str]:
 
 
 @contextmanager
-def _with_dummy_key(
-    schema: pa.Schema, batches: Iterator[pa.RecordBatch], keys: Sequence[str]
-) -> Iterator[pa.RecordBatchReader]:
-    """The rows with the key that Feast gives to a view without one, where it asked for it."""
-    if DUMMY_ENTITY_ID not in keys:
+def _with_dummy_key(schema: pa.Schema, batches: Iterator[pa.RecordBatch], pull: Pull) -> Iterator[pa.RecordBatchReader]:
+    """The rows of a view without entities with the key that Feast gives it.
+
+    Feast's engine does not ask for that key, and looks for it. Saved data sets and logs have none: their sources, which Feast makes
+    up for the read, name no time.
+    """
+    is_keyless = not _stored(pull.keys) and pull.source.timestamp_field
+    if DUMMY_ENTITY_ID not in pull.keys and not is_keyless:
         with pa.RecordBatchReader.from_batches(schema, batches) as reader:
             yield reader
         return
