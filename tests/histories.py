@@ -244,9 +244,7 @@ class _Times:
 
     def after(self):
         """A time, or one as far after it as a TTL: where rows grow stale and late."""
-        return st.none() | st.builds(
-            lambda time, ttl: time + ttl * MICRO, self.near(), st.sampled_from(self.ttls)
-        )
+        return st.none() | st.builds(lambda time, ttl: time + ttl * MICRO, self.near(), st.sampled_from(self.ttls))
 
 
 @st.composite
@@ -273,8 +271,16 @@ def reads(draw, *, is_plain: bool = False):
             chosen = draw(st.permutations(range(len(kinds))))[: draw(st.integers(0, min(2, len(kinds))))]
             source = draw(_histories([kinds[one] for one in chosen], moments, numbers, is_plain=is_plain))
             sources.append(source)
-        views.append(draw(_views(f"view {at}", sources.index(source), source, dict(zip(key_names, kinds, strict=True)), ttls, names)))
-    frame, as_of, names_as_of, known_at, columns = draw(_frames(dict(zip(key_names, kinds, strict=True)), moments, names, is_plain=is_plain))
+        views.append(
+            draw(
+                _views(
+                    f"view {at}", sources.index(source), source, dict(zip(key_names, kinds, strict=True)), ttls, names
+                )
+            )
+        )
+    frame, as_of, names_as_of, known_at, columns = draw(
+        _frames(dict(zip(key_names, kinds, strict=True)), moments, names, is_plain=is_plain)
+    )
     as_ofs, known_ats, keys = columns
     asked = [
         [
@@ -321,7 +327,9 @@ def _frames(draw, kinds, moments, names, *, is_plain):
         columns[name] = key_column(values, draw(st.sampled_from(of.frame_types)))
         keys[name] = values
     as_of = names.one("event_timestamp")
-    as_of_type = draw(st.sampled_from([TIME_TYPES[0]] if is_plain else [kind for kind in TIME_TYPES if pa.types.is_timestamp(kind)]))
+    as_of_type = draw(
+        st.sampled_from([TIME_TYPES[0]] if is_plain else [kind for kind in TIME_TYPES if pa.types.is_timestamp(kind)])
+    )
     asked_at = [stored(draw(moments.after()), as_of_type) for _ in range(rows)]
     columns[as_of] = times([number for number, _ in asked_at], as_of_type)
     known_at, known_ats = None, [None] * rows
@@ -385,7 +393,8 @@ def _histories(draw, kinds, moments, numbers, *, is_plain):
         created = None
     partitions = draw(_partitions(columns)) if layout in ("directory", "pattern") else {}
     key_types = [
-        draw(st.sampled_from([pa.int64()] if in_delta and kind == "whole" else KEY_KINDS[kind].source_types)) for kind in kinds
+        draw(st.sampled_from([pa.int64()] if in_delta and kind == "whole" else KEY_KINDS[kind].source_types))
+        for kind in kinds
     ]
     time_types = [pa.timestamp("us", "UTC")] if in_delta or is_plain else TIME_TYPES
     one_type = draw(st.sampled_from(time_types))
@@ -398,7 +407,8 @@ def _histories(draw, kinds, moments, numbers, *, is_plain):
         if in_delta:
             event_type = created_type = one_type
         values = {
-            name: [draw(st.sampled_from(KEY_KINDS[kind].source_values)) for _ in range(rows)] for name, kind in keys.items()
+            name: [draw(st.sampled_from(KEY_KINDS[kind].source_values)) for _ in range(rows)]
+            for name, kind in keys.items()
         }
         happened = [stored(draw(moments.events()), event_type) for _ in range(rows)]
         known = [stored(draw(moments.after()) if created else None, created_type) for _ in range(rows)]
@@ -450,7 +460,9 @@ def _partitions(draw, columns):
     """Columns that folders name, with what the folders may say: whole numbers, dates or text."""
     chosen = draw(
         st.lists(
-            st.sampled_from([("n", ["0", "7", "-3"]), ("day", ["2025-01-01", "1969-12-31"]), ("t", ["a", "é", "07", "a%20b"])]),
+            st.sampled_from(
+                [("n", ["0", "7", "-3"]), ("day", ["2025-01-01", "1969-12-31"]), ("t", ["a", "é", "07", "a%20b"])]
+            ),
             max_size=2,
             unique_by=lambda pair: pair[0],
         )

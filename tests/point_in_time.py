@@ -16,7 +16,7 @@ import pyarrow as pa
 from oracle import EntityRow, Leaks, SourceRow
 
 FILE = Path(__file__).parent / "vectors" / "point_in_time.json"
-_TYPES = {kind: "timestamp[us, tz=UTC]" for kind in ("event", "created", "as_of")}
+_TYPES = dict.fromkeys(("event", "created", "as_of"), "timestamp[us, tz=UTC]")
 _TIME = re.compile(r"(?:(\d{4}-\d\d-\d\d)T)?(\d\d:\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?([+-]\d\d:\d\d)?")
 _NANOS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 

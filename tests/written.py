@@ -97,10 +97,12 @@ def _write_delta(draft: HistoryDraft, path: Path) -> Written:
     # Delta names its files by chance; their order is that of the names.
     places = sorted(path / unquote(uri).rsplit("/", 1)[1] for uri in deltalake.DeltaTable(str(path)).file_uris())
     columns = [draft.identity, *draft.keys, *draft.features, *draft.times]
-    schema = pa.schema(deltalake.DeltaTable(str(path)).schema().to_arrow())
-    empty = pa.schema([schema.field(name) for name in columns]).empty_table()
     tables = [pq.ParquetFile(place).read(columns=columns) for place in places]
-    values = pa.concat_tables([table.select(columns) for table in tables], promote_options="permissive") if tables else empty
-    kept = [one not in draft.deletes for one in values[draft.identity].to_pylist()]
-    values = values.filter(pa.array(kept, pa.bool_()))
+    if not tables:
+        tables = [draft.files[0].table.slice(0, 0)]
+    # A file that was written anew has views of text and bytes.
+    schema = draft.files[0].table.select(columns).schema
+    values = pa.concat_tables([table.select(columns).cast(schema) for table in tables])
+    kept = [at for at, one in enumerate(values[draft.identity].to_pylist()) if one not in draft.deletes]
+    values = values.take(pa.array(kept, pa.int64()))
     return Written(str(path), "delta", [by_identity[one] for one in values[draft.identity].to_pylist()], values)
