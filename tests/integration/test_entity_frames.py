@@ -3,7 +3,9 @@
 import datetime as dt
 import decimal
 import os
+from pathlib import Path
 
+import deltalake
 import duckdb
 import numpy as np
 import pandas as pd
@@ -13,14 +15,15 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hindcast.errors import InvalidArgument, StoreUnavailable
-from hindcast.offline.frame import as_of_micros, entity_frame
+from hindcast.errors import InvalidArgument, SourceError, StoreUnavailable
+from hindcast.offline.frame import as_of_micros, entity_frame, frame_micros
 from hindcast.offline.held import SPOOL_ROWS
 
 UTC_MICROS = pa.timestamp("us", tz="UTC")
+NAIVE = dt.datetime.fromisoformat("1970-01-01T00:00:01")
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 ROWS = pa.table(
     {
@@ -310,7 +313,7 @@ def test_columns_of_polars_come_back_as_they_were(tmp_path):
     """Polars has the same frame again, categories, decimals, lists and structs too."""
     given = pl.DataFrame(
         {
-            "event_timestamp": [dt.datetime(2020, 1, 1), None],
+            "event_timestamp": [NAIVE, None],
             "text": ["a" * 20, None],
             "categories": pl.Series(["a", None], dtype=pl.Categorical),
             "enum": pl.Series(["a", None], dtype=pl.Enum(["b", "a"])),
@@ -382,11 +385,11 @@ def test_times_of_every_kind_are_microseconds_rounded_down(kind, tmp_path):
 AWARE = dt.datetime(1970, 1, 1, 2, tzinfo=dt.timezone(dt.timedelta(hours=2)))
 OBJECTS = {
     "zones": ([AWARE, dt.datetime(1970, 1, 1, 0, 0, 1, tzinfo=dt.UTC)], [0, 1_000_000]),
-    "naive and aware": ([AWARE, dt.datetime(1970, 1, 1, 0, 0, 1), None], [0, 1_000_000, None]),
-    "naive first": ([dt.datetime(1970, 1, 1, 0, 0, 1), AWARE], [1_000_000, 0]),
+    "naive and aware": ([AWARE, NAIVE, None], [0, 1_000_000, None]),
+    "naive first": ([NAIVE, AWARE], [1_000_000, 0]),
     "pandas' own": ([pd.Timestamp(1_001), pd.Timestamp("1970-01-01", tz="Europe/Berlin"), pd.NaT], [1, -3_600_000_000, None]),
     "text and times": (["1970-01-01T00:00:01.0000019Z", AWARE, pd.Timestamp(-1), None], [1_000_001, 0, -1, None]),
-    "dates and times": ([dt.date(1970, 1, 2), dt.datetime(1970, 1, 1, 5), pd.NaT], [86_400_000_000, 18_000_000_000, None]),
+    "dates and times": ([dt.date(1970, 1, 2), NAIVE, pd.NaT], [86_400_000_000, 1_000_000, None]),
     "dates": ([dt.date(1970, 1, 2), None], [86_400_000_000, None]),
     "text": (["1970-01-02", float("nan")], [86_400_000_000, None]),
     "nothing": ([None, pd.NaT], [None, None]),
@@ -401,6 +404,7 @@ def test_objects_of_pandas_are_times(kind, tmp_path):
     assert micros == times_of(pd.DataFrame({"event_timestamp": pd.Series(values, dtype=object), "k": 1}), tmp_path)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.datetimes(timezones=st.none() | st.timezones() | st.just(dt.UTC)), max_size=5), st.sampled_from("T ")
 )
@@ -455,7 +459,7 @@ def test_a_frame_whose_times_are_not_clear_is_refused(columns, message, tmp_path
 def test_a_text_that_is_no_time_is_named_by_its_row(tmp_path):
     """The row is counted through all chunks, and no more of the text is shown than there is room for."""
     given = pa.table({"event_timestamp": pa.chunked_array([["2020-01-01"] * 3, ["2020-01-01", "x" * 100]])})
-    objects = pd.DataFrame({"event_timestamp": pd.Series([dt.datetime(2020, 1, 1), "x" * 100], dtype=object)})
+    objects = pd.DataFrame({"event_timestamp": pd.Series([NAIVE, "x" * 100], dtype=object)})
 
     assert f"has {'x' * 60!r} in column 'event_timestamp', row 4, which is no time" in refused(given, tmp_path)
     assert f"has {'x' * 60!r} in column 'event_timestamp', row 1, which is no time" in refused(objects, tmp_path)
@@ -466,6 +470,17 @@ def test_an_unknown_column_for_the_times_is_refused(tmp_path):
     assert "has no column 'at' for the times, only 'key', 'event_timestamp', 'label'" in refused(
         ROWS, tmp_path, as_of="at"
     )
+
+
+def test_times_can_be_had_of_any_column_that_has_some(tmp_path):
+    """Another column gives its times by the same rules, and one without times, or that is not there, is refused."""
+    given = pa.table({"event_timestamp": pa.array([1], UTC_MICROS), "known": ["1970-01-02"], "k": [1]})
+    with entity_frame(given, spill_dir=tmp_path / "spill", repo_root=tmp_path) as frame:
+        assert [86_400_000_000] == frame_micros(frame, "known")[0].tolist()
+        with pytest.raises(InvalidArgument, match="has times in the column 'k', but it is int64"):
+            frame_micros(frame, "k")
+        with pytest.raises(InvalidArgument, match="has no column 'no' for the times"):
+            frame_micros(frame, "no")
 
 
 # What is refused.
@@ -517,7 +532,7 @@ def test_a_frame_without_columns_is_refused(given, tmp_path):
     ("column", "kind"),
     [
         (pd.Series([1, "a"], dtype=object), "object"),
-        (pd.Series([dt.date(2020, 1, 1), dt.datetime(2020, 1, 1, 5)], dtype=object), "object"),
+        (pd.Series([dt.date(2020, 1, 1), NAIVE], dtype=object), "object"),
         ([1j, 2j], "complex128"),
         (pd.arrays.SparseArray([1, 0]), "Sparse[int64, 0]"),
         (pd.Series(["\ud800", "a"], dtype=object), "object"),
@@ -605,3 +620,240 @@ def test_a_stream_larger_than_memory_is_never_held_whole(tmp_path):
 
     assert 100_000 == rows
     assert peak < 80 * 2**20
+
+
+# Paths.
+
+
+def test_a_path_is_of_the_working_directory_first_and_then_of_the_repo(tmp_path, monkeypatch):
+    """A relative path, as text or not, is looked for in the working directory, then in the repo; an absolute one is itself."""
+    for place, key in (("here", 1), ("repo", 2)):
+        (tmp_path / place / "sub").mkdir(parents=True)
+        pq.write_table(pa.table({"k": [key], "at": pa.array([1], UTC_MICROS)}), tmp_path / place / "sub" / "x.parquet")
+    monkeypatch.chdir(tmp_path / "here")
+
+    def key(given):
+        with entity_frame(given, spill_dir=tmp_path / "spill", repo_root=tmp_path / "repo") as frame:
+            return frame.columns(["k"])["k"].to_pylist()
+
+    paths = ["sub/x.parquet", Path("sub/x.parquet"), "sub", Path("sub"), "su*/*.parquet"]
+    assert [[1]] * 5 == [key(path) for path in paths]
+    assert [2] == key(tmp_path / "repo" / "sub")
+    assert [2] == key(f"file://{tmp_path}/repo/sub/x.parquet")
+    (tmp_path / "here" / "sub" / "x.parquet").unlink()
+    assert [[2]] * 5 == [key(path) for path in paths]
+
+
+@pytest.mark.parametrize("path", ["none.parquet", Path("none"), "no*.parquet", Path("n" * 300), "a\0.parquet"])
+def test_a_path_where_nothing_is_is_refused(path, tmp_path):
+    """It is said that neither the working directory nor the repo has a file there."""
+    assert f"entity_df: is the path {str(path)!r}, and no Parquet file is there" in refused(path, tmp_path)
+
+
+def test_a_path_elsewhere_is_refused(tmp_path):
+    """An object store's path is not read."""
+    assert "is the path 's3://b/x.parquet', which is not on this machine; copy it" in refused(
+        "s3://b/x.parquet", tmp_path
+    )
+
+
+def test_only_the_columns_asked_for_are_read_from_parquet(tmp_path):
+    """A damaged column is no matter as long as nobody asks for it."""
+    given = pa.table(
+        {"event_timestamp": pa.array([1] * 1_000, UTC_MICROS), "x": [os.urandom(16) for _ in range(1_000)]}
+    )
+    pq.write_table(given, tmp_path / "x.parquet", use_dictionary=False, compression="NONE")
+    meta = pq.read_metadata(tmp_path / "x.parquet").row_group(0).column(1)
+    with (tmp_path / "x.parquet").open("r+b") as file:
+        file.seek(meta.data_page_offset)
+        file.write(b"\xff" * 64)
+
+    with entity_frame("x.parquet", spill_dir=tmp_path / "spill", repo_root=tmp_path) as frame:
+        assert 1_000 == as_of_micros(frame)[0].sum()
+        with pytest.raises(SourceError, match="is no whole Parquet file"):
+            frame.columns(["x"])
+
+
+def test_a_file_that_changes_meanwhile_is_not_read(tmp_path):
+    """Rows of another file never get into a frame."""
+    pq.write_table(ROWS, tmp_path / "x.parquet")
+    with entity_frame("x.parquet", spill_dir=tmp_path / "spill", repo_root=tmp_path) as frame:
+        pq.write_table(ROWS.slice(1), tmp_path / "x.parquet")
+        with pytest.raises(SourceError, match="changed while it was read"):
+            frame.columns(["key"])
+
+
+def test_folders_that_name_columns_are_read(tmp_path):
+    """Hive partitions are columns of a frame, and files come in the order of their paths."""
+    for day in ("2026-01-02", "2026-01-01"):
+        (tmp_path / "rows" / f"day={day}").mkdir(parents=True)
+        pq.write_table(pa.table({"k": [int(day[-1])]}), tmp_path / "rows" / f"day={day}" / "x.parquet")
+    table, name, times = framed("rows", tmp_path, as_of="day")
+
+    assert {"k": [1, 2], "day": [dt.date(2026, 1, 1), dt.date(2026, 1, 2)]} == table.to_pydict()
+    assert ("day", 86_400_000_000) == (name, times[1] - times[0])
+
+
+def test_a_delta_table_is_read_at_its_newest_version(tmp_path):
+    """Files that a Delta table has removed are not read, nor are rows that it has deleted."""
+    path = str(tmp_path / "rows")
+    deltalake.write_deltalake(path, ROWS)
+    deltalake.write_deltalake(path, ROWS.slice(1), mode="overwrite")
+
+    assert ROWS.slice(1).to_pydict() == framed(tmp_path / "rows", tmp_path)[0].to_pydict()
+
+
+def test_categories_of_files_stay_categories_where_all_have_them(tmp_path):
+    """A dictionary column of two files keeps its type and the values of both; beside a plain one it is plain."""
+    (tmp_path / "rows").mkdir()
+    for number, text in enumerate(("a", "b")):
+        coded = pa.array([text]).dictionary_encode()
+        pq.write_table(
+            pa.table({"event_timestamp": pa.array([1], UTC_MICROS), "x": coded}), tmp_path / f"rows/{number}.parquet"
+        )
+    table, _, _ = framed("rows", tmp_path)
+
+    assert (pa.dictionary(pa.int32(), pa.string()), ["a", "b"]) == (
+        table.schema.field("x").type,
+        table["x"].to_pylist(),
+    )
+
+    pq.write_table(pa.table({"x": ["c"], "event_timestamp": pa.array([1], UTC_MICROS)}), tmp_path / "rows/2.parquet")
+    table, _, _ = framed("rows", tmp_path)
+
+    assert (pa.string(), ["a", "b", "c"]) == (table.schema.field("x").type, table["x"].to_pylist())
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (ROWS.drop_columns("label"), "have different columns: 'label' is in"),
+        (ROWS.append_column("more", ROWS["key"]), "have different columns: 'more' is in"),
+        (
+            ROWS.set_column(0, "key", ROWS["label"]),
+            "column 'key' of the entity frame is string in '/rows/2.parquet', but int64",
+        ),
+    ],
+)
+def test_files_of_different_columns_are_refused(other, message, tmp_path):
+    """No column of a frame is dropped or made up, and none is of two types."""
+    (tmp_path / "rows").mkdir()
+    pq.write_table(ROWS, tmp_path / "rows" / "1.parquet")
+    pq.write_table(other, tmp_path / "rows" / "2.parquet")
+
+    assert message in refused("rows", tmp_path, error=SourceError)
+
+
+def test_a_damaged_file_is_refused(tmp_path):
+    """What is no Parquet file is named."""
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 and more")
+
+    assert "'/x.parquet' is no whole Parquet file" in refused("x.parquet", tmp_path, error=SourceError)
+
+
+# SQL.
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT * FROM 'rows.parquet' ORDER BY key DESC, label DESC NULLS LAST",
+        "-- labels\nWITH a AS (FROM read_parquet('rows.parquet')) SELECT * FROM a ORDER BY key DESC, label DESC NULLS LAST;",
+        "SELECT * FROM '*.csv' ORDER BY ALL DESC NULLS LAST",
+    ],
+)
+def test_sql_reads_files_of_the_repo_and_its_order_stays(text, tmp_path, monkeypatch):
+    """Relative paths begin at the repo, wherever one works, and the rows come as the query orders them."""
+    parquet_file(tmp_path)
+    (tmp_path / "labels.csv").write_text("key,event_timestamp\n3,1970-01-01\n2,\n1,1970-01-01\n1,1970-01-01\n")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    assert [3, 2, 1, 1] == framed(text, tmp_path)[0]["key"].to_pylist()
+
+
+def test_sql_keeps_millions_of_rows_in_order(tmp_path):
+    """An answer of many batches is in the query's order, with several threads."""
+    text = "SELECT range AS k, make_timestamp(range) AS at FROM range(300000) ORDER BY hash(range)"
+    table, name, times = framed(text, tmp_path, threads=2)
+    keys = duckdb.sql("SELECT range FROM range(300000) ORDER BY hash(range)").fetchnumpy()["range"]
+
+    assert "at" == name
+    assert np.array_equal(keys, table["k"].to_numpy())
+    assert np.array_equal(keys, times)
+
+
+def test_sql_takes_the_day_in_utc(tmp_path):
+    """The session's zone is UTC, and not the machine's."""
+    text = "SELECT '2026-01-01'::TIMESTAMPTZ AS event_timestamp, date_trunc('day', '2026-01-01T23:30:00Z'::TIMESTAMPTZ) AS day"
+    table, _, times = framed(text, tmp_path)
+
+    assert [1_767_225_600_000_000] == times
+    assert table["event_timestamp"].to_pylist() == table["day"].to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is SQL, but not one SELECT"),
+        ("SELECT 1; SELECT 2", "is SQL, but not one SELECT"),
+        ("COPY (SELECT 1) TO 'out.parquet'", "is SQL, but not one SELECT"),
+        ("CREATE TABLE a AS SELECT 1", "is SQL, but not one SELECT"),
+        ("INSTALL httpfs", "is SQL, but not one SELECT"),
+        ("labels", "is no SQL that DuckDB can parse; for a file give a path"),
+        ("SELEC 1", "is no SQL that DuckDB can parse; for a file give a path"),
+        ("SELECT " + "x" * 5_000 + " FROM", "is no SQL that DuckDB can parse"),
+        ("SELECT * FROM ROWS", "names a table or function that is not there"),
+        ("SELECT * FROM rows_in_python", "names a table or function that is not there"),
+        ("SELECT b FROM (SELECT 1 AS a)", "names a column that is not there"),
+        (
+            "SELECT * FROM 'none.parquet'",
+            "reads a file that is not there or cannot be read, or the disk is full; relative paths begin at",
+        ),
+        ("SELECT * FROM 's3://b/x.parquet'", "failed while it ran; run it in DuckDB by itself"),
+        ("SELECT CAST('x' AS INT) AS a", "casts a value to a type that it does not fit"),
+        (
+            "SELECT CAST(if(range > 250000, 'x', '1') AS INT) AS a FROM range(300000)",
+            "casts a value to a type that it does not fit",
+        ),
+        (
+            "SELECT CAST(if(range > 2500000, 'x', '1') AS INT) AS a FROM range(3000000)",
+            "casts a value to a type that it does not fit",
+        ),
+        (
+            "SELECT repeat('x', 100) || range AS a FROM range(1000000) ORDER BY hash(range)",
+            "needs more memory than it may have",
+        ),
+        ("SELECT error('secret') AS a", "failed while it ran; run it in DuckDB by itself"),
+        ("SELECT ? AS a", "failed while it ran"),
+        ("SELECT list(range) AS a FROM range(100000000)", "needs more memory than it may have; raise the memory limit"),
+        ("SELECT 1 AS k", "has no column 'event_timestamp'"),
+    ],
+)
+def test_sql_that_is_no_frame_is_refused(text, message, tmp_path):
+    """It is said what is wrong with the text in our own words, and nothing is written."""
+    rows_in_python = ROWS
+    said = refused(text, tmp_path, memory_bytes=40 * 2**20)
+
+    assert rows_in_python.num_rows == 4
+    assert said.startswith("entity_df: ")
+    assert message in said
+    assert "secret" not in said
+    assert ["spill"] == [path.name for path in tmp_path.iterdir()]
+
+
+def test_a_relation_that_was_fetched_from_begins_anew(tmp_path):
+    """All rows of a DuckDB relation come, in its order, wherever somebody stopped."""
+    connection = duckdb.connect()
+    relation = connection.sql("SELECT range AS k, make_timestamp(range) AS at FROM range(100000) ORDER BY k DESC")
+    relation.fetchone()
+
+    assert list(range(100_000))[::-1] == times_of(relation, tmp_path)
+
+
+def test_a_relation_that_fails_is_said_so(tmp_path):
+    """What DuckDB says of it is not shown."""
+    said = refused(duckdb.connect().sql("SELECT error('secret') AS a"), tmp_path)
+
+    assert "entity_df: could not be read to its end" in said
+    assert "secret" not in said

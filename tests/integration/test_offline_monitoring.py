@@ -1,7 +1,6 @@
 """Feast's monitoring service on Hindcast's offline store: what it computes from every kind of source, and what it keeps."""
 
 import multiprocessing
-from datetime import timedelta
 
 import deltalake
 import pyarrow as pa
@@ -12,7 +11,7 @@ from feast.feature_logging import LoggingConfig
 from feast.infra.offline_stores.file_source import FileLoggingDestination
 from feast.monitoring.metrics_calculator import MetricsCalculator
 from feast.monitoring.monitoring_service import MonitoringService
-from feast.types import Array, Bool, Float64, Int64, String
+from feast.types import Float64, Int64, String
 
 from hindcast.offline.parts import append_part
 from hindcast.offline.plugin import AsOfOfflineStore

@@ -1,6 +1,5 @@
 """What Feast reads from a source as such, through the offline store: every row, or the newest of each key."""
 
-import dataclasses
 from datetime import datetime, timedelta
 
 import deltalake
@@ -24,7 +23,6 @@ from offline_repo import (
     view,
     write,
 )
-
 
 pytestmark = pytest.mark.filterwarnings("ignore:Batch feature views are experimental:RuntimeWarning")
 

@@ -17,8 +17,8 @@ import pyarrow as pa
 from hindcast.errors import InvalidArgument
 from hindcast.offline.answer import Answer, Part
 from hindcast.offline.connection import open_duckdb
-from hindcast.offline.frame import EntityFrame, as_of_micros
-from hindcast.offline.instants import MICROS_MAX, MICROS_MIN, to_micros
+from hindcast.offline.frame import EntityFrame, as_of_micros, frame_micros
+from hindcast.offline.instants import MICROS_MAX, MICROS_MIN
 from hindcast.offline.joinkeys import KeyIds, source_keys
 from hindcast.offline.merge import Asked, Newest, newest
 from hindcast.offline.narrow import Narrow, sorted_rows, touched_groups
@@ -204,15 +204,7 @@ class Question:
 
     def _known(self, column: str) -> np.ndarray:
         """What each row may have known; everything where it says nothing."""
-        micros, is_known = self._as_of, self._is_dated
-        if column != self._frame.as_of:
-            values = self._frame.columns([column])
-            kind = values.schema.field(0).type
-            if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
-                raise InvalidArgument.at(
-                    column, f"is {kind}, but known_at needs a time for each row; give it as a timestamp"
-                )
-            micros, is_known = to_micros(values.column(0))
+        micros, is_known = frame_micros(self._frame, column)
         known: np.ndarray = micros if is_known is None else np.where(is_known, micros, MICROS_MAX)
         return known
 

@@ -10,6 +10,13 @@ import pyarrow as pa
 from hindcast.errors import SourceError, StoreUnavailable
 from hindcast.offline.spill import spill_directory
 
+_STREAMED = (
+    ("Out of Memory Error", duckdb.OutOfMemoryException),
+    ("IO Error", duckdb.IOException),
+    ("Conversion Error", duckdb.ConversionException),
+)
+"""How DuckDB's words begin, in an error that has lost its kind."""
+
 
 @contextmanager
 def open_duckdb(
@@ -80,3 +87,20 @@ def batches_table(
             raise
     finally:
         connection.unregister(name)
+
+
+def streamed(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """The batches of an answer of DuckDB's.
+
+    Raises:
+        duckdb.Error: it failed on the way, by its kind; Arrow's reader has an OSError for all kinds.
+    """
+    while True:
+        try:
+            batch = reader.read_next_batch()
+        except StopIteration:
+            return
+        except OSError as error:
+            said = str(error)
+            raise next((kind for first, kind in _STREAMED if said.startswith(first)), duckdb.Error)(said) from error
+        yield batch

@@ -29,6 +29,7 @@ AS_OF = "event_timestamp"
 """Feast's name for the column with the time that a row asks about."""
 ARGUMENT = "entity_df"
 """Feast's name for the argument, which messages begin with."""
+_TIMES = (pa.types.is_timestamp, pa.types.is_date, pa.types.is_null)
 _FORMS = (
     "a pandas or Polars frame, an Arrow table, batch, reader or dataset, a DuckDB relation, an object with __arrow_c_stream__, "
     "the path of a .parquet file or of a directory of them, or SQL text"
@@ -111,14 +112,22 @@ def entity_frame(
 
 
 def as_of_micros(frame: EntityFrame) -> tuple[np.ndarray, np.ndarray | None]:
-    """The times that the rows ask about, cut down to microseconds since 1970.
+    """The times that the rows ask about: `frame_micros` of that column."""
+    return frame_micros(frame, frame.as_of)
 
+
+def frame_micros(frame: EntityFrame, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """The times of a column, cut down to microseconds since 1970.
+
+    Args:
+        name: of a column of timestamps, dates, text in ISO 8601, or nothing but nulls.
     Returns:
         n int64, any number where there is none, and n bools that say where there is one (None: everywhere).
     Raises:
-        InvalidArgument: a text is no time; the message says which row.
+        InvalidArgument: there is no such column, it has no times, or a text is no time; the message says which row.
     """
-    column = frame.columns([frame.as_of]).column(0)
+    _check_times(frame.schema, name)
+    column = frame.columns([name]).column(0)
     kind = plain_type(column.type)
     times: list[np.ndarray] = []
     valid: list[np.ndarray | None] = []
@@ -130,7 +139,7 @@ def as_of_micros(frame: EntityFrame) -> tuple[np.ndarray, np.ndarray | None]:
         if pa.types.is_null(kind):
             micros, there = np.zeros(len(plain), np.int64), np.zeros(len(plain), dtype=bool)
         elif _is_text(kind):
-            micros, there = text_micros(plain, column=frame.as_of, first_row=row)
+            micros, there = text_micros(plain, column=name, first_row=row)
         else:
             micros, there = to_micros(plain)
         times.append(micros)
@@ -223,18 +232,9 @@ def _reading() -> Iterator[None]:
 
 
 def _as_of_column(schema: pa.Schema, asked: str | None) -> str:
-    if asked is not None and asked not in schema.names:
-        raise InvalidArgument.at(
-            ARGUMENT, f"has no column {asked!r} for the times, only {', '.join(map(repr, schema.names))}"
-        )
-    name = asked if asked is not None else AS_OF
-    if name in schema.names:
-        kind = plain_type(schema.field(name).type)
-        if not (pa.types.is_temporal(kind) or pa.types.is_null(kind) or _is_text(kind)) or _is_no_date(kind):
-            raise InvalidArgument.at(
-                ARGUMENT,
-                f"has times in the column {name!r}, but it is {kind}; make it a timestamp (without a zone it is UTC), a date or ISO 8601 text",
-            )
+    if asked is not None or AS_OF in schema.names:
+        name = AS_OF if asked is None else asked
+        _check_times(schema, name)
         return name
     times = [field.name for field in schema if pa.types.is_timestamp(field.type)]
     if len(times) == 1:
@@ -246,8 +246,17 @@ def _as_of_column(schema: pa.Schema, asked: str | None) -> str:
     )
 
 
-def _is_no_date(kind: pa.DataType) -> bool:
-    return any(is_such(kind) for is_such in (pa.types.is_time, pa.types.is_duration, pa.types.is_interval))
+def _check_times(schema: pa.Schema, name: str) -> None:
+    if name not in schema.names:
+        raise InvalidArgument.at(
+            ARGUMENT, f"has no column {name!r} for the times, only {', '.join(map(repr, schema.names))}"
+        )
+    kind = plain_type(schema.field(name).type)
+    if not (any(is_such(kind) for is_such in _TIMES) or _is_text(kind)):
+        raise InvalidArgument.at(
+            ARGUMENT,
+            f"has times in the column {name!r}, but it is {kind}; make it a timestamp (without a zone it is UTC), a date or ISO 8601 text",
+        )
 
 
 def _is_text(kind: pa.DataType) -> bool:

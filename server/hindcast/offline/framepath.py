@@ -1,7 +1,7 @@
 """Entity frames in Parquet files: a file, a directory of them, or a Delta table."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -36,13 +36,15 @@ def frame_path(given: "str | os.PathLike[str]", *, repo_root: Path) -> SourceFil
     """
     text = os.fspath(given)
     places = [Path.cwd(), repo_root.absolute()]
-    if isinstance(given, str) and not text.endswith(".parquet") and not any(_is_directory(at / text) for at in places):
+    # An empty text would be the working directory.
+    is_path = text.endswith(".parquet") or (text and any(_is_there(at / text, Path.is_dir) for at in places))
+    if isinstance(given, str) and not is_path:
         return None
     if "://" in text and not text.startswith("file://"):
         raise InvalidArgument.at("entity_df", f"is the path {text!r}, which is not on this machine; copy it here first")
     for place in places:
         path = place / text.removeprefix("file://")
-        if path.exists() or is_pattern(text):
+        if _is_there(path, Path.exists) or is_pattern(text):
             is_delta = (path / "_delta_log").is_dir()
             try:
                 found = find_source(text, "delta" if is_delta else "parquet", repo_root=place)
@@ -57,9 +59,9 @@ def frame_path(given: "str | os.PathLike[str]", *, repo_root: Path) -> SourceFil
     )
 
 
-def _is_directory(path: Path) -> bool:
+def _is_there(path: Path, test: Callable[[Path], bool]) -> bool:
     try:
-        return path.is_dir()
+        return test(path)
     except (OSError, ValueError):
         # SQL text may be longer than a path can be.
         return False

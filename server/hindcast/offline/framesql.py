@@ -8,6 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from hindcast.errors import InvalidArgument
+from hindcast.offline.connection import streamed
 from hindcast.offline.held import READ_ROWS, SpooledRows
 
 _ADVICE = (
@@ -15,20 +16,27 @@ _ADVICE = (
         duckdb.ParserException,
         "is no SQL that DuckDB can parse; for a file give a path that ends in .parquet, or a directory that exists",
     ),
-    (duckdb.BinderException, "names a column that is not there, or applies something to a type that it does not fit"),
+    (
+        duckdb.BinderException,
+        "is SQL that names a column that is not there, or applies something to a type that it does not fit",
+    ),
     (
         duckdb.CatalogException,
-        "names a table or function that is not there; it sees files, as in SELECT * FROM 'labels.parquet', and no variables or tables",
+        "is SQL that names a table or function that is not there; it sees files, as in SELECT * FROM 'labels.parquet', and nothing else",
     ),
     (
         duckdb.OutOfMemoryException,
-        "needs more memory than it may have; raise the memory limit, or write the frame to a Parquet file first",
+        "is SQL that needs more memory than it may have; raise the memory limit, or write the frame to a Parquet file first",
     ),
     (
         duckdb.IOException,
-        "reads a file that is not there or cannot be read, or the disk is full; relative paths begin at {repo_root}",
+        "is SQL that reads a file that is not there or cannot be read, or the disk is full; relative paths begin at {repo_root}",
     ),
-    (duckdb.ConversionException, "casts a value to a type that it does not fit; TRY_CAST makes such a value null"),
+    (
+        duckdb.ConversionException,
+        "is SQL that casts a value to a type that it does not fit; TRY_CAST makes such a value null",
+    ),
+    (duckdb.Error, "is SQL that failed while it ran; run it in DuckDB by itself"),
 )
 """What to do about a failure, by its kind. DuckDB's own words are the cause of the error, not part of it."""
 
@@ -81,13 +89,8 @@ def _connection(
 
 
 def _read(reader: pa.RecordBatchReader, repo_root: Path) -> Iterator[pa.RecordBatch]:
-    while True:
-        with _failures(repo_root):
-            try:
-                batch = reader.read_next_batch()
-            except StopIteration:
-                return
-        yield batch
+    with _failures(repo_root):
+        yield from streamed(reader)
 
 
 @contextmanager
@@ -98,9 +101,6 @@ def _failures(repo_root: Path) -> Iterator[None]:
         if isinstance(error.__cause__, KeyboardInterrupt):
             raise error.__cause__ from None
         raise
-    except (duckdb.Error, pa.ArrowException, OSError) as error:
-        advice = next(
-            (advice for kind, advice in _ADVICE if isinstance(error, kind)),
-            "failed while it ran; run it in DuckDB by itself",
-        )
-        raise InvalidArgument.at("entity_df", f"is SQL that {advice.format(repo_root=repr(str(repo_root)))}") from error
+    except duckdb.Error as error:
+        advice = next(advice for kind, advice in _ADVICE if isinstance(error, kind))
+        raise InvalidArgument.at("entity_df", advice.format(repo_root=repr(str(repo_root)))) from error

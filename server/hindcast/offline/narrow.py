@@ -12,7 +12,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from hindcast.offline.connection import batches_table, duckdb_errors
+from hindcast.offline.connection import batches_table, duckdb_errors, streamed
 from hindcast.offline.instants import MICROS_MAX, to_micros
 from hindcast.offline.keyforms import key_form
 from hindcast.offline.merge import NO_TIME, Sorted, created_micros
@@ -180,7 +180,7 @@ def _batches(
     connection: duckdb.DuckDBPyConnection, statement: str, parameters: list[object]
 ) -> Iterator[pa.RecordBatch]:
     reader = connection.execute(statement, parameters).fetch_record_batch(_SORTED_ROWS)
-    yield from reader
+    yield from streamed(reader)
 
 
 def _as_sorted(batch: pa.RecordBatch, positions: np.ndarray) -> Sorted:

@@ -165,9 +165,7 @@ def _is_passed_over(match: Path, pattern: Path) -> bool:
     """Whether a file or folder is, or is in, what `source_files` passes over, unless the pattern names that itself."""
     fixed = sum(1 for _ in takewhile(lambda part: not is_pattern(part), pattern.parts))
     named = [part for part in pattern.parts[fixed:] if is_hidden(part)]
-    return any(
-        is_hidden(part) and not any(fnmatchcase(part, name) for name in named) for part in match.parts[fixed:]
-    )
+    return any(is_hidden(part) and not any(fnmatchcase(part, name) for name in named) for part in match.parts[fixed:])
 
 
 def _hive_partitions(files: Sequence[Path]) -> Sequence[Mapping[str, pa.Scalar]]:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from hindcast.errors import InvalidArgument, SourceError
 from hindcast.offline.candidates import Candidates, Counts
-from hindcast.offline.connection import batches_table, open_duckdb
+from hindcast.offline.connection import batches_table, open_duckdb, streamed
 from hindcast.offline.frame import AS_OF, EntityFrame
 from hindcast.offline.held import SPOOL_ROWS, SpooledRows
 from hindcast.offline.instants import MICROS_MAX, MICROS_MIN
@@ -159,7 +159,7 @@ def _sorted(candidates: Sequence[Candidates], connection: duckdb.DuckDBPyConnect
     try:
         with batches_table(connection, "candidates", schema, rows):
             statement = f"SELECT * FROM candidates ORDER BY {order}"  # noqa: S608 - names of ours
-            yield from connection.execute(statement).fetch_record_batch(SPOOL_ROWS)
+            yield from streamed(connection.execute(statement).fetch_record_batch(SPOOL_ROWS))
     except duckdb.OutOfMemoryException as error:
         raise SourceError("the keys do not fit into memory; raise the memory limit") from error
 

@@ -7,6 +7,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from hindcast.offline.connection import streamed
 from hindcast.offline.scan import RowGroup, SourceScan, check_pin, read_groups
 from hindcast.offline.stored import PLACE, StoredFiles, are_stored, is_plain_value, quoted
 
@@ -83,7 +84,7 @@ def _from_files(
         f"WHERE {PLACE} IN (SELECT p FROM needed)"
     )
     try:
-        batches = list(connection.execute(statement, [stored.paths]).fetch_record_batch(_FETCHED_ROWS))
+        batches = list(streamed(connection.execute(statement, [stored.paths]).fetch_record_batch(_FETCHED_ROWS)))
     except duckdb.Error:
         # Text that is none, a damaged file: our own scan can read it, or says what is wrong.
         return None
@@ -106,10 +107,9 @@ def _taken(
     groups: Sequence[RowGroup], positions: np.ndarray, columns: Sequence[str], scan: SourceScan
 ) -> Iterator[pa.RecordBatch]:
     for _, first, batch in read_groups(groups, columns, types=scan.types):
-        ends: np.ndarray = np.searchsorted(positions, np.array([first, first + batch.num_rows]))
-        chosen: np.ndarray = positions[ends[0] : ends[1]] - first
-        if len(chosen):
-            yield batch.take(pa.array(chosen))
+        begin, end = int(np.searchsorted(positions, first)), int(np.searchsorted(positions, first + batch.num_rows))
+        if begin < end:
+            yield batch.take(pa.array(positions[begin:end] - first))
 
 
 def row_bytes(scan: SourceScan, columns: Sequence[str]) -> Sequence[float]:

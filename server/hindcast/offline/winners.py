@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from hindcast.offline.candidates import Candidates
-from hindcast.offline.connection import duckdb_errors, open_duckdb
+from hindcast.offline.connection import duckdb_errors, open_duckdb, streamed
 from hindcast.offline.instants import as_instants
 from hindcast.offline.keyforms import key_form
 from hindcast.offline.newest import find_newest
@@ -193,7 +193,7 @@ class _Positions:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         with duckdb_errors():
             found = connection.execute("SELECT position FROM winners ORDER BY position")
-            self._reader = found.fetch_record_batch(_POSITIONS)
+            self._batches = streamed(found.fetch_record_batch(_POSITIONS))
         self._rest: np.ndarray = np.empty(0, np.int64)
         self._is_over = False
 
@@ -220,7 +220,7 @@ class _Positions:
         while not len(self._rest) and not self._is_over:
             with duckdb_errors():
                 try:
-                    self._rest = self._reader.read_next_batch().column(0).to_numpy()
+                    self._rest = next(self._batches).column(0).to_numpy()
                 except StopIteration:
                     self._is_over = True
         return int(self._rest[0]) if len(self._rest) else None
