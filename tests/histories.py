@@ -327,13 +327,13 @@ def _frames(draw, kinds, moments, names, *, is_plain):
         columns[name] = key_column(values, draw(st.sampled_from(of.frame_types)))
         keys[name] = values
     as_of = names.one("event_timestamp")
-    as_of_type = draw(
-        st.sampled_from([TIME_TYPES[0]] if is_plain else [kind for kind in TIME_TYPES if pa.types.is_timestamp(kind)])
-    )
+    # The frame's one timestamp column is found by its type, a date by the name that Feast gives it.
+    as_of_types = [kind for kind in TIME_TYPES if as_of == "event_timestamp" or pa.types.is_timestamp(kind)]
+    as_of_type = draw(st.sampled_from(TIME_TYPES[:1] if is_plain else as_of_types))
     asked_at = [stored(draw(moments.after()), as_of_type) for _ in range(rows)]
     columns[as_of] = times([number for number, _ in asked_at], as_of_type)
     known_at, known_ats = None, [None] * rows
-    way = draw(st.sampled_from(["none", "none", "one", "each"]))
+    way = draw(st.sampled_from(["none", "one", "each", "its own"]))
     if way == "one":
         known_at = draw(moments.near()) // MICRO
         known_ats = [known_at * MICRO] * rows
@@ -343,6 +343,8 @@ def _frames(draw, kinds, moments, names, *, is_plain):
         cut = [stored(draw(moments.after()), kind) for _ in range(rows)]
         columns[known_at] = times([number for number, _ in cut], kind)
         known_ats = [nanos for _, nanos in cut]
+    elif way == "its own":
+        known_at, known_ats = as_of, [nanos for _, nanos in asked_at]
     for _ in range(draw(st.integers(0, 2))):
         kind, values = FEATURES[draw(st.sampled_from(sorted(FEATURES)))]
         columns[names.one("label")] = feature_column([draw(st.none() | values) for _ in range(rows)], kind)

@@ -1,19 +1,23 @@
 """Point-in-time reads of drawn frames and histories, cell by cell against the oracle."""
 
+import random
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import deltalake
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import Phase, given, settings
 
-import strategies  # noqa: F401 - its profile
+import strategies
 from as_of_reads import read, view_of
 from histories import reads
-from oracle import SourceRow, leaks, winners
+from oracle import EntityRow, SourceRow, leaks, winners
 from written import write_source
 
-TINY_BYTES = 48 * 2**20
+TINY_BYTES = 32 * 2**20
+TEXTS = [f"text {at}" for at in range(6)]
 
 
 def rows_for(view, draft, source):
@@ -65,7 +69,7 @@ def judged(draft, found, sources):
 
 
 @pytest.mark.parametrize("is_plain", [True, False], ids=["plain", "odd"])
-@settings(max_examples=150, phases=[Phase.explicit, Phase.generate], report_multiple_bugs=False)
+@settings(max_examples=100, phases=[Phase.explicit, Phase.generate], report_multiple_bugs=False)
 @given(data=strategies.st.data())
 def test_a_read_is_what_the_oracle_says(is_plain, data):
     """Whatever the frame, histories, names and types, every cell is the oracle's, in the frame's order, with one thread, several, and little memory."""
@@ -99,3 +103,76 @@ def test_a_read_is_what_the_oracle_says(is_plain, data):
                 **limits,
             )
             judged(draft, found, sources)
+
+
+def test_a_delta_table_that_has_lost_all_rows_has_no_winner(tmp_path):
+    """A Delta table without a file left answers nulls of its columns' types."""
+    table = pa.table({"k": [1], "event_ts": pa.array([5], pa.timestamp("us", "UTC")), "f": pa.array([7], pa.int16())})
+    deltalake.write_deltalake(str(tmp_path / "source"), table)
+    deltalake.DeltaTable(str(tmp_path / "source")).delete()
+    view = view_of(tmp_path / "source", file_format="delta", keys={"k": "k"}, fields={"f": "f"}, created=None)
+    frame = pa.table({"k": [1], "event_timestamp": pa.array([9], pa.timestamp("us", "UTC"))})
+
+    found = read(frame, [view], root=tmp_path)
+
+    assert pa.chunked_array([[None]], pa.int16()) == found.table["f"]
+
+
+@pytest.mark.parametrize(("threads", "memory_bytes"), [(1, 2**30), (4, 2**30), (2, TINY_BYTES)])
+def test_many_rows_are_what_the_oracle_says(big, threads, memory_bytes):
+    """A history and a frame of many rows are the oracle's too, with any number of threads, and with little memory."""
+    root, frame, view, expected, leaked = big
+
+    found = read(
+        frame, [view], root=root, known_at="known_at", threads=threads, memory_bytes=memory_bytes, batch_rows=7_000
+    )
+
+    assert expected == found.table["number"].to_pylist()
+    texts = [None if number is None else f"{number:060}" for number in expected]
+    assert [] == [name for name in TEXTS if texts != found.table[name].to_pylist()]
+    assert {"view": leaked} == found.leaks
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory):
+    """A history of 120,000 rows in three files and a frame of 60,000; keys of two columns, many ties; the oracle's numbers and leaks."""
+    draw = random.Random(5)
+    root = tmp_path_factory.mktemp("big")
+    texts, times = ["1", "11", "111", "é", ""], range(0, 1_000, 5)
+
+    def key():
+        return (draw.randrange(4_000) if draw.random() > 0.01 else None, draw.choice(texts))
+
+    rows = [(key(), draw.choice(times), draw.choice([None, draw.choice(times)]), number) for number in range(120_000)]
+    for at in range(3):
+        part = rows[at * 40_000 : (at + 1) * 40_000]
+        content = {
+            "id": pa.array([key[0] for key, *_ in part], pa.int64()),
+            "name": pa.array([key[1] for key, *_ in part]),
+            "event_ts": pa.array([event for _, event, _, _ in part], pa.timestamp("us", "UTC")),
+            "created_ts": pa.array([known for *_, known, _ in part], pa.timestamp("us", "UTC")),
+            "number": pa.array([number for *_, number in part], pa.int64()),
+            "text": pa.array([f"{number:060}" for *_, number in part]),
+        }
+        (root / "source").mkdir(exist_ok=True)
+        pq.write_table(pa.table(content), root / "source" / f"{at}.parquet", row_group_size=9_000)
+    asked = [(key(), draw.choice(times), draw.choice([None, draw.choice(times)])) for _ in range(60_000)]
+    frame = pa.table(
+        {
+            "event_timestamp": pa.array([as_of for _, as_of, _ in asked], pa.timestamp("us", "UTC")),
+            "name": pa.array([key[1] for key, *_ in asked]),
+            "id": pa.array([key[0] for key, *_ in asked], pa.int32()),
+            "known_at": pa.array([known for *_, known in asked], pa.timestamp("us", "UTC")),
+        }
+    )
+    ttl_micros = 400
+    view = view_of(
+        root / "source",
+        keys={"id": "id", "name": "name"},
+        fields={"number": "number", **dict.fromkeys(TEXTS, "text")},
+        ttl_micros=ttl_micros,
+    )
+    history = [SourceRow(key, event * 1000, known and known * 1000) for key, event, known, _ in rows]
+    questions = [EntityRow(key, as_of * 1000, known and known * 1000) for key, as_of, known in asked]
+    expected = winners(history, questions, ttl_micros=ttl_micros)
+    return root, frame, view, expected, leaks(history, questions, ttl_micros=ttl_micros)
