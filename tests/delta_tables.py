@@ -1,4 +1,4 @@
-"""Versions of Delta tables that no Python writer of them can write."""
+"""Delta tables with what deltalake itself does not write."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ _Z85 = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*
 
 
 def commit(path, version, *actions):
-    """Add a version to a table by hand."""
+    """Add a version to a table by hand: what no Python writer of Delta tables can write."""
     log = path / "_delta_log" / f"{version:020}.json"
     log.write_text("".join(json.dumps(action) + "\n" for action in actions))
 

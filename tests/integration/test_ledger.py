@@ -15,6 +15,7 @@ from hindcast.catalog import read_repo
 from hindcast.errors import InvalidArgument, LedgerError, UnknownName
 from hindcast.materialize.digests import digest_files
 from hindcast.materialize.ledger import Ledger
+from hindcast.materialize.records import SCHEMA, to_record
 from hindcast.materialize.runs import Kind, Outcome, Source, ledger_path
 from hindcast.settings import state_dir
 from ledgers import PROJECT, at, ended, new_run, record
@@ -23,6 +24,7 @@ EVERYTHING = {
     "sources": (
         Source(path="/data/a.parquet", bytes=12, sha256="a" * 64, mtime_ns=10**18, inode=7),
         Source(path="/data/table", delta_version=3),
+        Source(path="s3://bucket/b.parquet", bytes=34, mtime_ns=10**18, tag='"0f"'),
     ),
     "rows_read": 10,
     "rows_written": 4,
@@ -186,6 +188,22 @@ def test_versions_with_more_and_fewer_columns_share_a_ledger(ledger):
     write_deltalake(ledger.path, newer, mode="append", schema_mode="merge")
     second = record(ledger, new_run(began_at=at(2)))
     assert {"newer", first.run_id, second.run_id} == {run.run_id for run in ledger.runs()}
+
+
+def test_what_a_source_has_gained_goes_into_a_ledger_of_before(ledger):
+    """A ledger whose sources had no tag is read, and takes runs that have one."""
+    kept = [field for field in SCHEMA.field("sources").type.value_type if field.name != "tag"]
+    at_sources = SCHEMA.get_field_index("sources")
+    before = SCHEMA.set(at_sources, pa.field("sources", pa.list_(pa.struct(kept))))
+    old = replace(ended(new_run(began_at=at(1))), sources=(Source(path="/data/old.parquet", bytes=1, sha256="a" * 64),))
+    rows = to_record(old, record="end").to_pylist()
+    ledger.path.mkdir(parents=True)
+    write_deltalake(ledger.path, pa.Table.from_pylist(rows, schema=before))
+
+    new = record(ledger, new_run(began_at=at(2)), **EVERYTHING)
+
+    assert [new.sources, old.sources] == [run.sources for run in ledger.runs()]
+    assert old.sources[0] == ledger.sources()["/data/old.parquet"]
 
 
 def test_the_table_is_one_that_others_read(ledger):

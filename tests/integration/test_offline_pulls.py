@@ -27,6 +27,9 @@ from offline_repo import (
 pytestmark = pytest.mark.filterwarnings("ignore:Batch feature views are experimental:RuntimeWarning")
 
 
+EARLY, LATE = hours(-99), hours(99)
+
+
 @pytest.fixture
 def store(tmp_path):
     """An empty repo."""
@@ -51,8 +54,8 @@ def pull_latest(
     keys=("driver_id",),
     event="event_timestamp",
     created=None,
-    start=hours(-99),
-    end=hours(99),
+    start=EARLY,
+    end=LATE,
 ):
     """The job of `pull_latest_from_table_or_query`."""
     return offline_of(store).pull_latest_from_table_or_query(

@@ -1,6 +1,9 @@
 """What Feast appends to sources and to logs: `write_to_offline_store`, `push`, `write_logged_features`, and how it is read again."""
 
+import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 
 import deltalake
 import pandas as pd
@@ -135,6 +138,35 @@ def test_a_delta_tables_own_constraint_is_kept(store, tmp_path):
         offline_of(store).offline_write_batch(store.config, view(source("lake", delta=True)), trips((1, 1, 1000)), None)
 
     assert version == deltalake.DeltaTable(path).version()
+
+
+def test_writers_of_a_delta_table_at_once_lose_no_row(store):
+    """Those who append to one table at the same time each have their commit."""
+    of = source("lake", delta=True)
+    append = partial(offline_of(store).offline_write_batch, store.config, view(of))
+    append(trips((0, 0, 0)), None)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: append(trips((number, 0, number)), None), range(1, 13)))
+
+    assert list(range(13)) == sorted(row[1] for row in read(store, of))
+
+
+def test_a_delta_table_of_another_engine_is_refused(store, tmp_path):
+    """A table that asks its writers for a feature that deltalake does not have, or that has other names in its files, is not appended to."""
+    of, log = source("lake", delta=True), tmp_path / "repo/lake/_delta_log"
+    offline_of(store).offline_write_batch(store.config, view(of), trips((1, 0, 10)), None)
+    protocol = {"minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": ["icebergCompatV2"]}
+    (log / f"{1:020d}.json").write_text(json.dumps({"protocol": protocol}))
+    with pytest.raises(NotWritable, match="only its own engine"):
+        offline_of(store).offline_write_batch(store.config, view(of), trips((1, 1, 11)), None)
+    assert [(1, 10, NOON)] == read(store, of)
+    (of_before, *_) = (
+        json.loads(line) for line in (log / f"{0:020d}.json").read_text().splitlines() if "metaData" in line
+    )
+    of_before["metaData"]["configuration"] = {"delta.columnMapping.mode": "name"}
+    (log / f"{1:020d}.json").write_text(json.dumps(of_before))
+    with pytest.raises(NotWritable, match="only its own engine"):
+        offline_of(store).offline_write_batch(store.config, view(of), trips((1, 1, 11)), None)
 
 
 def test_a_delta_table_has_a_checkpoint_now_and_then(store, tmp_path):

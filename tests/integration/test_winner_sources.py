@@ -15,46 +15,8 @@ from delta_tables import actions_of, commit, delete_rows, protocol
 from hindcast.errors import SourceError, StoreUnavailable
 from hindcast.offline.parts import append_part
 from hindcast.offline.sources import DeltaTable, FilePin, find_source, source_pins
-from hindcast.offline.winners import WinnersQuery, read_winners
-
-FUTURE = 10_000
-UTC_MICROS = pa.timestamp("us", tz="UTC")
-
-
-def rows(*triples, **more):
-    """A table of (key, event micros, feature), with further columns."""
-    keys, events, features = zip(*triples, strict=True) if triples else ((), (), ())
-    return pa.table(
-        {
-            "k": pa.array(keys, pa.int64()),
-            "at": pa.array(events, UTC_MICROS),
-            "f": pa.array(features, pa.int64()),
-            **more,
-        }
-    )
-
-
-def asked(source, root, **changes):
-    """A query of the source for key `k` and feature `f`."""
-    options = {
-        "source": source, "keys": {"key": "k"}, "fields": {"f": "f"}, "event_column": "at", "created_column": None,
-        "start_micros": 0, "end_micros": FUTURE, "future_after_micros": FUTURE, "quarantine": root / "q" / "ahead.parquet",
-        "memory_limit_bytes": 64 * 2**20, "threads": 2, "spill_dir": root / "spill",
-    }  # fmt: skip
-    return WinnersQuery(**options | changes)
-
-
-def won(query):
-    """The winners as key -> feature (or the tuple of features)."""
-    with read_winners(query, batch_rows=100) as winners:
-        found = [
-            tuple(row.values())
-            for batch in winners.batches()
-            for row in batch.drop_columns(["event_ts", "created_ts"]).to_pylist()
-        ]
-        assert winners.count == len(found)
-    assert [] == list(query.spill_dir.iterdir())
-    return dict(found) if all(len(row) == 2 for row in found) else {row[0]: row[1:] for row in found}
+from hindcast.offline.winners import read_winners
+from source_queries import FUTURE, UTC_MICROS, asked, rows, won
 
 
 def refused(root, uri="s", file_format="parquet", **changes):
@@ -289,7 +251,7 @@ def test_what_is_wrong_with_a_source_is_said(tmp_path):
     """Each source that cannot be read is refused with the file and with what to do."""
     assert "the source 's' does not exist; check the path" in refused(tmp_path)
     assert "the source 's*' matches no Parquet file" in refused(tmp_path, "s*")
-    assert "is not on this machine" in refused(tmp_path, "s3://bucket/s")
+    assert "has an address that cannot be read (ftp://); read are s3" in refused(tmp_path, "ftp://host/s")
     assert "has the format 'orc'" in refused(tmp_path, "s", "orc")
     (tmp_path / "s").mkdir()
     assert "holds no Parquet file" in refused(tmp_path)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hindcast.durable import make_directory, sync, sync_delta_table
+from hindcast import durable
+from hindcast.durable import exchange, make_directory, sync, sync_delta_table
 
 
 @pytest.fixture
@@ -98,3 +99,19 @@ def test_a_file_that_was_compacted_away_is_passed_over(tmp_path, synced):
     (table / "a.parquet").unlink()
     sync_delta_table(table)
     assert table / "_delta_log" / f"{0:020d}.json" in synced
+
+
+@pytest.mark.parametrize("has_step", [True, False], ids=["in one step", "in three"])
+def test_two_paths_change_places(tmp_path, monkeypatch, has_step):
+    """Files and directories change places, with the system's own step and without it, and nothing is left beside them."""
+    if not has_step:
+        monkeypatch.setattr(durable.ctypes, "CDLL", lambda *_args, **_options: object())
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "new").touch()
+    (tmp_path / "other").mkdir()
+    exchange(tmp_path / "one", tmp_path / "other")
+
+    assert ["one", "other", "other/new"] == sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    with pytest.raises(FileNotFoundError):
+        exchange(tmp_path / "nowhere", tmp_path / "other")
+    assert ["one", "other", "other/new"] == sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))

@@ -13,7 +13,7 @@ import click
 from hindcast.catalog import read_repo
 from hindcast.cli import options
 from hindcast.clock import from_micros, system_clock
-from hindcast.materialize.runs import Kind, Outcome, Run
+from hindcast.materialize.runs import Kind, Outcome, Run, Source
 
 if TYPE_CHECKING:
     from hindcast.materialize.ledger import Ledger
@@ -132,18 +132,17 @@ def _page(run: Run) -> str:
         ("definitions", run.definitions),
         ("versions", f"hindcast {run.hindcast_version}, feast {run.feast_version}"),
         ("process", f"{run.process.process_id} on {run.process.host}"),
-        *(
-            (
-                "source",
-                f"{source.path}  version {source.delta_version}"
-                if source.delta_version is not None
-                else f"{source.path}  {source.bytes:,} bytes  sha256:{source.sha256}",
-            )
-            for source in run.sources
-        ),
+        *(("source", _source(source)) for source in run.sources),
     ]
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in lines if value)
+
+
+def _source(source: Source) -> str:
+    if source.delta_version is not None:
+        return f"{source.path}  version {source.delta_version}"
+    known = f"sha256:{source.sha256}" if source.sha256 else f"tag {source.tag}"
+    return f"{source.path}  {source.bytes:,} bytes  {known}"
 
 
 def _interval(run: Run) -> str:

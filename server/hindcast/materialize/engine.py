@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
@@ -27,6 +27,7 @@ from hindcast.materialize.ledger import Ledger, Record, recorded
 from hindcast.materialize.process import RunProcess
 from hindcast.materialize.progress import Progress
 from hindcast.materialize.runs import STAGES, Kind, Run, Source
+from hindcast.offline.objects import ObjectPin
 from hindcast.offline.sources import DeltaTable, FilePin, find_source, source_pins
 from hindcast.offline.winners import WinnersQuery, read_winners
 from hindcast.online.connection import RedisTarget
@@ -51,6 +52,7 @@ class ViewTask:
     Attributes:
         start_micros, end_micros: the interval of event times, closed at both ends.
         definitions: digest of the definitions in force.
+        storage_options: for reaching a source that is not on this machine (`offline.stores`); secrets can be among them.
     """
 
     project: str
@@ -60,6 +62,7 @@ class ViewTask:
     end_micros: int
     kind: Kind = Kind.MATERIALIZE
     definitions: str = ""
+    storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def column(self, name: str) -> str:
         """The column of the source that a view knows under a name."""
@@ -208,7 +211,12 @@ class Engine:
             raise SourceError(
                 f"the source of view {task.view.name!r} names no timestamp_field; set it, and run `feast apply`"
             )
-        source = find_source(task.source.path, task.source.file_format, repo_root=self.repo_root)
+        source = find_source(
+            task.source.path,
+            task.source.file_format,
+            repo_root=self.repo_root,
+            storage_options=task.storage_options,
+        )
         query = WinnersQuery(
             source=source,
             keys={key.name: task.column(key.name) for key in task.view.join_keys},
@@ -299,9 +307,9 @@ def _flip(generations: GenerationsOf, view: str, building: int, *, keep_seconds:
 
 
 def _digested(
-    pins: Sequence[FilePin | DeltaTable], ledger: Ledger, is_stopped: Callable[[], bool]
+    pins: Sequence[FilePin | ObjectPin | DeltaTable], ledger: Ledger, is_stopped: Callable[[], bool]
 ) -> tuple[Source, ...]:
-    """What a run has read, as its record names it.
+    """What a run has read, as its record names it. Objects by their tag: a digest would fetch what the run has no need of.
 
     Raises:
         SourceError: a file is another one than was pinned.
@@ -309,11 +317,16 @@ def _digested(
     """
     files = [pin for pin in pins if isinstance(pin, FilePin)]
     tables = [Source(path=str(pin.path), delta_version=pin.version) for pin in pins if isinstance(pin, DeltaTable)]
+    objects = [
+        Source(path=str(pin.path), bytes=pin.size_bytes, mtime_ns=pin.mtime_ns, tag=pin.tag)
+        for pin in pins
+        if isinstance(pin, ObjectPin)
+    ]
     digested = digest_files([pin.path for pin in files], known=ledger.sources() if files else {}, is_stopped=is_stopped)
     for pin, source in zip(files, digested, strict=True):
         if (pin.size_bytes, pin.mtime_ns) != (source.bytes, source.mtime_ns):
             raise SourceError(f"{pin.path} changed while it was read; run again when its writer is done")
-    return (*tables, *digested)
+    return (*tables, *objects, *digested)
 
 
 def _counted(run: Run, report: WriteReport) -> Run:

@@ -100,7 +100,7 @@ class Ledger:
         known: dict[str, Source] = {}
         for row in reversed(rows):
             settled_ns = int((row["began_at"].timestamp() - 2) * 1e9)
-            known |= {source["path"]: Source(**source) for source in row["sources"] if source["mtime_ns"] < settled_ns}
+            known |= {source["path"]: _source(source) for source in row["sources"] if source["mtime_ns"] < settled_ns}
         return known
 
     def summary(self) -> dict[str, ViewSummary]:
@@ -223,6 +223,11 @@ _PLAIN: Sequence[str] = (
 )
 
 
+def _source(stored: Mapping[str, Any]) -> Source:
+    """A source as it was recorded; one of an older version lacks what came since."""
+    return Source(**{name: value for name, value in stored.items() if value is not None})
+
+
 def _run(row: Mapping[str, Any]) -> Run:
     process, outcome, note = _process(row), Outcome(row["outcome"]), ""
     if outcome is Outcome.RUNNING:
@@ -239,7 +244,7 @@ def _run(row: Mapping[str, Any]) -> Run:
         began_at=row["began_at"].astimezone(UTC),
         ended_at=_utc(row["ended_at"]),
         outcome=outcome,
-        sources=tuple(Source(**source) for source in row["sources"] or ()),
+        sources=tuple(map(_source, row["sources"] or ())),
         seconds=dict(row["seconds"] or ()),
         process=process,
         note=note,

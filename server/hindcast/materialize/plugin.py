@@ -35,8 +35,8 @@ from hindcast.materialize.engine import Engine, Limits, ViewTask
 from hindcast.materialize.ledger import Ledger, recorded
 from hindcast.materialize.progress import Bar, Lines, summary
 from hindcast.materialize.runs import Kind, Run
-from hindcast.offline.location import local_path
 from hindcast.offline.plugin import AsOfOfflineStore
+from hindcast.offline.plugin.sources import storage_options
 from hindcast.online.plugin import PackedRedisOnlineStore, redis_target, row_policy, stored_name, written_by
 from hindcast.settings import state_dir
 
@@ -146,7 +146,6 @@ def _is_streamed(engine: StreamingEngine, task: MaterializationTask) -> bool:
         and isinstance(engine.offline_store, AsOfOfflineStore)
         and isinstance(source, FileSource)
         and isinstance(source.file_format, ParquetFormat | DeltaFormat | None)
-        and local_path(source.file_options.uri, repo_root=Path(engine.repo_config.repo_path or ".")) is not None
         and task.only_latest
         and view.online
         and not getattr(view, "source_views", None)
@@ -207,6 +206,7 @@ def _view_task(config: RepoConfig, task: MaterializationTask) -> ViewTask:
         start_micros=max(to_micros(task.start_time) - look_back, _EARLIEST_MICROS),
         end_micros=to_micros(task.end_time),
         definitions=_definitions(config),
+        storage_options=storage_options(config, view.batch_source),
     )
 
 

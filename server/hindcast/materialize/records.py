@@ -15,6 +15,7 @@ _SOURCE = pa.struct(
         ("mtime_ns", pa.int64()),
         ("inode", pa.int64()),
         ("delta_version", pa.int64()),
+        ("tag", pa.string()),
     ]
 )
 

@@ -37,15 +37,16 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Something that a run read: a file with its digest, or a Delta table with its version.
+    """Something that a run read: a file with its digest, an object of a store with its tag, or a Delta table with its version.
 
     Attributes:
-        path: absolute.
-        bytes: size of the file; 0 for a table.
-        sha256: of the file's content, 64 hex digits; empty for a table.
+        path: absolute, or an address.
+        bytes: size of the file or object; 0 for a table.
+        sha256: of the file's content, 64 hex digits; empty for an object and a table.
         mtime_ns, inode: as they were when the digest was taken; a file in which they and the size are the same is not read
             for its digest again.
         delta_version: of a table; None for a file.
+        tag: the object's version or ETag in its store; empty for a file and a table, and where the store does not tell.
     """
 
     path: str
@@ -54,6 +55,7 @@ class Source:
     mtime_ns: int = 0
     inode: int = 0
     delta_version: int | None = None
+    tag: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

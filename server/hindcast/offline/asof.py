@@ -7,7 +7,7 @@ of the rows that were found, and of no others.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -22,6 +22,7 @@ from hindcast.offline.instants import MICROS_MAX, MICROS_MIN
 from hindcast.offline.joinkeys import KeyIds, source_keys
 from hindcast.offline.merge import Asked, Newest, newest
 from hindcast.offline.narrow import Narrow, sorted_rows, touched_groups
+from hindcast.offline.pruning import pruned, pruned_files
 from hindcast.offline.scan import SourceScan, scan_source
 from hindcast.offline.sources import DeltaTable, SourceFiles, files_of
 
@@ -140,7 +141,7 @@ def read_as_of(query: AsOfQuery) -> Iterator[AsOfResult]:
         found: dict[str, Newest] = {}
         parts = []
         for view in query.views:
-            scan = scan_view(view)
+            scan = question.scan(view)
             found[view.name] = question.newest(view, scan, connection)
             parts.append(Part(scan, view.fields, found[view.name].positions))
         question.forget()
@@ -148,12 +149,6 @@ def read_as_of(query: AsOfQuery) -> Iterator[AsOfResult]:
             query.frame, parts, connection, memory_bytes=limits.memory_bytes // 2, spill_dir=limits.spill_dir
         )
         yield AsOfResult(answer, found)
-
-
-def scan_view(view: AsOfView) -> SourceScan:
-    """The footers of a view's files."""
-    values = list(dict.fromkeys([*view.keys.values(), *view.fields.values()]))
-    return scan_source(files_of(view.source), values=values, event=view.event_column, created=view.created_column)
 
 
 class Question:
@@ -178,29 +173,53 @@ class Question:
         narrow = self.narrow(view, scan)
         return newest(asked, sorted_rows(narrow, connection), rows=self._frame.rows, ttl_micros=view.ttl_micros)
 
+    def scan(self, view: AsOfView) -> SourceScan:
+        """The footers of a view's files; of a Delta table those that its log does not rule out."""
+        source = files_of(view.source)
+        if source.schema is not None and source.files:
+            keys, times = self._wanted(view)
+            # One is kept, so that types are checked in any case.
+            source = replace(source, files=pruned_files(source, keys=keys, times=times).files or source.files[:1])
+        values = list(dict.fromkeys([*view.keys.values(), *view.fields.values()]))
+        return scan_source(source, values=values, event=view.event_column, created=view.created_column)
+
     def narrow(self, view: AsOfView, scan: SourceScan) -> Narrow:
         """What is read of a view's source."""
-        names = tuple(view.keys)
-        asked, distinct = self._sorted(names), self._keys[names].distinct
-        count = distinct.num_rows if names else 1
-        latest: np.ndarray = np.full(count, MICROS_MIN, np.int64)
-        earliest: np.ndarray = np.full(count, MICROS_MAX if view.ttl_micros else MICROS_MIN, np.int64)
-        np.maximum.at(latest, asked.ids, asked.as_of)
-        if view.ttl_micros:
-            np.minimum.at(earliest, asked.ids, np.maximum(asked.as_of, MICROS_MIN + view.ttl_micros) - view.ttl_micros)
-        some = len(asked.rows) > 0
-        groups = touched_groups(scan, earliest=int(earliest.min()), latest=int(latest.max())) if some else []
+        earliest, latest = self._bounds(view)
+        keys, times = self._wanted(view)
+        asks = len(self._sorted(tuple(view.keys)).rows) > 0
+        groups = touched_groups(pruned(scan, keys=keys, times=times), *times[view.event_column]) if asks else []
         return Narrow(
             scan=scan,
             groups=groups,
             keys=list(view.keys.values()),
-            wanted=source_keys(distinct, keys=view.keys, kinds=scan.types),
+            wanted=source_keys(self._keys[tuple(view.keys)].distinct, keys=view.keys, kinds=scan.types),
             earliest=earliest,
             latest=latest,
             event=view.event_column,
             created=view.created_column,
             known_at=self._known_at,
         )
+
+    def _wanted(self, view: AsOfView) -> tuple[Mapping[str, pa.ChunkedArray], Mapping[str, tuple[int, int]]]:
+        """Which keys are asked about, and the first and last time of any: by the source's columns."""
+        earliest, latest = self._bounds(view)
+        distinct = self._keys[tuple(view.keys)].distinct
+        keys = {column: distinct.column(name) for name, column in view.keys.items()}
+        ends = int(earliest.min(initial=MICROS_MAX)), int(latest.max(initial=MICROS_MIN))
+        return keys, {view.event_column: ends}
+
+    def _bounds(self, view: AsOfView) -> tuple[np.ndarray, np.ndarray]:
+        """Between which times a row of each key can be seen: k of each; of a key that nobody asks about, none."""
+        asked = self._sorted(tuple(view.keys))
+        count = self._keys[tuple(view.keys)].distinct.num_rows if view.keys else 1
+        latest: np.ndarray = np.full(count, MICROS_MIN, np.int64)
+        earliest: np.ndarray = np.full(count, MICROS_MAX if view.ttl_micros else MICROS_MIN, np.int64)
+        np.maximum.at(latest, asked.ids, asked.as_of)
+        if view.ttl_micros:
+            oldest = np.maximum(asked.as_of, MICROS_MIN + view.ttl_micros) - view.ttl_micros
+            np.minimum.at(earliest, asked.ids, oldest)
+        return earliest, latest
 
     def _known(self, column: str) -> np.ndarray:
         """What each row may have known; everything where it says nothing."""

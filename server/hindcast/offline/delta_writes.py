@@ -10,7 +10,7 @@ from deltalake import PostCommitHookProperties, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from hindcast.durable import make_directory, sync_delta_table
-from hindcast.errors import InvalidArgument, SourceError, StoreUnavailable
+from hindcast.errors import InvalidArgument, NotWritable, SourceError, StoreUnavailable
 from hindcast.offline.instants import cut_to
 
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
@@ -18,7 +18,9 @@ _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_lo
 _CHECKPOINT_VERSIONS = 100
 """As often as delta-rs makes one."""
 _REFUSALS = ("Invalid data found", "nvariant", "onstraint")
-"""What delta-rs says where a table's own rule refuses rows; it has no error of a kind of its own for that."""
+"""What delta-rs says where a table's own rule refuses rows; it has no error of a kind of its own for that, nor for what follows."""
+_MAPPING = "delta.columnMapping.mode"
+_UNKNOWN_FEATURE = "Unsupported table features"
 _MICROS = "us"
 
 
@@ -42,19 +44,24 @@ def append_to_delta(table: pa.Table, path: Path, *, name: str) -> None:
     Raises:
         SourceError: there is no table that can be read.
         InvalidArgument: the table's own constraints refuse the rows.
+        NotWritable: the table has what deltalake does not write.
         StoreUnavailable: the disk did not take them, or other writers were quicker time and again. They may be there all the same.
     """
     there = _open(path, name=name)
+    if there.metadata().configuration.get(_MAPPING, "none") != "none":
+        # Its files have other names for the columns, and what is appended by these is not read.
+        raise _not_writable(name)
     since = int(there.version())
     try:
         write_deltalake(there, table, mode="append", post_commithook_properties=_NO_HOOKS)
-    except DeltaError as error:
+    except Exception as error:
+        # deltalake raises DeltaError, OSError and plain Exception.
+        if _UNKNOWN_FEATURE in str(error):
+            raise _not_writable(name) from error
         if any(words in str(error) for words in _REFUSALS):
             raise InvalidArgument.at(
                 "df", f"breaks a constraint of the Delta table {name!r}; nothing was appended"
             ) from error
-        raise _not_taken(name) from error
-    except OSError as error:
         raise _not_taken(name) from error
     _settle(path, since=since, name=name)
 
@@ -133,6 +140,12 @@ def _settle(path: Path, *, since: int, name: str) -> None:
             sync_delta_table(path, since=newest)
     except (OSError, DeltaError) as error:
         raise _not_taken(name) from error
+
+
+def _not_writable(name: str) -> NotWritable:
+    return NotWritable(
+        f"the Delta table {name!r} has what only its own engine can write; append with that, or write the table anew without"
+    )
 
 
 def _not_taken(name: str) -> StoreUnavailable:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hindcast.offline.asof import AsOfQuery, AsOfView, Question, scan_view
+from hindcast.offline.asof import AsOfQuery, AsOfView, Question
 from hindcast.offline.narrow import Narrow
 from hindcast.offline.scan import RowGroup, SourceScan, open_file
+from hindcast.offline.sources import files_of
 from hindcast.offline.wide import row_bytes
 
 _NARROW_ROW_BYTES = 64
@@ -95,7 +96,7 @@ def explain(query: AsOfQuery) -> Explanation:
     value_bytes = 0.0
     row_width = 0.0
     for view in query.views:
-        scan = scan_view(view)
+        scan = question.scan(view)
         narrow = question.narrow(view, scan)
         reading = _reading(view, scan, narrow, rows=query.frame.rows)
         widths = sum(row_bytes(scan, list(dict.fromkeys(view.fields.values()))))
@@ -124,7 +125,7 @@ def _reading(view: AsOfView, scan: SourceScan, narrow: Narrow, *, rows: int) -> 
     return ViewReading(
         view=view.name,
         source=scan.source.name,
-        files=len(scan.source.files),
+        files=len(files_of(view.source).files),
         files_read=len({id(group.file) for group in narrow.groups}),
         rows=scan.rows,
         rows_read=rows_read,

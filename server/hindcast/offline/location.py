@@ -4,6 +4,8 @@ Rows are appended as further parts and nothing is rewritten (docs/formats.md). N
 """
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from itertools import takewhile
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -79,7 +81,12 @@ def folder_name(column: str, value: object) -> str:
 def parts_directory(path: Path) -> Path:
     """Where parts of a source go: the source's own directory, or one beside its single file."""
     is_file = path.is_file() or (not path.exists() and path.suffix == ".parquet")
-    return path.with_name(path.name + _PARTS) if is_file else path
+    return path.with_name(parts_name(path.name)) if is_file else path
+
+
+def parts_name(name: str) -> str:
+    """What the folder is called that has the parts of a single file of that name."""
+    return name + _PARTS
 
 
 def source_files(path: Path) -> Sequence[Path]:
@@ -90,12 +97,25 @@ def source_files(path: Path) -> Sequence[Path]:
     single = [path] if path.is_file() else []
     directory = parts_directory(path)
     parts = (part for part in directory.rglob("*.parquet") if part.is_file())
-    return single + sorted(part for part in parts if not any(map(is_hidden, part.relative_to(directory).parts)))
+    return single + sorted(part for part in parts if not is_hidden(part.relative_to(directory).parts))
 
 
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder is none of a source's: writers at work, and what other tools leave. The rule is Spark's.
+def is_hidden(names: Sequence[str], pattern: Sequence[str] = ()) -> bool:
+    """Whether a file or folder is, or is in, what `source_files` passes over.
 
-    A folder that names a column is one, whatever the column's first letter: Feast's logs have `__log_date=2026-03-01`.
+    Args:
+        names: its path from where the source's fixed beginning ends.
+        pattern: the names of the rest of the source's path; what it itself names with a dot or underscore is not hidden.
     """
+    named = [name for name in pattern if _begins_hidden(name)]
+    return any(_begins_hidden(name) and not any(fnmatchcase(name, given) for given in named) for name in names)
+
+
+def fixed_names(names: Sequence[str]) -> int:
+    """How many names a pattern begins with that are no patterns."""
+    return sum(1 for _ in takewhile(lambda name: not is_pattern(name), names))
+
+
+def _begins_hidden(name: str) -> bool:
+    # The rule is Spark's. A folder that names a column is no such: Feast's logs have `__log_date=2026-03-01`.
     return name.startswith(".") or (name.startswith("_") and "=" not in name)

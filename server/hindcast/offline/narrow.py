@@ -17,7 +17,7 @@ from hindcast.offline.instants import MICROS_MAX, to_micros
 from hindcast.offline.keyforms import key_form
 from hindcast.offline.merge import NO_TIME, Sorted, created_micros
 from hindcast.offline.order import Interval
-from hindcast.offline.scan import RowGroup, SourceScan, check_pin, is_kept, read_groups
+from hindcast.offline.scan import RowGroup, SourceScan, check_current, is_kept, read_groups
 from hindcast.offline.stored import PLACE, StoredFiles, are_stored, between_sql, is_plain_key, micros_sql, quoted
 
 _SORTED_ROWS = 262_144
@@ -53,7 +53,7 @@ class Narrow:
         return int(self.earliest.min()), int(self.latest.max())
 
 
-def touched_groups(scan: SourceScan, *, earliest: int, latest: int) -> Sequence[RowGroup]:
+def touched_groups(scan: SourceScan, earliest: int, latest: int) -> Sequence[RowGroup]:
     """The row groups that can hold rows of some times, closed at both ends."""
     interval = Interval(start_micros=earliest, end_micros=latest, future_after_micros=MICROS_MAX)
     return [group for group in scan.groups if group.event.null_count != group.rows and interval.touches(group.event)]
@@ -98,7 +98,7 @@ def _from_files(
         # Text that is none, a damaged file: our own scan can read it, or says what is wrong.
         return None
     for file in stored.files:
-        check_pin(file.pin)
+        check_current(file.pin)
     return chain(first, batches)
 
 
@@ -152,7 +152,7 @@ def _stored_relation(narrow: Narrow, stored: StoredFiles) -> str | None:
     if event is None or created is None:
         return None
     keys = "".join(f"{quoted(key)} AS k{at}, " for at, key in enumerate(narrow.keys))
-    kind = narrow.scan.stored[stored.files[0].pin.path].field(narrow.event).type
+    kind = narrow.scan.stored[str(stored.files[0].pin.path)].field(narrow.event).type
     bounds = between_sql(narrow.event, kind, *narrow.interval)
     return (
         f"SELECT {keys}{event} AS e, coalesce({created}, {NO_TIME})::BIGINT AS c, {PLACE} AS p "  # noqa: S608 - quoted

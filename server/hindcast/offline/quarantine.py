@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from hindcast.durable import make_directory, sync
 from hindcast.errors import StoreUnavailable
 from hindcast.offline.instants import to_micros
+from hindcast.offline.objects import ObjectPath
 from hindcast.offline.scan import (
     RowGroup,
     SourceScan,
@@ -73,7 +74,7 @@ def _rows_ahead(
             yield pa.record_batch(arrays, schema=schema)
 
 
-def _common_schema(scan: SourceScan, paths: Collection[Path]) -> pa.Schema:
+def _common_schema(scan: SourceScan, paths: Collection[Path | ObjectPath]) -> pa.Schema:
     """All columns of these files. One that has several types there, which only a column that no view needs can have, or a time, is text."""
     types: dict[str, pa.DataType] = {}
     for file in (file for file in scan.source.files if file.pin.path in paths):

@@ -1,24 +1,27 @@
 """Columns of a source's files, row group by row group: which groups matter, what type each column has, and the rows in small batches."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hindcast.errors import SourceError
+from hindcast.errors import HindcastError, SourceError
 from hindcast.offline.instants import check_time_type, to_micros
+from hindcast.offline.objects import ObjectPin, trouble
 from hindcast.offline.sources import FilePin, SourceFile, SourceFiles
 
 SCAN_ROWS = 16_384
 """Rows of a batch. Of 1,000,000 rows x 50 in one row group, 65,536 held 280 MB and 16,384 held 190 MB, in no more time."""
 _BUFFER_BYTES = 65_536
 """Read from disk at once, for each column. Without it, and with Arrow's read-ahead, all of a row group is in memory."""
+_FOOTERS_AT_ONCE = 16
+"""Of objects: the time for one is spent on waiting, 50 ms or so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class RowGroup:
     """A row group of a file.
 
     Attributes:
+        file: its `partition` has only what the rows do have by the file's place.
         number: in its file.
         first_position: of its first row in the source: rows are numbered through all files, in their order.
     """
@@ -61,7 +65,7 @@ class SourceScan:
     source: SourceFiles
     groups: Sequence[RowGroup]
     types: Mapping[str, pa.DataType]
-    stored: Mapping[Path, pa.Schema]
+    stored: Mapping[str, pa.Schema]
 
     @property
     def rows(self) -> int:
@@ -80,42 +84,42 @@ def scan_source(source: SourceFiles, *, values: Sequence[str], event: str, creat
     groups: list[RowGroup] = []
     types: dict[str, pa.DataType] = {}
     seen_in: dict[str, str] = {}
-    stored: dict[Path, pa.Schema] = {}
+    stored: dict[str, pa.Schema] = {}
     position = 0
     times = [event] if created is None else [event, created]
-    for file in source.files:
-        with open_file(file.pin) as parquet:
-            stored[file.pin.path] = parquet.schema_arrow.remove_metadata()
-            schema = file_schema(parquet, file, source)
-            where = repr(str(file.pin.path))
-            for column in {*values, *times} - set(schema.names):
+    for found, parquet in _footers(source.files):
+        file = found if source.schema is not None else _without_own(found, parquet.schema_arrow.names)
+        stored[str(file.pin.path)] = parquet.schema_arrow.remove_metadata()
+        schema = file_schema(parquet, file, source)
+        where = repr(str(file.pin.path))
+        for column in {*values, *times} - set(schema.names):
+            raise SourceError(
+                f"{where} has no column {column!r}, only {', '.join(map(repr, schema.names))}; check the view's fields and the source's "
+                "field_mapping, or write the file anew"
+            )
+        for column in times:
+            check_time_type(schema.field(column).type, column=column, where=where)
+        # A table with a schema of its own gives its old files that type; else the unit of a time is each file's own matter.
+        for column in values if source.schema is None else [*values, *times]:
+            kind = schema.field(column).type
+            known = types.setdefault(column, plain_type(kind))
+            seen_in.setdefault(column, where)
+            agreed = agreed_type(known, plain_type(kind))
+            if agreed is None:
                 raise SourceError(
-                    f"{where} has no column {column!r}, only {', '.join(map(repr, schema.names))}; check the view's fields and the source's "
-                    "field_mapping, or write the file anew"
+                    f"column {column!r} is {kind} in {where}, but {known} in {seen_in[column]}; write all files of the source with one type"
                 )
-            for column in times:
-                check_time_type(schema.field(column).type, column=column, where=where)
-            # A table with a schema of its own gives its old files that type; else the unit of a time is each file's own matter.
-            for column in values if source.schema is None else [*values, *times]:
-                kind = schema.field(column).type
-                known = types.setdefault(column, plain_type(kind))
-                seen_in.setdefault(column, where)
-                agreed = agreed_type(known, plain_type(kind))
-                if agreed is None:
-                    raise SourceError(
-                        f"column {column!r} is {kind} in {where}, but {known} in {seen_in[column]}; write all files of the source with one type"
-                    )
-                if agreed != known:
-                    seen_in[column] = where
-                types[column] = agreed
-            first = 0
-            for number in range(parquet.num_row_groups):
-                group = parquet.metadata.row_group(number)
-                if group.num_rows:
-                    spans = [_span(group, parquet.schema_arrow, file, column) for column in (event, created)]
-                    groups.append(RowGroup(file, number, first, position, group.num_rows, spans[0], spans[1]))
-                first += group.num_rows
-                position += group.num_rows
+            if agreed != known:
+                seen_in[column] = where
+            types[column] = agreed
+        first = 0
+        for number in range(parquet.num_row_groups):
+            group = parquet.metadata.row_group(number)
+            if group.num_rows:
+                spans = [_span(group, parquet.schema_arrow, file, column) for column in (event, created)]
+                groups.append(RowGroup(file, number, first, position, group.num_rows, spans[0], spans[1]))
+            first += group.num_rows
+            position += group.num_rows
     return SourceScan(source, groups, types, stored)
 
 
@@ -160,6 +164,28 @@ def with_all_columns(source: SourceFiles) -> SourceFiles:
     return replace(source, schema=pa.schema(types))
 
 
+def _footers(files: Sequence[SourceFile]) -> Iterator[tuple[SourceFile, Any]]:
+    """Each file with what its footer says, as a `ParquetFile` of which nothing else can be read any more."""
+
+    def footer(file: SourceFile) -> Any:
+        with open_file(file.pin) as parquet:
+            return parquet
+
+    if not any(isinstance(file.pin, ObjectPin) for file in files):
+        yield from ((file, footer(file)) for file in files)
+        return
+    with ThreadPoolExecutor(_FOOTERS_AT_ONCE) as pool:
+        for first in range(0, len(files), _FOOTERS_AT_ONCE):
+            few = files[first : first + _FOOTERS_AT_ONCE]
+            yield from zip(few, pool.map(footer, few), strict=True)
+
+
+def _without_own(file: SourceFile, names: Sequence[str]) -> SourceFile:
+    """A file without the columns of its place that it has itself, which count."""
+    placed = {name: value for name, value in file.partition.items() if name not in names}
+    return file if len(placed) == len(file.partition) else replace(file, partition=placed)
+
+
 def read_groups(
     groups: Iterable[RowGroup], columns: Sequence[str], *, types: Mapping[str, pa.DataType]
 ) -> Iterator[tuple[RowGroup, int, pa.RecordBatch]]:
@@ -180,7 +206,7 @@ def read_groups(
                 for batch in parquet.iter_batches(SCAN_ROWS, row_groups=[group.number], columns=asked):
                     yield group, position, _as_asked(batch, columns, file=file, types=types)
                     position += batch.num_rows
-            check_pin(file.pin)
+            check_current(file.pin)
 
 
 def is_kept(group: RowGroup, position: int, rows: int) -> np.ndarray | None:
@@ -195,23 +221,31 @@ def is_kept(group: RowGroup, position: int, rows: int) -> np.ndarray | None:
 
 
 @contextmanager
-def open_file(pin: FilePin) -> Iterator[Any]:
+def open_file(pin: FilePin | ObjectPin) -> Iterator[Any]:
     """A pinned file as a `pyarrow.parquet.ParquetFile`, open while the block runs.
 
+    Of a file in an object store, what is asked for of a row group is fetched at once, in few ranges: it is in memory, compressed, while
+    the group is read.
+
     Raises:
-        SourceError: it is gone, another one by now, or no whole Parquet file.
+        SourceError: it is gone, another one by now, no whole Parquet file, or cannot be reached.
     """
     if pin.size_bytes == 0:
         raise SourceError(f"{str(pin.path)!r} is empty (0 bytes); whoever wrote it broke off, so write it anew")
+    is_remote = isinstance(pin, ObjectPin)
     with _damage(pin):
-        file = pa.OSFile(str(pin.path))
+        file = pin.open()
     with file:
         with _damage(pin):
             # INT96 times as microseconds: in nanoseconds, years after 2262 would turn into others.
             parquet = pq.ParquetFile(
-                file, buffer_size=_BUFFER_BYTES, pre_buffer=False, coerce_int96_timestamp_unit="us"
+                file,
+                buffer_size=0 if is_remote else _BUFFER_BYTES,
+                pre_buffer=is_remote,
+                coerce_int96_timestamp_unit="us",
             )
-            check_pin(pin)
+            if not pin.is_of(file):
+                raise _changed(pin)
         yield parquet
 
 
@@ -294,18 +328,22 @@ def _span(group: Any, schema: pa.Schema, file: SourceFile, column: str | None) -
     return Span(nulls, least, greatest)
 
 
-def check_pin(pin: FilePin) -> None:
-    """Refuse a file that is another one than it was when it was pinned.
+def check_current(pin: FilePin | ObjectPin) -> None:
+    """Refuse a file that is another one by now than it was when it was pinned.
 
     Raises:
         SourceError: it is.
     """
-    if FilePin.of(pin.path) != pin:
-        raise SourceError(f"{str(pin.path)!r} changed while it was read; run again, when nobody writes to it")
+    if not pin.is_current():
+        raise _changed(pin)
+
+
+def _changed(pin: FilePin | ObjectPin) -> SourceError:
+    return SourceError(f"{str(pin.path)!r} changed while it was read; run again, when nobody writes to it")
 
 
 @contextmanager
-def _damage(pin: FilePin) -> Iterator[None]:
+def _damage(pin: FilePin | ObjectPin) -> Iterator[None]:
     """Turns what reading a file may raise into our own words."""
     try:
         yield
@@ -314,6 +352,16 @@ def _damage(pin: FilePin) -> Iterator[None]:
     except PermissionError as error:
         raise SourceError(f"{str(pin.path)!r} may not be read; check its rights") from error
     except (OSError, pa.ArrowException, UnicodeError) as error:
+        said = trouble(error, repr(str(pin.path))) if isinstance(pin, ObjectPin) else ""
         raise SourceError(
-            f"{str(pin.path)!r} is no whole Parquet file: damaged, cut short, or of another format; write it anew"
+            said
+            or f"{str(pin.path)!r} is no whole Parquet file: damaged, cut short, or of another format; write it anew"
+        ) from error
+    except Exception as error:
+        # What reads the web raises what it likes; what reads the disk does not get here.
+        if not isinstance(pin, ObjectPin) or isinstance(error, HindcastError):
+            raise
+        raise SourceError(
+            trouble(error, repr(str(pin.path)))
+            or f"{str(pin.path)!r} cannot be read by ranges; copy it here, or put it where range requests are answered"
         ) from error

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from hindcast.offline.scan import RowGroup, SourceScan, Span
-from hindcast.offline.sources import SourceFile
+from hindcast.offline.sources import FilePin, SourceFile
 
 _ROW_BITS = 40
 """Of the number by which DuckDB names a row: that of its file in the list above, that of the row in the file below."""
@@ -71,9 +71,11 @@ class StoredFiles:
 
 def are_stored(scan: SourceScan, files: Iterable[SourceFile], columns: Sequence[str]) -> bool:
     """Whether every file holds every column itself, in one type, and DuckDB takes paths and names for what they are."""
-    schemas = []
+    schemas: list[pa.Schema] = []
     for file in files:
-        schema = scan.stored[file.pin.path]
+        if not isinstance(file.pin, FilePin):
+            return False
+        schema = scan.stored[str(file.pin.path)]
         # DuckDB tells names apart by their letters alone, not by their case.
         names = {name.casefold() for name in schema.names}
         if len(names) < len(schema.names) or names & _OWN_NAMES or _PATTERN & set(str(file.pin.path)):
@@ -129,7 +131,7 @@ def micros_sql(scan: SourceScan, groups: Sequence[RowGroup], column: str, spans:
     is_known = all(
         span.least is not None or span.null_count == group.rows for group, span in zip(groups, spans, strict=True)
     )
-    kind = scan.stored[groups[0].file.pin.path].field(column).type
+    kind = scan.stored[str(groups[0].file.pin.path)].field(column).type
     # Digits below a microsecond: DuckDB cuts them off towards 1970.
     is_floored = kind.unit != "ns" if pa.types.is_timestamp(kind) else False
     is_after_1970 = all(span.least is None or span.least >= 0 for span in spans)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from hindcast.offline.connection import streamed
-from hindcast.offline.scan import RowGroup, SourceScan, check_pin, read_groups
+from hindcast.offline.scan import RowGroup, SourceScan, check_current, read_groups
 from hindcast.offline.stored import PLACE, StoredFiles, are_stored, is_plain_value, quoted
 
 _FETCHED_ROWS = 65_536
@@ -89,7 +89,7 @@ def _from_files(
         # Text that is none, a damaged file: our own scan can read it, or says what is wrong.
         return None
     for file in stored.files:
-        check_pin(file.pin)
+        check_current(file.pin)
     table = pa.Table.from_batches(batches)
     at: np.ndarray = np.empty(len(positions), np.int64)
     at[np.searchsorted(places, table.column("p").to_numpy())] = np.arange(len(positions))

@@ -19,11 +19,11 @@ from feast.infra.offline_stores.duckdb import DuckDBOfflineStore, DuckDBOfflineS
 from feast.infra.offline_stores.offline_store import RetrievalJob
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import RepoConfig
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from hindcast.errors import HindcastError
 from hindcast.offline.plugin.history import Asked, HistoricalJob, historical_features
-from hindcast.offline.plugin.monitoring import kept_files, newest_time, source_metrics
+from hindcast.offline.plugin.monitoring import keep_metrics, kept_files, newest_time, source_metrics
 from hindcast.offline.plugin.pulls import Pull, pull_all, pull_latest
 from hindcast.offline.plugin.sources import column_of, columns_of, pinned
 from hindcast.offline.plugin.writes import write_batch, write_logs
@@ -41,6 +41,9 @@ class AsOfOfflineStoreConfig(DuckDBOfflineStoreConfig):
 
     threads: PositiveInt | None = None
     """Of DuckDB. Unset: one per core."""
+
+    storage_options: dict[str, str] = Field(default_factory=dict, repr=False)
+    """For reaching sources that are not on this machine, by deltalake's names (docs/operations.md)."""
 
 
 class AsOfOfflineStore(DuckDBOfflineStore):
@@ -243,8 +246,7 @@ class AsOfOfflineStore(DuckDBOfflineStore):
     @staticmethod
     def save_monitoring_metrics(config: RepoConfig, metric_type: str, metrics: list[dict[str, Any]]) -> None:
         """Keep figures; those of the same column, day and granularity are replaced."""
-        with kept_files(config) as kept:
-            DuckDBOfflineStore.save_monitoring_metrics(kept, metric_type, metrics)
+        keep_metrics(config, metric_type, metrics)
 
     @staticmethod
     def clear_monitoring_baseline(

@@ -1,5 +1,6 @@
 """What Feast is given for a read: a job that opens a stream of Arrow record batches whenever its rows are asked for."""
 
+import contextlib
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -187,7 +188,11 @@ class ArrowJob(RetrievalJob):
             system.create_dir(folder, recursive=True)
             with self._answer() as reader:
                 write_parts(reader, opened)
-        except OSError as error:
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                system.delete_dir(folder)
+            if not isinstance(error, OSError):
+                raise
             raise StoreUnavailable(
                 f"the staging_location {location!r} did not take the rows; check its rights and the space there"
             ) from error

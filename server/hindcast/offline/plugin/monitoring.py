@@ -1,10 +1,11 @@
 """Feast's monitoring hooks: figures about the columns of a source, and the files that keep them.
 
-Feast's own statements compute the figures and its own code writes the files (`feast.infra.offline_stores.duckdb`). What is ours is what they
+Feast's own statements compute the figures, and its own code reads the files (`feast.infra.offline_stores.duckdb`). What is ours is what they
 stand on: rows as every other read here has them, column names that need no quoting, and files that are never half written.
 """
 
 import fcntl
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,9 +17,15 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from feast.data_source import DataSource
 from feast.infra.offline_stores.duckdb import _duckdb_categorical_stats, _duckdb_numeric_stats
-from feast.monitoring.monitoring_utils import MONITORING_DIR, empty_categorical_metric, empty_numeric_metric
+from feast.monitoring.monitoring_utils import (
+    MONITORING_DIR,
+    empty_categorical_metric,
+    empty_numeric_metric,
+    monitoring_parquet_meta,
+)
 from feast.repo_config import RepoConfig
 
 from hindcast.clock import from_micros, to_micros
@@ -113,6 +120,28 @@ def kept_files(config: RepoConfig) -> Iterator[RepoConfig]:
         raise StoreUnavailable(
             f"the directory {str(directory)!r} did not take the metrics; check its rights and the space on its disk"
         ) from error
+
+
+def keep_metrics(config: RepoConfig, metric_type: str, metrics: Sequence[Mapping[str, Any]]) -> None:
+    """Keep figures beside those that are there; those of the same column, day and granularity are replaced.
+
+    In the form that Feast's DuckDB store gives its files. Its own code joins old and new ones by pandas, which warns that the types
+    that come of it will change.
+    """
+    if not metrics:
+        return
+    file_name, columns, keys = monitoring_parquet_meta(metric_type)
+    with kept_files(config) as kept:
+        path = repo_root(kept) / MONITORING_DIR / file_name
+        before = pq.read_table(path).to_pylist() if path.exists() else []
+        rows = {tuple(row.get(key) for key in keys): row for row in (*before, *map(_as_kept, metrics))}
+        pq.write_table(pa.table({column: [row.get(column) for row in rows.values()] for column in columns}), path)
+
+
+def _as_kept(metric: Mapping[str, Any]) -> Mapping[str, Any]:
+    histogram = metric.get("histogram")
+    is_text = histogram is None or isinstance(histogram, str)
+    return metric if is_text else {**metric, "histogram": json.dumps(histogram)}
 
 
 @contextmanager

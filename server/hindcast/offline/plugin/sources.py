@@ -1,10 +1,11 @@
 """A Feast data source as this room reads it: which files, and which of their columns Feast means."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 from feast import FileSource
+from feast.credentials import CredentialResolutionError
 from feast.data_format import DeltaFormat, ParquetFormat
 from feast.data_source import DataSource
 from feast.feature_logging import LOG_TIMESTAMP_FIELD
@@ -26,7 +27,10 @@ def pinned(config: RepoConfig, source: DataSource) -> SourceFiles | DeltaTable:
     Raises:
         SourceError: it is no file source, or cannot be read.
     """
-    return find_source(file_source(source).path, file_format(source), repo_root=repo_root(config))
+    options = storage_options(config, source)
+    return find_source(
+        file_source(source).path, file_format(source), repo_root=repo_root(config), storage_options=options
+    )
 
 
 def file_source(source: DataSource | None) -> FileSource:
@@ -81,3 +85,23 @@ def columns_but(schema: pa.Schema, source: DataSource, *, without: Sequence[str 
     """All columns but some, which may go by the view's names."""
     left_out = {column_of(name, schema, source) for name in without if name}
     return [name for name in schema.names if name not in left_out]
+
+
+def storage_options(config: RepoConfig, source: DataSource | None) -> Mapping[str, str]:
+    """How a source is reached that is not on this machine: the store's own settings, and before them what the source says.
+
+    Raises:
+        SourceError: the source's connection_ref cannot be resolved.
+    """
+    options = dict(getattr(config.offline_store, "storage_options", None) or {})
+    if not isinstance(source, FileSource):
+        return options
+    try:
+        options |= source.resolve_credentials() or {}
+    except CredentialResolutionError as error:
+        raise SourceError(
+            f"the credentials of the source {source.name!r} cannot be found; check its connection_ref, and where that points"
+        ) from error
+    if source.s3_endpoint_override:
+        options["AWS_ENDPOINT_URL_S3"] = source.s3_endpoint_override
+    return options
