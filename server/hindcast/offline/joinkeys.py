@@ -38,19 +38,23 @@ class KeyIds:
 
 def _ids(columns: Sequence[pa.Array]) -> tuple[np.ndarray, np.ndarray]:
     """N ids, and for each id the first row that has it."""
-    codes: np.ndarray = np.zeros(len(columns[0]), np.int64)
     is_null: np.ndarray = np.zeros(len(columns[0]), bool)
-    count = 1
     for column in columns:
         is_null |= column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
-        encoded = column.dictionary_encode()
-        codes = codes * len(encoded.dictionary) + encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)
+    rows = np.flatnonzero(~is_null)
+    codes: np.ndarray = np.zeros(len(rows), np.int64)
+    count = 0
+    for column in columns:
+        encoded = (column if len(rows) == len(column) else column.take(pa.array(rows))).dictionary_encode()
+        codes = codes * len(encoded.dictionary) + encoded.indices.to_numpy()
         # Numbered anew, so that the product of two counts of rows always fits.
         numbered = pa.array(codes).dictionary_encode()
         codes, count = numbered.indices.to_numpy().astype(np.int64), len(numbered.dictionary)
     first: np.ndarray = np.empty(count, np.int64)
-    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
-    return np.where(is_null, -1, codes).astype(np.int32), first
+    first[codes[::-1]] = rows[::-1]
+    ids: np.ndarray = np.full(len(is_null), -1, np.int32)
+    ids[rows] = codes
+    return ids, first
 
 
 def _plain(column: pa.ChunkedArray) -> pa.Array:

@@ -92,11 +92,7 @@ def scan_source(source: SourceFiles, *, values: Sequence[str], event: str, creat
         stored[str(file.pin.path)] = parquet.schema_arrow.remove_metadata()
         schema = file_schema(parquet, file, source)
         where = repr(str(file.pin.path))
-        for column in {*values, *times} - set(schema.names):
-            raise SourceError(
-                f"{where} has no column {column!r}, only {', '.join(map(repr, schema.names))}; check the view's fields and the source's "
-                "field_mapping, or write the file anew"
-            )
+        _check_has(schema, [*values, *times], where=where)
         for column in times:
             check_time_type(schema.field(column).type, column=column, where=where)
         # A table with a schema of its own gives its old files that type; else the unit of a time is each file's own matter.
@@ -120,6 +116,10 @@ def scan_source(source: SourceFiles, *, values: Sequence[str], event: str, creat
                 groups.append(RowGroup(file, number, first, position, group.num_rows, spans[0], spans[1]))
             first += group.num_rows
             position += group.num_rows
+    if not source.files and source.schema is not None:
+        # A table whose rows are all deleted has columns all the same.
+        _check_has(source.schema, [*values, *times], where=repr(source.name))
+        types = {column: plain_type(source.schema.field(column).type) for column in values}
     return SourceScan(source, groups, types, stored)
 
 
@@ -162,6 +162,15 @@ def with_all_columns(source: SourceFiles) -> SourceFiles:
                     )
                 types[field.name] = agreed
     return replace(source, schema=pa.schema(types))
+
+
+def _check_has(schema: pa.Schema, columns: Sequence[str], *, where: str) -> None:
+    missing = next((column for column in columns if column not in schema.names), None)
+    if missing is not None:
+        raise SourceError(
+            f"{where} has no column {missing!r}, only {', '.join(map(repr, schema.names))}; check the view's fields and the source's "
+            "field_mapping, or write the file anew"
+        )
 
 
 def _footers(files: Sequence[SourceFile]) -> Iterator[tuple[SourceFile, Any]]:
