@@ -1,29 +1,28 @@
 """The newest row of each key in an interval, in memory that does not grow with the interval.
 
-First the keys, times and positions of all candidates go through DuckDB, which keeps one position a key; then the rows at those
-positions are read with all their columns. DuckDB sees numbers and keys only, no name and no path of the user's.
+First the keys, times and positions of all candidates are read, of which one position a key is kept: by DuckDB, or by NumPy where they
+fit into memory (`few`); then the rows at those positions are read with all their columns. DuckDB sees numbers and keys only, no
+name and no path of the user's.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 
-from hindcast.offline.candidates import Candidates
+from hindcast.offline.candidates import Candidates, Counts
+from hindcast.offline.few import find_newest_of_few
 from hindcast.offline.instants import as_instants
 from hindcast.offline.keyforms import key_form
-from hindcast.offline.newest import duckdb_errors, find_newest, open_duckdb
+from hindcast.offline.newest import count_newest, find_newest, newest_positions, open_duckdb
 from hindcast.offline.order import Interval, Packing
 from hindcast.offline.quarantine import write_quarantine
 from hindcast.offline.scan import RowGroup, SourceScan, read_groups, scan_source
 from hindcast.offline.sources import DeltaTable, SourceFiles, files_of
 
-_POSITIONS = 65_536
-"""Read from DuckDB at once."""
 _INSTANTS = pa.timestamp("us", tz="UTC")
 
 
@@ -38,7 +37,8 @@ class WinnersQuery:
         start_micros, end_micros: the interval of event times, closed at both ends.
         future_after_micros: rows of the source that are dated after this are no candidates.
         quarantine: a Parquet file for those rows, which is written only if there are any.
-        memory_limit_bytes: DuckDB's. Where the keys need more, the source is passed over several times, a part of the keys each.
+        memory_limit_bytes: for keys, times and positions. Where they need more they go through DuckDB, which may spill; where the keys
+            alone need more, the source is passed over several times, a part of the keys each.
         threads: DuckDB's; None for one per core.
         spill_dir: for what does not fit into memory; nothing is left there.
     """
@@ -88,11 +88,8 @@ def read_winners(query: WinnersQuery, *, batch_rows: int) -> Iterator["Winners"]
     source = files_of(query.source)
     values = list(dict.fromkeys([*query.keys.values(), *query.fields.values()]))
     scan = scan_source(source, values=values, event=query.event_column, created=query.created_column)
-    candidates = _candidates(query, scan)
-    with open_duckdb(
-        memory_limit_bytes=query.memory_limit_bytes, threads=query.threads, spill_dir=query.spill_dir
-    ) as connection:
-        counts = find_newest(candidates, connection, limit_bytes=query.memory_limit_bytes)
+    with _find(_candidates(query, scan), query) as newest:
+        counts = newest.counts
         if counts.ahead:
             write_quarantine(
                 query.quarantine,
@@ -106,7 +103,35 @@ def read_winners(query: WinnersQuery, *, batch_rows: int) -> Iterator["Winners"]
             null_keys=counts.null_keys,
             quarantined=sum(counts.ahead.values()),
         )
-        yield Winners(query, scan, connection, report, batch_rows=batch_rows)
+        yield Winners(query, scan, newest, report, batch_rows=batch_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Newest:
+    """What was found.
+
+    Attributes:
+        count: of keys.
+        positions: the newest rows' positions, ascending, some at a time; from the beginning each time it is called.
+    """
+
+    counts: Counts
+    count: int
+    positions: Callable[[], Iterator[np.ndarray]]
+
+
+@contextmanager
+def _find(candidates: Candidates, query: WinnersQuery) -> Iterator[_Newest]:
+    few = find_newest_of_few(candidates, limit_bytes=query.memory_limit_bytes)
+    if few is not None:
+        positions, counts = few
+        yield _Newest(counts, len(positions), lambda: iter([positions]))
+        return
+    with open_duckdb(
+        memory_limit_bytes=query.memory_limit_bytes, threads=query.threads, spill_dir=query.spill_dir
+    ) as connection:
+        counts = find_newest(candidates, connection, limit_bytes=query.memory_limit_bytes)
+        yield _Newest(counts, count_newest(connection), lambda: newest_positions(connection))
 
 
 class Winners:
@@ -121,19 +146,17 @@ class Winners:
         self,
         query: WinnersQuery,
         scan: SourceScan,
-        connection: duckdb.DuckDBPyConnection,
+        newest: _Newest,
         report: WinnersReport,
         *,
         batch_rows: int,
     ) -> None:
         self._query = query
         self._scan = scan
-        self._connection = connection
+        self._newest = newest
         self._batch_rows = batch_rows
         self.report = report
-        with duckdb_errors():
-            found = connection.execute("SELECT count(*) FROM winners").fetchone()
-        self.count: int = found[0] if found else 0
+        self.count = newest.count
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The winners, each once, in the order of their positions.
@@ -161,7 +184,7 @@ class Winners:
         query = self._query
         created = [] if query.created_column is None else [query.created_column]
         columns = list(dict.fromkeys([*query.keys.values(), *query.fields.values(), query.event_column, *created]))
-        wanted = _Positions(self._connection)
+        wanted = _Positions(self._newest.positions())
         for _, first, batch in read_groups(wanted.groups(self._scan), columns, types=self._scan.types):
             chosen = wanted.before(first + batch.num_rows)
             if len(chosen):
@@ -182,10 +205,8 @@ class Winners:
 class _Positions:
     """The winners' positions, ascending, a few at a time."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        with duckdb_errors():
-            found = connection.execute("SELECT position FROM winners ORDER BY position")
-            self._reader = found.fetch_record_batch(_POSITIONS)
+    def __init__(self, some: Iterator[np.ndarray]) -> None:
+        self._some = some
         self._rest: np.ndarray = np.empty(0, np.int64)
         self._is_over = False
 
@@ -210,11 +231,11 @@ class _Positions:
 
     def _next(self) -> int | None:
         while not len(self._rest) and not self._is_over:
-            with duckdb_errors():
-                try:
-                    self._rest = self._reader.read_next_batch().column(0).to_numpy()
-                except StopIteration:
-                    self._is_over = True
+            some = next(self._some, None)
+            if some is None:
+                self._is_over = True
+            else:
+                self._rest = some
         return int(self._rest[0]) if len(self._rest) else None
 
 
