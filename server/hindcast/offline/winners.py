@@ -1,8 +1,8 @@
 """The newest row of each key in an interval, in memory that does not grow with the interval.
 
-First the keys, times and positions of all candidates are read, of which one position a key is kept: by DuckDB, or by NumPy where they
-fit into memory (`few`); then the rows at those positions are read with all their columns. DuckDB sees numbers and keys only, no
-name and no path of the user's.
+First the keys, times and positions of all candidates are read, of which one position a key is kept: by NumPy where one row a key
+fits into memory (`few`), else by DuckDB; then the rows at those positions are read with all their columns. DuckDB sees numbers and
+keys only, no name and no path of the user's.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +23,8 @@ from hindcast.offline.quarantine import write_quarantine
 from hindcast.offline.scan import RowGroup, SourceScan, read_groups, scan_source
 from hindcast.offline.sources import DeltaTable, SourceFiles, files_of
 
+_FIRST_SHARE = 8
+"""Of `batch_rows`, the first batch is an eighth, the next a quarter, then a half."""
 _INSTANTS = pa.timestamp("us", tz="UTC")
 
 
@@ -163,20 +165,22 @@ class Winners:
 
         Returns:
             Batches of the keys and the features, in the source's types (a dictionary's entries stand for it), then event_ts and
-            created_ts as `timestamp[us, tz=UTC]`. All of `batch_rows` rows, but for the last.
+            created_ts as `timestamp[us, tz=UTC]`. All of `batch_rows` rows, but for the last, and for the first few, which are
+            smaller, so that there is work early for whoever takes them.
         Raises:
             SourceError: a file changed since the winners were found, or is damaged.
         """
         pending: list[pa.RecordBatch] = []
-        rows = 0
+        rows, due = 0, -(-self._batch_rows // _FIRST_SHARE)
         for batch in self._taken():
             pending.append(batch)
             rows += batch.num_rows
-            while rows >= self._batch_rows:
+            while rows >= due:
                 whole = _joined(pending)
-                yield whole.slice(0, self._batch_rows)
-                pending = [whole.slice(self._batch_rows)]
-                rows -= self._batch_rows
+                yield whole.slice(0, due)
+                pending = [whole.slice(due)]
+                rows -= due
+                due = min(2 * due, self._batch_rows)
         if rows:
             yield _joined(pending)
 

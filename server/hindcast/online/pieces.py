@@ -116,9 +116,12 @@ def join_compiled(parts: Sequence[pa.Array | bytes]) -> pa.Array:
     """As `join`: many short parts in a fifth of the time that Arrow takes."""
     rows, kind = _joined_form(parts)
     ends: Numbers = np.empty(rows + 1, np.int64 if pa.types.is_large_binary(kind) else np.int32)
-    content: Numbers = np.empty(_joined_bytes(parts, rows), np.uint8)
-    run_together([part if isinstance(part, bytes) else _laid(part) for part in parts], rows, ends, content)
-    return pa.Array.from_buffers(kind, rows, [None, pa.py_buffer(ends), pa.py_buffer(content)])
+    content = pa.allocate_buffer(
+        _joined_bytes(parts, rows)
+    )  # Arrow keeps the memory of the one before, malloc gives it back
+    taken: Numbers = np.frombuffer(content, np.uint8)
+    run_together([part if isinstance(part, bytes) else _laid(part) for part in parts], rows, ends, taken)
+    return pa.Array.from_buffers(kind, rows, [None, pa.py_buffer(ends), content])
 
 
 def join_by_arrow(parts: Sequence[pa.Array | bytes], **options: Any) -> pa.Array:
