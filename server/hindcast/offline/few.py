@@ -62,8 +62,9 @@ class _Held:
     @property
     def positions(self) -> np.ndarray:
         """Of the rows that are held, once the newest are kept."""
-        (positions,) = self._columns[-1] or [pa.array([], pa.int64())]
-        return positions.to_numpy()
+        (column,) = self._columns[-1] or [pa.array([], pa.int64())]
+        positions: np.ndarray = column.to_numpy()
+        return positions
 
     def keep_newest(self) -> None:
         """Hold one row a key, that with the greatest (event_ts, created_ts, position)."""
