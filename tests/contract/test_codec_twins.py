@@ -2,13 +2,15 @@
 
 from types import SimpleNamespace
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hindcast.online import _codec as compiled
-from hindcast.online import codec, python_codec
+from hindcast.online import codec, pieces, python_codec
 from hindcast.online.codec import pack_row
 from hindcast.online.python_codec import Block
 from hindcast.online.row_format import NULLS
@@ -422,3 +424,64 @@ def test_the_server_runs_the_compiled_form():
     """Where there is a C compiler, which there is wherever these tests run, the compiled form is what is used."""
     assert codec.COMPILED
     assert codec.Cells is compiled.Cells
+
+
+@st.composite
+def joined_parts(draw):
+    """Parts of some rows: bytes for all of them, or arrays, which may be slices, be large, and have nulls that have bytes."""
+    rows = draw(st.integers(0, 5))
+    parts = []
+    for _ in range(draw(st.integers(1, 4))):
+        entries = draw(st.lists(st.binary(max_size=9), min_size=rows + 2, max_size=rows + 2))
+        whole = pa.array(entries, draw(st.sampled_from([pa.binary(), pa.large_binary()])))
+        if draw(st.booleans()):
+            there = draw(st.lists(st.booleans(), min_size=rows + 2, max_size=rows + 2))
+            bits = pa.py_buffer(np.packbits(there, bitorder="little"))
+            whole = pa.Array.from_buffers(whole.type, rows + 2, [bits, *whole.buffers()[1:]])
+        parts += [whole.slice(draw(st.integers(0, 2)), rows), draw(st.binary(max_size=3))]
+    return parts[: draw(st.integers(1, len(parts)))]
+
+
+@IN_MEMORY
+@given(joined_parts())
+@example([pa.nulls(2, pa.binary()), b"x"])
+@example([pa.array([], pa.binary())])
+def test_pieces_are_joined_alike(parts):
+    """The compiled codec runs the pieces of each row together as Arrow's kernel does."""
+    by_arrow = pieces.join_by_arrow(parts, null_handling="replace", null_replacement=b"")
+    compiled_too = pieces.join_compiled(parts)
+    compiled_too.validate(full=True)
+
+    assert by_arrow.to_pylist() == compiled_too.to_pylist()
+
+
+def test_pieces_that_short_offsets_do_not_reach_are_large(monkeypatch):
+    """What 32-bit offsets do not reach, which is made smaller here, is a large array in both forms."""
+    monkeypatch.setattr(pieces, "_NARROW_BYTES_MAX", 5)
+    parts = [pa.array([b"ab", b"cd"]), b"e"]
+    joined = pieces.join_compiled(parts)
+
+    assert pa.array([b"abe", b"cde"], pa.large_binary()) == joined
+    assert pieces.join_by_arrow(parts, null_handling="replace", null_replacement=b"") == joined
+
+
+@pytest.mark.parametrize(
+    ("parts", "rows", "offsets", "content"),
+    [
+        ([b"abc"], 2, np.zeros(3, np.int32), np.zeros(5, np.uint8)),
+        ([b"abc"], 2, np.zeros(2, np.int32), np.zeros(9, np.uint8)),
+        ([b"abc"], -1, np.zeros(0, np.int32), np.zeros(9, np.uint8)),
+        ([b"abc"], 2, np.zeros(3, np.int16), np.zeros(9, np.uint8)),
+        (["abc"], 2, np.zeros(3, np.int32), np.zeros(9, np.uint8)),
+        ([None], 2, np.zeros(3, np.int32), np.zeros(9, np.uint8)),
+        ([(np.array([0, 1], np.int32), np.zeros(9, np.uint8), None)], 2, np.zeros(3, np.int32), np.zeros(9, np.uint8)),
+        ([(np.array([0, 2, 1], np.int32), np.zeros(9, np.uint8), None)], 2, np.zeros(3, np.int32), np.zeros(9, np.uint8)),
+        ([(np.array([0, 2, 3], np.int64), np.zeros(2, np.uint8), None)], 2, np.zeros(3, np.int32), np.zeros(9, np.uint8)),
+        ([(np.array([-1, 2, 3], np.int64), np.zeros(9, np.uint8), None)], 2, np.zeros(3, np.int64), np.zeros(9, np.uint8)),
+        ([(np.array([0, 1, 2], np.int32), np.zeros(9, np.uint8), np.ones(1, np.uint8))], 2, np.zeros(3, np.int32), np.zeros(9, np.uint8)),
+    ],
+)  # fmt: skip
+def test_pieces_that_do_not_fit_are_refused(parts, rows, offsets, content):
+    """What lies outside its bytes, is not as long as it says, or has no room is an error, and nothing is read or written there."""
+    with pytest.raises((ValueError, TypeError)):
+        compiled.run_together(parts, rows, offsets, content)

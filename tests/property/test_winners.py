@@ -1,4 +1,4 @@
-"""The winners of drawn histories, cell by cell against a plain loop over the rows, with one thread and several."""
+"""The winners of drawn histories, cell by cell against a plain loop over the rows, by NumPy and by DuckDB, with one thread and several."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hindcast.offline import newest
+from hindcast.offline import few, newest
 from hindcast.offline.sources import find_source
 from hindcast.offline.winners import WinnersQuery, read_winners
 
@@ -154,7 +154,7 @@ def test_winners_are_those_of_the_rule(history, batch_rows, key_bytes):
                 row_group_size=group_rows,
                 write_statistics=has_statistics,
             )
-        for threads in (1, 4):
+        for threads, few_row_bytes in ((1, 80), (1, 2**23), (1, 2**40), (4, 2**40)):
             query = WinnersQuery(
                 source=find_source("source", "parquet", repo_root=root),
                 keys={f"key {at}": name for at, name in enumerate(key_names)},
@@ -171,8 +171,12 @@ def test_winners_are_those_of_the_rule(history, batch_rows, key_bytes):
                 threads=threads,
                 spill_dir=root / "spill",
             )
-            # Keys said to be so large are found in several passes.
-            with patch.object(newest, "_KEY_BYTES", key_bytes), read_winners(query, batch_rows=batch_rows) as winners:
+            # Rows said to be so large are held by eights, or DuckDB's, and keys said to be so large are found in several passes.
+            with (
+                patch.object(few, "_ROW_BYTES", few_row_bytes),
+                patch.object(newest, "_KEY_BYTES", key_bytes),
+                read_winners(query, batch_rows=batch_rows) as winners,
+            ):
                 batches = list(winners.batches())
                 count, report = winners.count, winners.report
             found = [as_row(row, len(key_names)) for batch in batches for row in batch_rows_of(batch)]
@@ -183,8 +187,9 @@ def test_winners_are_those_of_the_rule(history, batch_rows, key_bytes):
             assert report.quarantined == (
                 pq.read_metadata(root / "ahead.parquet").num_rows if (root / "ahead.parquet").exists() else 0
             )
-            assert all(batch.num_rows == batch_rows for batch in batches[:-1])
-            assert [] == list((root / "spill").iterdir())
+            due = [min(-(-batch_rows // 8) * 2**at, batch_rows) for at in range(len(batches))]
+            assert due[:-1] == [batch.num_rows for batch in batches[:-1]]
+            assert [] == list((root / "spill").glob("*"))
             assert all(batch.schema.types[-2:] == [pa.timestamp("us", tz="UTC")] * 2 for batch in batches)
 
 

@@ -232,14 +232,16 @@ class Engine:
             spill_dir=self.state / "spill" / f"{processes()}-{os.getpid()}-{run.run_id}",
         )
         stages = _Stages()
+        pins = source_pins(source)
         with ExitStack() as stack:
             stack.callback(_clear_spilled, query.spill_dir)
             beside = stack.enter_context(ThreadPoolExecutor(1))
             ended = threading.Event()
             stack.callback(ended.set)  # before the thread is waited for
-            digests = beside.submit(_digested, source_pins(source), self.ledger, ended.is_set)
             with stages.timed("read"):
                 winners = stack.enter_context(read_winners(query, batch_rows=self.limits.batch_rows))
+            # Not before: Redis waits for the winners, and both cores are needed to find them.
+            digests = beside.submit(_digested, pins, self.ledger, ended.is_set)
             streams = {generation: stack.enter_context(RowStream(self.target)) for generation in generations}
             progress = stack.enter_context(self.progress(task.view.name, winners.count))
             reader = stack.enter_context(ThreadPoolExecutor(1))

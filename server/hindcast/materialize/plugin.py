@@ -57,7 +57,7 @@ class StreamingEngineConfig(LocalComputeEngineConfig):
     """Rows that are encoded and packed at once."""
 
     memory_limit_mb: PositiveInt = 96
-    """For the keys of an interval; where they need more, the source is passed over several times."""
+    """For the keys of an interval; where they need more, DuckDB spills, or the source is passed over several times."""
 
     threads: PositiveInt | None = None
     """Of DuckDB. Unset: one per core."""

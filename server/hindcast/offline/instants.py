@@ -43,6 +43,8 @@ def to_micros(array: pa.Array) -> tuple[np.ndarray, np.ndarray | None]:
         return numbers // 1_000, valid
     factor = _DAY_MICROS if pa.types.is_date32(kind) else _PER_UNIT["ms" if pa.types.is_date64(kind) else kind.unit]
     bound = MICROS_MAX // factor
+    if factor == 1 and numbers.min(initial=0) >= -bound:
+        return numbers, valid
     return np.clip(numbers.astype(np.int64, copy=False), -bound, bound) * factor, valid
 
 

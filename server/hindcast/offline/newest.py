@@ -3,13 +3,16 @@
 from collections.abc import Iterator, Sequence
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 from hindcast.errors import SourceError
 from hindcast.offline.candidates import Candidates, Counts
-from hindcast.offline.connection import batches_table, duckdb_errors
+from hindcast.offline.connection import batches_table, duckdb_errors, streamed
 from hindcast.offline.order import Packing
 
+_POSITIONS = 65_536
+"""Read at once."""
 _KEY_BYTES = 320
 """Of DuckDB's limit, for each key of one pass: it held 160 for a whole number, and a hash table doubles while it grows."""
 _PASSES_MAX = 4_096
@@ -51,6 +54,21 @@ def find_newest(candidates: Candidates, connection: duckdb.DuckDBPyConnection, *
                 ) from error
             parts += [(number, 2 * of), (number + of, 2 * of)]
     return counts
+
+
+def count_newest(connection: duckdb.DuckDBPyConnection) -> int:
+    """How many there are in `winners`."""
+    with duckdb_errors():
+        found = connection.execute("SELECT count(*) FROM winners").fetchone()
+    return found[0] if found else 0
+
+
+def newest_positions(connection: duckdb.DuckDBPyConnection) -> Iterator[np.ndarray]:
+    """The positions in `winners`, ascending, some at a time."""
+    with duckdb_errors():
+        found = connection.execute("SELECT position FROM winners ORDER BY position")
+        for some in streamed(found.fetch_record_batch(_POSITIONS)):
+            yield some.column(0).to_numpy()
 
 
 def _passes(

@@ -1,30 +1,31 @@
 """The newest row of each key in an interval, in memory that does not grow with the interval.
 
-First the keys, times and positions of all candidates go through DuckDB, which keeps one position a key; then the rows at those
-positions are read with all their columns. DuckDB sees numbers and keys only, no name and no path of the user's.
+First the keys, times and positions of all candidates are read, of which one position a key is kept: by NumPy where one row a key
+fits into memory (`few`), else by DuckDB; then the rows at those positions are read with all their columns. DuckDB sees numbers and
+keys only, no name and no path of the user's.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 
-from hindcast.offline.candidates import Candidates
-from hindcast.offline.connection import duckdb_errors, open_duckdb, streamed
+from hindcast.offline.candidates import Candidates, Counts
+from hindcast.offline.connection import open_duckdb
+from hindcast.offline.few import find_newest_of_few
 from hindcast.offline.instants import as_instants
 from hindcast.offline.keyforms import key_form
-from hindcast.offline.newest import find_newest
+from hindcast.offline.newest import count_newest, find_newest, newest_positions
 from hindcast.offline.order import Interval, Packing
 from hindcast.offline.quarantine import write_quarantine
 from hindcast.offline.scan import RowGroup, SourceScan, read_groups, scan_source
 from hindcast.offline.sources import DeltaTable, SourceFiles, files_of
 
-_POSITIONS = 65_536
-"""Read from DuckDB at once."""
+_FIRST_SHARE = 8
+"""Of `batch_rows`, the first batch is an eighth, the next a quarter, then a half."""
 _INSTANTS = pa.timestamp("us", tz="UTC")
 
 
@@ -39,7 +40,8 @@ class WinnersQuery:
         start_micros, end_micros: the interval of event times, closed at both ends.
         future_after_micros: rows of the source that are dated after this are no candidates.
         quarantine: a Parquet file for those rows, which is written only if there are any.
-        memory_limit_bytes: DuckDB's. Where the keys need more, the source is passed over several times, a part of the keys each.
+        memory_limit_bytes: for keys, times and positions. Where they need more they go through DuckDB, which may spill; where the keys
+            alone need more, the source is passed over several times, a part of the keys each.
         threads: DuckDB's; None for one per core.
         spill_dir: for what does not fit into memory; nothing is left there.
     """
@@ -89,11 +91,8 @@ def read_winners(query: WinnersQuery, *, batch_rows: int) -> Iterator["Winners"]
     source = files_of(query.source)
     values = list(dict.fromkeys([*query.keys.values(), *query.fields.values()]))
     scan = scan_source(source, values=values, event=query.event_column, created=query.created_column)
-    candidates = _candidates(query, scan)
-    with open_duckdb(
-        memory_limit_bytes=query.memory_limit_bytes, threads=query.threads, spill_dir=query.spill_dir
-    ) as connection:
-        counts = find_newest(candidates, connection, limit_bytes=query.memory_limit_bytes)
+    with _find(_candidates(query, scan), query) as newest:
+        counts = newest.counts
         if counts.ahead:
             write_quarantine(
                 query.quarantine,
@@ -107,7 +106,35 @@ def read_winners(query: WinnersQuery, *, batch_rows: int) -> Iterator["Winners"]
             null_keys=counts.null_keys,
             quarantined=sum(counts.ahead.values()),
         )
-        yield Winners(query, scan, connection, report, batch_rows=batch_rows)
+        yield Winners(query, scan, newest, report, batch_rows=batch_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Newest:
+    """What was found.
+
+    Attributes:
+        count: of keys.
+        positions: the newest rows' positions, ascending, some at a time; from the beginning each time it is called.
+    """
+
+    counts: Counts
+    count: int
+    positions: Callable[[], Iterator[np.ndarray]]
+
+
+@contextmanager
+def _find(candidates: Candidates, query: WinnersQuery) -> Iterator[_Newest]:
+    few = find_newest_of_few(candidates, limit_bytes=query.memory_limit_bytes)
+    if few is not None:
+        positions, counts = few
+        yield _Newest(counts, len(positions), lambda: iter([positions]))
+        return
+    with open_duckdb(
+        memory_limit_bytes=query.memory_limit_bytes, threads=query.threads, spill_dir=query.spill_dir
+    ) as connection:
+        counts = find_newest(candidates, connection, limit_bytes=query.memory_limit_bytes)
+        yield _Newest(counts, count_newest(connection), lambda: newest_positions(connection))
 
 
 class Winners:
@@ -122,19 +149,17 @@ class Winners:
         self,
         query: WinnersQuery,
         scan: SourceScan,
-        connection: duckdb.DuckDBPyConnection,
+        newest: _Newest,
         report: WinnersReport,
         *,
         batch_rows: int,
     ) -> None:
         self._query = query
         self._scan = scan
-        self._connection = connection
+        self._newest = newest
         self._batch_rows = batch_rows
         self.report = report
-        with duckdb_errors():
-            found = connection.execute("SELECT count(*) FROM winners").fetchone()
-        self.count: int = found[0] if found else 0
+        self.count = newest.count
 
     @property
     def schema(self) -> pa.Schema:
@@ -148,20 +173,22 @@ class Winners:
 
         Returns:
             Batches of the keys and the features, in the source's types (a dictionary's entries stand for it), then event_ts and
-            created_ts as `timestamp[us, tz=UTC]`. All of `batch_rows` rows, but for the last.
+            created_ts as `timestamp[us, tz=UTC]`. All of `batch_rows` rows, but for the last, and for the first few, which are
+            smaller, so that there is work early for whoever takes them.
         Raises:
             SourceError: a file changed since the winners were found, or is damaged.
         """
         pending: list[pa.RecordBatch] = []
-        rows = 0
+        rows, due = 0, -(-self._batch_rows // _FIRST_SHARE)
         for batch in self._taken():
             pending.append(batch)
             rows += batch.num_rows
-            while rows >= self._batch_rows:
+            while rows >= due:
                 whole = _joined(pending)
-                yield whole.slice(0, self._batch_rows)
-                pending = [whole.slice(self._batch_rows)]
-                rows -= self._batch_rows
+                yield whole.slice(0, due)
+                pending = [whole.slice(due)]
+                rows -= due
+                due = min(2 * due, self._batch_rows)
         if rows:
             yield _joined(pending)
 
@@ -169,7 +196,7 @@ class Winners:
         query = self._query
         created = [] if query.created_column is None else [query.created_column]
         columns = list(dict.fromkeys([*query.keys.values(), *query.fields.values(), query.event_column, *created]))
-        wanted = _Positions(self._connection)
+        wanted = _Positions(self._newest.positions())
         for _, first, batch in read_groups(wanted.groups(self._scan), columns, types=self._scan.types):
             chosen = wanted.before(first + batch.num_rows)
             if len(chosen):
@@ -190,10 +217,8 @@ class Winners:
 class _Positions:
     """The winners' positions, ascending, a few at a time."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        with duckdb_errors():
-            found = connection.execute("SELECT position FROM winners ORDER BY position")
-            self._batches = streamed(found.fetch_record_batch(_POSITIONS))
+    def __init__(self, some: Iterator[np.ndarray]) -> None:
+        self._some = some
         self._rest: np.ndarray = np.empty(0, np.int64)
         self._is_over = False
 
@@ -218,11 +243,11 @@ class _Positions:
 
     def _next(self) -> int | None:
         while not len(self._rest) and not self._is_over:
-            with duckdb_errors():
-                try:
-                    self._rest = next(self._batches).column(0).to_numpy()
-                except StopIteration:
-                    self._is_over = True
+            some = next(self._some, None)
+            if some is None:
+                self._is_over = True
+            else:
+                self._rest = some
         return int(self._rest[0]) if len(self._rest) else None
 
 

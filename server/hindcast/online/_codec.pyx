@@ -778,3 +778,127 @@ def usual_int64s(values, uint32_t key_type):
         _put_u32(to + 12, <uint32_t>(number >> 32))
         parts.append(part)
     return parts
+
+
+cdef struct Piece:
+    const int32_t *narrow  # where the entries begin; or the wide ones; or neither, and it is the same for all rows
+    const int64_t *wide
+    const uint8_t *there  # whether each entry is no null; NULL if none is
+    const char *content
+    int64_t size
+
+
+cdef inline bint _find(const Piece *piece, Py_ssize_t row, const char **start, int64_t *size) noexcept nogil:
+    """Where a row's entry lies; false where that is not inside the piece."""
+    cdef int64_t begin, end
+    if piece.narrow is not NULL:
+        begin, end = piece.narrow[row], piece.narrow[row + 1]
+    elif piece.wide is not NULL:
+        begin, end = piece.wide[row], piece.wide[row + 1]
+    else:
+        begin, end = 0, piece.size
+    if piece.there is not NULL and not piece.there[row]:
+        begin = end = 0
+    start[0] = piece.content + begin
+    size[0] = end - begin
+    return 0 <= begin <= end <= piece.size
+
+
+cdef int64_t _put_together(const Piece *pieces, Py_ssize_t count, Py_ssize_t rows, int32_t *narrow, int64_t *wide, char *to, int64_t most) noexcept nogil:
+    """How many bytes were put; -1 where a piece lies outside its content, or there is no room."""
+    cdef Py_ssize_t row, at
+    cdef int64_t put = 0, size
+    cdef const char *start
+    for row in range(rows):
+        if wide is not NULL:
+            wide[row] = put
+        else:
+            narrow[row] = <int32_t>put
+        for at in range(count):
+            if not _find(&pieces[at], row, &start, &size) or size > most - put:
+                return -1
+            memcpy(to + put, start, size)
+            put += size
+    if wide is not NULL:
+        wide[rows] = put
+    else:
+        narrow[rows] = <int32_t>put
+    return put
+
+
+def run_together(list parts not None, Py_ssize_t rows, offsets not None, content not None):
+    """The pieces of each row one after the other, for `pieces.join`; the interpreter is free meanwhile.
+
+    Args:
+        parts: bytes, the same for all rows; or of n entries n + 1 offsets, the bytes that those lie in, and per entry whether it is
+            no null, None if all are.
+        offsets: rows + 1, which are filled.
+        content: is filled.
+    Returns:
+        How many bytes of `content`.
+    Raises:
+        ValueError: a part has not so many entries, lies outside its bytes, or there is no room.
+    """
+    cdef Py_ssize_t count = len(parts), at
+    cdef int64_t put
+    cdef int32_t[::1] narrow_to
+    cdef int64_t[::1] wide_to
+    cdef uint8_t[::1] to = content
+    cdef const int32_t[::1] narrow
+    cdef const int64_t[::1] wide
+    cdef const uint8_t[::1] held
+    cdef list kept = []  # the views, whose memory the pieces point into
+    cdef bint is_wide = offsets.itemsize == 8
+    cdef Piece *pieces
+    cdef int32_t *narrow_at = NULL
+    cdef int64_t *wide_at = NULL
+    if rows < 0:
+        raise ValueError("less than no rows")
+    if is_wide:
+        wide_to = offsets
+    else:
+        narrow_to = offsets
+    if len(offsets) != rows + 1 or (not is_wide and to.shape[0] > 0x7FFFFFFF):
+        raise ValueError("there is not an offset for each row, or too much content for it")
+    pieces = <Piece *>calloc(max(count, 1), sizeof(Piece))
+    if pieces is NULL:
+        raise MemoryError
+    try:
+        for at in range(count):
+            part = parts[at]
+            if PyBytes_CheckExact(part):
+                pieces[at].content = PyBytes_AS_STRING(part)
+                pieces[at].size = PyBytes_GET_SIZE(part)
+                kept.append(part)
+                continue
+            ends, entries, there = part
+            if len(ends) != rows + 1 or (there is not None and len(there) != rows):
+                raise ValueError("a part has not an entry for each row")
+            if ends.itemsize == 8:
+                wide = ends
+                pieces[at].wide = &wide[0]
+                kept.append(wide)
+            else:
+                narrow = ends
+                pieces[at].narrow = &narrow[0]
+                kept.append(narrow)
+            held = entries
+            pieces[at].size = held.shape[0]
+            if held.shape[0]:
+                pieces[at].content = <const char *>&held[0]
+            kept.append(held)
+            if there is not None and rows:
+                held = there
+                pieces[at].there = &held[0]
+                kept.append(held)
+        if is_wide:
+            wide_at = &wide_to[0]
+        else:
+            narrow_at = &narrow_to[0]
+        with nogil:
+            put = _put_together(pieces, count, rows, narrow_at, wide_at, <char *>&to[0] if to.shape[0] else NULL, to.shape[0])
+    finally:
+        free(pieces)
+    if put < 0:
+        raise ValueError("a part lies outside its bytes, or there is no room for all")
+    return put

@@ -1,15 +1,21 @@
-"""Columns of byte strings, made by column: NumPy lays out what has a fixed form, Arrow's kernels join what has not.
+"""Columns of byte strings, made by column: NumPy lays out what has a fixed form, the compiled codec, or an Arrow kernel, joins what
+has not.
 
 A piece is a binary Arrow array with an entry per row, or bytes that are the same for all rows. No function here makes a
 Python object per value (docs/decisions/0020-materialize-by-column.md).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from hindcast.online.codec import COMPILED
+
+if COMPILED:
+    from hindcast.online._codec import run_together
 
 Numbers: TypeAlias = np.ndarray[Any, Any]
 
@@ -100,11 +106,51 @@ def join_or_null(*parts: pa.Array | bytes) -> pa.Array:
 
 
 def _join(parts: tuple[pa.Array | bytes, ...], **options: Any) -> pa.Array:
-    rows = next(len(part) for part in parts if isinstance(part, pa.Array))
-    total = sum(rows * len(part) if isinstance(part, bytes) else _content_bytes(part) for part in parts)
-    kind = pa.binary() if total <= _NARROW_BYTES_MAX else pa.large_binary()
+    emits_null = options["null_handling"] == "emit_null"
+    if COMPILED and not (emits_null and any(part.null_count for part in parts if isinstance(part, pa.Array))):
+        return join_compiled(parts)
+    return join_by_arrow(parts, **options)
+
+
+def join_compiled(parts: Sequence[pa.Array | bytes]) -> pa.Array:
+    """As `join`: many short parts in a fifth of the time that Arrow takes."""
+    rows, kind = _joined_form(parts)
+    ends: Numbers = np.empty(rows + 1, np.int64 if pa.types.is_large_binary(kind) else np.int32)
+    content = pa.allocate_buffer(
+        _joined_bytes(parts, rows)
+    )  # Arrow keeps the memory of the one before, malloc gives it back
+    taken: Numbers = np.frombuffer(content, np.uint8)
+    run_together([part if isinstance(part, bytes) else _laid(part) for part in parts], rows, ends, taken)
+    return pa.Array.from_buffers(kind, rows, [None, pa.py_buffer(ends), content])
+
+
+def join_by_arrow(parts: Sequence[pa.Array | bytes], **options: Any) -> pa.Array:
+    """As `join` and `join_or_null`, by Arrow's kernel, whose options these are."""
+    _, kind = _joined_form(parts)
     pieces = [pa.scalar(part, kind) if isinstance(part, bytes) else part.cast(kind) for part in parts]
     return pc.binary_join_element_wise(*pieces, pa.scalar(b"", kind), **options)
+
+
+def _joined_form(parts: Sequence[pa.Array | bytes]) -> tuple[int, pa.DataType]:
+    """How many rows, and of what type: one whose offsets reach."""
+    rows = next(len(part) for part in parts if isinstance(part, pa.Array))
+    return rows, pa.binary() if _joined_bytes(parts, rows) <= _NARROW_BYTES_MAX else pa.large_binary()
+
+
+def _joined_bytes(parts: Sequence[pa.Array | bytes], rows: int) -> int:
+    """As many as all parts have; fewer are needed where a null has bytes."""
+    return sum(rows * len(part) if isinstance(part, bytes) else _content_bytes(part) for part in parts)
+
+
+def _laid(column: pa.Array) -> tuple[Numbers, Numbers, Numbers | None]:
+    """Where the entries begin and end, in which bytes, and which of them are there."""
+    content = column.buffers()[2]
+    valid = valid_rows(column)
+    return (
+        offsets(column),
+        np.empty(0, np.uint8) if content is None else np.frombuffer(content, np.uint8),
+        None if valid is None else valid.view(np.uint8),
+    )
 
 
 def offsets(column: pa.Array) -> Numbers:
