@@ -120,7 +120,7 @@ def test_folders_and_patterns_are_read_as_on_a_disk(storage, tmp_path, key, expe
     """A folder of objects, or a pattern, is read with the columns that the folders' names say, and without what is hidden."""
     for folder, row in (("country=DE/n=7", (1, 5, 10)), ("country=__HIVE_DEFAULT_PARTITION__/n=8", (2, 5, 20))):
         storage.write(f"s/{folder}/a.parquet", rows(row))
-    for hidden in ("s/_old/country=DE/n=7/a.parquet", "s/country=DE/n=7/.a.parquet", "s/country=DE/_n=7/a.parquet"):
+    for hidden in ("s/_old/country=DE/n=7/a.parquet", "s/country=DE/n=7/.a.parquet", "s/country=DE/_7/a.parquet"):
         storage.write(hidden, rows((9, 5, 90)))
     storage.put("s/_SUCCESS", b"")
     storage.put("s/country=DE/n=7/notes.txt", b"no Parquet")
