@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from hindcast.offline.asof import AsOfQuery, AsOfView, Limits, read_as_of
-from hindcast.offline.frame import entity_frame
-from hindcast.offline.sources import find_source
+from hindcast.offline.asof.reading import AsOfQuery, AsOfView, Limits, read_as_of
+from hindcast.offline.frames.frame import entity_frame
+from hindcast.offline.sources.source import find_source
 from oracle import Leaks
 
 

@@ -1,6 +1,6 @@
 """Point in time by brute force: docs/semantics.md, section "Point in time", read aloud in lists and dicts.
 
-The judge of `hindcast.offline.asof`. It shares no code with the plan, and imports nothing that could share some: no NumPy, no Arrow, no
+The judge of `hindcast.offline.asof.reading`. It shares no code with the plan, and imports nothing that could share some: no NumPy, no Arrow, no
 DuckDB. Times are whole nanoseconds since 1970 in UTC, as fine as any source has them.
 """
 

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from hindcast.offline.winners import WinnersQuery, read_winners
+from hindcast.offline.winners.winners import WinnersQuery, read_winners
 
 FUTURE = 10_000
 UTC_MICROS = pa.timestamp("us", tz="UTC")

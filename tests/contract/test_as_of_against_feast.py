@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from ibis.common.exceptions import IbisInputError, IbisTypeError
 
 from hindcast.errors import InvalidArgument
-from hindcast.offline.parts import append_part
+from hindcast.offline.writing.parts import append_part
 
 MIDNIGHT = datetime(2025, 6, 1, tzinfo=UTC)
 MICRO = timedelta(microseconds=1)

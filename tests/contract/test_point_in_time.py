@@ -10,9 +10,9 @@ import pytest
 from as_of_reads import read, view_of
 from hindcast.catalog import Catalog, Field, View
 from hindcast.clock import Deadline
-from hindcast.offline.instants import as_instants
-from hindcast.offline.sources import find_source
-from hindcast.offline.winners import WinnersQuery, read_winners
+from hindcast.offline.sources.instants import as_instants
+from hindcast.offline.sources.source import find_source
+from hindcast.offline.winners.winners import WinnersQuery, read_winners
 from hindcast.online.connection import parse_target
 from hindcast.online.field_status import NOT_FOUND, NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
 from hindcast.online.keys import ENTITYLESS_KEY, entity_key_bytes, key_value_bytes, schema_key

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from hindcast.errors import StoreUnavailable
-from hindcast.offline import parts
 from hindcast.offline.location import source_files
-from hindcast.offline.parts import append_part
+from hindcast.offline.writing import parts
+from hindcast.offline.writing.parts import append_part
 
 CYCLES = 20
 ROWS = 200_000
@@ -22,7 +22,7 @@ WRITER = f"""
 import sys
 from pathlib import Path
 import pyarrow as pa
-from hindcast.offline.parts import append_part
+from hindcast.offline.writing.parts import append_part
 table = pa.table({{"at": pa.array(range({ROWS})), "text": ["x" * 20] * {ROWS}}})
 number = int(sys.argv[2])
 while True:

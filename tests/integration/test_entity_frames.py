@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hindcast.errors import InvalidArgument, SourceError, StoreUnavailable
-from hindcast.offline.frame import as_of_micros, entity_frame, frame_micros
-from hindcast.offline.held import SPOOL_ROWS
+from hindcast.offline.frames.frame import as_of_micros, entity_frame, frame_micros
+from hindcast.offline.frames.held import SPOOL_ROWS
 
 UTC_MICROS = pa.timestamp("us", tz="UTC")
 NAIVE = dt.datetime.fromisoformat("1970-01-01T00:00:01")

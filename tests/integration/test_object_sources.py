@@ -14,10 +14,10 @@ import pytest
 
 from delta_tables import delete_rows
 from hindcast.errors import SourceError
-from hindcast.offline.objects import ObjectPin
-from hindcast.offline.scan import read_groups, scan_source
-from hindcast.offline.sources import DeltaTable, files_of, find_source, source_pins
-from hindcast.offline.winners import read_winners
+from hindcast.offline.sources.objects import ObjectPin
+from hindcast.offline.sources.scan import read_groups, scan_source
+from hindcast.offline.sources.source import DeltaTable, files_of, find_source, source_pins
+from hindcast.offline.winners.winners import read_winners
 from object_store import run_object_server
 from services import free_port
 from source_queries import FUTURE, asked, rows, won

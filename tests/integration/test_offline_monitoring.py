@@ -13,8 +13,8 @@ from feast.monitoring.metrics_calculator import MetricsCalculator
 from feast.monitoring.monitoring_service import MonitoringService
 from feast.types import Float64, Int64, String
 
-from hindcast.offline.parts import append_part
 from hindcast.offline.plugin import AsOfOfflineStore
+from hindcast.offline.writing.parts import append_part
 from offline_repo import DRIVER, NOON, elsewhere, hours, offline_of, offline_repo, source, trips, view, write
 
 ODD = 'odd "name"; it\'s ünicode'

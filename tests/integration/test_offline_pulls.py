@@ -9,7 +9,7 @@ from feast import BatchFeatureView, BigQuerySource, Field
 from feast.types import Int64
 
 from hindcast.errors import SourceError
-from hindcast.offline.parts import append_part
+from hindcast.offline.writing.parts import append_part
 from offline_repo import (
     DRIVER,
     NOON,

@@ -15,10 +15,10 @@ from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
 from feast.infra.offline_stores.offline_store import RetrievalMetadata
 
 from hindcast.errors import InvalidArgument, StoreUnavailable
-from hindcast.offline import outputs
-from hindcast.offline.outputs import write_directory, write_file
-from hindcast.offline.parts import append_part
 from hindcast.offline.plugin.jobs import ArrowJob, Destinations
+from hindcast.offline.writing import outputs
+from hindcast.offline.writing.outputs import write_directory, write_file
+from hindcast.offline.writing.parts import append_part
 from offline_repo import DRIVER, elsewhere, hours, offline_of, offline_repo, source, trips, view, write
 
 pytestmark = pytest.mark.filterwarnings(
@@ -200,7 +200,7 @@ WRITER = """
 import sys
 from pathlib import Path
 import pyarrow as pa
-from hindcast.offline.outputs import write_directory, write_file
+from hindcast.offline.writing.outputs import write_directory, write_file
 table = pa.table({"n": range(200_000)})
 write = write_file if sys.argv[1].endswith(".parquet") else write_directory
 while True:

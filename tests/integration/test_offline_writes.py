@@ -20,8 +20,8 @@ from feast.saved_dataset import ValidationReference
 from feast.types import Float64, Int64, String
 
 from hindcast.errors import InvalidArgument, NotWritable, SourceError, StoreUnavailable
-from hindcast.offline import parts
-from hindcast.offline.parts import append_parts
+from hindcast.offline.writing import parts
+from hindcast.offline.writing.parts import append_parts
 from offline_repo import (
     DRIVER,
     NOON,

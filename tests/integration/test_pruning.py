@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from hindcast.offline.pruning import pruned, pruned_files
-from hindcast.offline.scan import scan_source
-from hindcast.offline.sources import files_of, find_source
+from hindcast.offline.sources.pruning import pruned, pruned_files
+from hindcast.offline.sources.scan import scan_source
+from hindcast.offline.sources.source import files_of, find_source
 from source_queries import UTC_MICROS, rows
 
 DAY = 86_400_000_000

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from hindcast.errors import InvalidArgument, SourceError
 from hindcast.offline.connection import open_duckdb, streamed
-from hindcast.offline.frame import as_of_micros
-from hindcast.offline.parts import append_part
-from hindcast.offline.sources import find_source
-from hindcast.offline.spine import SpineView, spine_frame
+from hindcast.offline.frames.frame import as_of_micros
+from hindcast.offline.frames.spine import SpineView, spine_frame
+from hindcast.offline.sources.source import find_source
+from hindcast.offline.writing.parts import append_part
 
 UTC_MICROS = pa.timestamp("us", tz="UTC")
 

@@ -13,9 +13,9 @@ import pytest
 
 from delta_tables import actions_of, commit, delete_rows, protocol
 from hindcast.errors import SourceError, StoreUnavailable
-from hindcast.offline.parts import append_part
-from hindcast.offline.sources import DeltaTable, FilePin, find_source, source_pins
-from hindcast.offline.winners import read_winners
+from hindcast.offline.sources.source import DeltaTable, FilePin, find_source, source_pins
+from hindcast.offline.winners.winners import read_winners
+from hindcast.offline.writing.parts import append_part
 from source_queries import FUTURE, UTC_MICROS, asked, rows, won
 
 

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hindcast.offline import few, newest
-from hindcast.offline.sources import find_source
-from hindcast.offline.winners import WinnersQuery, read_winners
+from hindcast.offline.sources.source import find_source
+from hindcast.offline.winners import few, newest
+from hindcast.offline.winners.winners import WinnersQuery, read_winners
 
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - the source's own naive form
 NOW = 1_800_000_000_000_000

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from hindcast.offline.instants import cut_to
+from hindcast.offline.sources.instants import cut_to
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 import pytest
 
 from hindcast.errors import SourceError
-from hindcast.offline.objects import shown
-from hindcast.offline.stores import object_path
+from hindcast.offline.sources.objects import shown
+from hindcast.offline.sources.stores import object_path
 
 KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
 

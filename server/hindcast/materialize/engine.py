@@ -27,9 +27,9 @@ from hindcast.materialize.ledger import Ledger, Record, recorded
 from hindcast.materialize.process import RunProcess
 from hindcast.materialize.progress import Progress
 from hindcast.materialize.runs import STAGES, Kind, Run, Source
-from hindcast.offline.objects import ObjectPin
-from hindcast.offline.sources import DeltaTable, FilePin, find_source, source_pins
-from hindcast.offline.winners import WinnersQuery, read_winners
+from hindcast.offline.sources.objects import ObjectPin
+from hindcast.offline.sources.source import DeltaTable, FilePin, find_source, source_pins
+from hindcast.offline.winners.winners import WinnersQuery, read_winners
 from hindcast.online.connection import RedisTarget
 from hindcast.online.encode import Unusual, encode_column, encode_keys, row_keys
 from hindcast.online.generations import FLIPS_MAX, GenerationsOf, generations_in

@@ -164,8 +164,8 @@ def _append_part(
     push: Push, kept: Sequence[int], created: Sequence[int] | None, path: Path, run_id: str, number: int
 ) -> None:
     """Runs in a thread. pyarrow comes in with the first push that needs it: most servers never do."""
-    from hindcast.offline.columns import PushedColumn, arrow_table, first_schema  # noqa: PLC0415
-    from hindcast.offline.parts import append_part, part_name, stored_schema  # noqa: PLC0415
+    from hindcast.offline.writing.columns import PushedColumn, arrow_table, first_schema  # noqa: PLC0415
+    from hindcast.offline.writing.parts import append_part, part_name, stored_schema  # noqa: PLC0415
 
     source_names = {field: column for column, field in push.source.field_mapping.items()}
     types = {

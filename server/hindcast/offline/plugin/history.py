@@ -17,12 +17,12 @@ from feast.repo_config import RepoConfig
 
 from hindcast.clock import from_micros, to_micros
 from hindcast.errors import InvalidArgument, SourceError
-from hindcast.offline.asof import AsOfQuery, AsOfResult, AsOfView, Leaks, Limits, read_as_of
-from hindcast.offline.explain import Explanation, explain
-from hindcast.offline.frame import EntityFrame, as_of_micros, entity_frame
+from hindcast.offline.asof.explain import Explanation, explain
+from hindcast.offline.asof.reading import AsOfQuery, AsOfResult, AsOfView, Leaks, Limits, read_as_of
+from hindcast.offline.frames.frame import EntityFrame, as_of_micros, entity_frame
+from hindcast.offline.frames.spine import SpineView, spine_frame
 from hindcast.offline.plugin.jobs import BATCH_ROWS, ArrowJob, Destinations
 from hindcast.offline.plugin.sources import columns_of, pinned, repo_root
-from hindcast.offline.spine import SpineView, spine_frame
 from hindcast.settings import state_dir
 
 _MICROS = 1_000_000

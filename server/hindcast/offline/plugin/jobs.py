@@ -20,10 +20,10 @@ from feast.repo_config import RepoConfig
 from feast.saved_dataset import SavedDatasetStorage
 
 from hindcast.errors import InvalidArgument, RepoError, StoreUnavailable
-from hindcast.offline.delta_writes import check_delta_place, write_delta
 from hindcast.offline.location import is_pattern, local_path
-from hindcast.offline.outputs import check_place, parquet_writer, write_directory, write_file, write_parts
 from hindcast.offline.plugin.sources import repo_root
+from hindcast.offline.writing.outputs import check_place, parquet_writer, write_directory, write_file, write_parts
+from hindcast.offline.writing.tables import check_delta_place, write_delta
 
 BATCH_ROWS = 65_536
 """Of a batch, where the caller names no number."""

@@ -33,7 +33,7 @@ from hindcast.durable import make_directory, sync
 from hindcast.errors import SourceError, StoreUnavailable
 from hindcast.offline.connection import open_duckdb
 from hindcast.offline.plugin.sources import as_logs, column_of, columns_of, pinned, repo_root
-from hindcast.offline.rows import RowsQuery, newest_event, read_rows
+from hindcast.offline.sources.rows import RowsQuery, newest_event, read_rows
 from hindcast.settings import state_dir
 
 _NUMERIC, _CATEGORICAL = "numeric", "categorical"

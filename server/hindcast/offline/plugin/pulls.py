@@ -13,12 +13,12 @@ from feast.repo_config import RepoConfig
 
 from hindcast.clock import to_micros
 from hindcast.errors import SourceError
-from hindcast.offline.instants import MICROS_MAX, MICROS_MIN
 from hindcast.offline.plugin.jobs import BATCH_ROWS, ArrowJob, Destinations
 from hindcast.offline.plugin.sources import as_logs, column_of, columns_but, columns_of, pinned, repo_root
-from hindcast.offline.rows import RowsQuery, read_rows
-from hindcast.offline.sources import DeltaTable, SourceFiles
-from hindcast.offline.winners import WinnersQuery, read_winners
+from hindcast.offline.sources.instants import MICROS_MAX, MICROS_MIN
+from hindcast.offline.sources.rows import RowsQuery, read_rows
+from hindcast.offline.sources.source import DeltaTable, SourceFiles
+from hindcast.offline.winners.winners import WinnersQuery, read_winners
 from hindcast.settings import state_dir
 
 

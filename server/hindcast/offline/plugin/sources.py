@@ -12,8 +12,8 @@ from feast.feature_logging import LOG_TIMESTAMP_FIELD
 from feast.repo_config import RepoConfig
 
 from hindcast.errors import SourceError
-from hindcast.offline.scan import source_schema, with_all_columns
-from hindcast.offline.sources import DeltaTable, SourceFiles, files_of, find_source
+from hindcast.offline.sources.scan import source_schema, with_all_columns
+from hindcast.offline.sources.source import DeltaTable, SourceFiles, files_of, find_source
 
 
 def repo_root(config: RepoConfig) -> Path:

@@ -15,11 +15,11 @@ from feast.repo_config import RepoConfig
 
 from hindcast.clock import system_clock, uuid7
 from hindcast.errors import InvalidArgument, NotWritable, SourceError
-from hindcast.offline.delta_writes import append_to_delta, delta_schema, write_delta
-from hindcast.offline.instants import cut_to
 from hindcast.offline.location import folder_columns, is_pattern, local_path, parts_directory, source_files
-from hindcast.offline.parts import append_parts, part_name, stored_schema
 from hindcast.offline.plugin.sources import columns_of, file_format, file_source, pinned, repo_root
+from hindcast.offline.sources.instants import cut_to
+from hindcast.offline.writing.parts import append_parts, part_name, stored_schema
+from hindcast.offline.writing.tables import append_to_delta, delta_schema, write_delta
 
 _INDEX = "__index_level_"
 """How pandas' index comes into an Arrow table, where it is not just the rows' numbers."""

@@ -1,0 +1,199 @@
+"""The answer of a point-in-time read: the frame's own columns, and beside them the values of the rows that were found, in batches.
+
+Where the values of the found rows do not fit under the limit they are fetched a few columns at a time, put into the frame's order, and
+written aside; the batches then take up all of them side by side. Where even one column does not fit, so many rows of the frame are
+taken at a time that it does.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from hindcast.errors import StoreUnavailable
+from hindcast.offline.asof.wide import Fetched, fetch, row_bytes
+from hindcast.offline.frames.frame import EntityFrame
+from hindcast.offline.sources.scan import SourceScan
+from hindcast.offline.spill import spill_directory
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one view adds.
+
+    Attributes:
+        fields: column of the answer -> column of the source.
+        positions: in the source, for each row of the frame; -1 for none.
+    """
+
+    scan: SourceScan
+    fields: Mapping[str, str]
+    positions: np.ndarray
+
+    @property
+    def columns(self) -> list[str]:
+        """Of the source, each once."""
+        return list(dict.fromkeys(self.fields.values()))
+
+
+class Answer:
+    """The answer, batch by batch.
+
+    Attributes:
+        schema: of the batches.
+    """
+
+    def __init__(
+        self,
+        frame: EntityFrame,
+        parts: Sequence[Part],
+        connection: duckdb.DuckDBPyConnection,
+        *,
+        memory_bytes: int,
+        spill_dir: Path,
+    ) -> None:
+        self._frame = frame
+        self._parts = parts
+        self._connection = connection
+        self._memory_bytes = memory_bytes
+        self._spill_dir = spill_dir
+        fields = [pa.field(name, part.scan.types[column]) for part in parts for name, column in part.fields.items()]
+        self.schema = pa.schema([*frame.schema, *fields])
+
+    def batches(self, rows: int) -> Iterator[pa.RecordBatch]:
+        """The frame's rows in their order, at most `rows` at a time."""
+        begin = 0
+        values = self._values(rows)
+        of_views: Sequence[pa.Array] = []
+        for batch in self._frame.batches(rows):
+            # The frame's batches can be shorter than asked for.
+            at = 0
+            while at < batch.num_rows:
+                if not of_views or begin == len(of_views[0]):
+                    of_views, begin = next(values), 0
+                count = min(batch.num_rows - at, len(of_views[0]) - begin) if of_views else batch.num_rows
+                columns = [*batch.slice(at, count).columns, *(column.slice(begin, count) for column in of_views)]
+                yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
+                at, begin = at + count, begin + count
+
+    def _values(self, rows: int) -> Iterator[Sequence[pa.Array]]:
+        """The views' columns of the answer, `rows` rows at a time."""
+        widths = [dict(zip(part.columns, row_bytes(part.scan, part.columns), strict=True)) for part in self._parts]
+        widest = max((width for of_part in widths for width in of_part.values()), default=1.0)
+        block = max(int(self._memory_bytes / widest) // rows, 1) * rows
+        for begin in range(0, self._frame.rows, block):
+            end = min(begin + block, self._frame.rows)
+            for columns in self._block(begin, end, rows, widths):
+                yield [columns[at][column] for at, part in enumerate(self._parts) for column in part.fields.values()]
+
+    def _block(
+        self, begin: int, end: int, rows: int, widths: Sequence[Mapping[str, float]]
+    ) -> Iterator[Sequence[Mapping[str, pa.Array]]]:
+        """Each view's columns of the source for some rows of the frame, `rows` at a time."""
+        needed = [_Needed.of(part.positions[begin:end]) for part in self._parts]
+        steps = [(at, min(at + rows, end - begin)) for at in range(0, end - begin, rows)]
+        held_bytes = sum(len(one.positions) * sum(width.values()) for one, width in zip(needed, widths, strict=True))
+        if held_bytes <= self._memory_bytes:
+            fetched = [
+                _Columns(fetch(part.scan, one.positions, part.columns, self._connection), one.at)
+                for part, one in zip(self._parts, needed, strict=True)
+            ]
+            for step in steps:
+                yield [columns.taken(*step) for columns in fetched]
+            return
+        with spill_directory(self._spill_dir, prefix="answer-") as directory, ExitStack() as stack:
+            files = [
+                [
+                    self._spilled(directory / f"{number}-{at}.arrow", part.scan, one, columns, steps)
+                    for at, columns in enumerate(_grouped(width, self._memory_bytes / max(len(one.positions), 1)))
+                ]
+                for number, (part, one, width) in enumerate(zip(self._parts, needed, widths, strict=True))
+            ]
+            readers = [[stack.enter_context(_read(file)) for file in of_part] for of_part in files]
+            for _ in steps:
+                yield [
+                    {name: column for reader in of_part for name, column in _columns(reader.read_next_batch())}
+                    for of_part in readers
+                ]
+
+    def _spilled(
+        self, file: Path, scan: SourceScan, needed: "_Needed", columns: Sequence[str], steps: Sequence[tuple[int, int]]
+    ) -> Path:
+        """Some columns in the order of the frame, in a file."""
+        found = _Columns(fetch(scan, needed.positions, columns, self._connection), needed.at)
+        schema = pa.schema([(column, scan.types[column]) for column in columns])
+        try:
+            with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+                for step in steps:
+                    taken = found.taken(*step)
+                    writer.write_batch(pa.record_batch([taken[column] for column in columns], schema=schema))
+        except OSError as error:
+            raise StoreUnavailable(
+                "the disk did not take what does not fit into memory; check the space on it"
+            ) from error
+        return file
+
+
+@dataclass(frozen=True, slots=True)
+class _Needed:
+    """Rows of a source that rows of a frame need.
+
+    Attributes:
+        positions: ascending, each once.
+        at: for each row of the frame which of them it needs; -1 for none.
+    """
+
+    positions: np.ndarray
+    at: np.ndarray
+
+    @classmethod
+    def of(cls, positions: np.ndarray) -> "_Needed":
+        unique, at = np.unique(positions, return_inverse=True)
+        return cls(unique[1:], at - 1) if len(unique) and unique[0] < 0 else cls(unique, at)
+
+
+class _Columns:
+    """Columns of a source for rows of a frame."""
+
+    def __init__(self, fetched: Fetched, at: np.ndarray) -> None:
+        self._table = fetched.table
+        # One step less for each batch: where in the table each row of the frame is.
+        self._at = np.where(at < 0, at, fetched.at[np.maximum(at, 0)]) if len(fetched.at) else at
+
+    def taken(self, begin: int, end: int) -> Mapping[str, pa.Array]:
+        """The columns of some rows."""
+        at = self._at[begin:end]
+        places = pa.array(at, mask=at < 0)
+        return {name: _whole(column.take(places)) for name, column in _columns(self._table)}
+
+
+def _columns(table: pa.Table | pa.RecordBatch) -> Iterator[tuple[str, pa.ChunkedArray | pa.Array]]:
+    return zip(table.schema.names, table.columns, strict=True)
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    whole = column.combine_chunks()
+    return pa.concat_arrays(whole.chunks) if isinstance(whole, pa.ChunkedArray) else whole
+
+
+def _grouped(widths: Mapping[str, float], limit: float) -> Sequence[Sequence[str]]:
+    """Columns together whose widths are within a limit, at least one each."""
+    groups: list[list[str]] = []
+    room = 0.0
+    for column, width in widths.items():
+        if not groups or width > room:
+            groups.append([])
+            room = limit
+        groups[-1].append(column)
+        room -= width
+    return groups
+
+
+@contextmanager
+def _read(file: Path) -> Iterator[pa.RecordBatchReader]:
+    with pa.OSFile(str(file)) as opened, pa.ipc.open_stream(opened) as reader:
+        yield reader

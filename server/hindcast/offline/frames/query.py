@@ -1,0 +1,106 @@
+"""Entity frames as SQL text, which a DuckDB of their own answers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from hindcast.errors import InvalidArgument
+from hindcast.offline.connection import streamed
+from hindcast.offline.frames.held import READ_ROWS, SpooledRows
+
+_ADVICE = (
+    (
+        duckdb.ParserException,
+        "is no SQL that DuckDB can parse; for a file give a path that ends in .parquet, or a directory that exists",
+    ),
+    (
+        duckdb.BinderException,
+        "is SQL that names a column that is not there, or applies something to a type that it does not fit",
+    ),
+    (
+        duckdb.CatalogException,
+        "is SQL that names a table or function that is not there; it sees files, as in SELECT * FROM 'labels.parquet', and nothing else",
+    ),
+    (
+        duckdb.OutOfMemoryException,
+        "is SQL that needs more memory than it may have; raise the memory limit, or write the frame to a Parquet file first",
+    ),
+    (
+        duckdb.IOException,
+        "is SQL that reads a file that is not there or cannot be read, or the disk is full; relative paths begin at {repo_root}",
+    ),
+    (
+        duckdb.ConversionException,
+        "is SQL that casts a value to a type that it does not fit; TRY_CAST makes such a value null",
+    ),
+    (duckdb.Error, "is SQL that failed while it ran; run it in DuckDB by itself"),
+)
+"""What to do about a failure, by its kind. DuckDB's own words are the cause of the error, not part of it."""
+
+
+def spooled_query(text: str, *, spilled: Path, repo_root: Path, memory_bytes: int, threads: int | None) -> SpooledRows:
+    """What a query answers, in its order, set aside in the directory `spilled`.
+
+    The query may read files, relative paths from the repo, and nothing else: it is one SELECT, and sees no tables and no variables. Its session is in UTC.
+
+    Raises:
+        InvalidArgument: it is no such query, or it failed.
+        StoreUnavailable: the disk did not take the rows.
+    """
+    with _connection(spilled, repo_root=repo_root, memory_bytes=memory_bytes, threads=threads) as connection:
+        with _failures(repo_root):
+            statements = connection.extract_statements(text)
+        if len(statements) != 1 or statements[0].type.name != "SELECT":
+            raise InvalidArgument.at(
+                "entity_df", "is SQL, but not one SELECT; an entity frame is what a single query answers"
+            )
+        with _failures(repo_root):
+            reader = connection.execute(statements[0]).fetch_record_batch(READ_ROWS)
+        twice = next((name for name in reader.schema.names if reader.schema.names.count(name) > 1), None)
+        if twice is not None:
+            raise InvalidArgument.at(
+                "entity_df", f"is SQL that answers two columns of the name {twice!r}; rename one with AS"
+            )
+        return SpooledRows.of(_read(reader, repo_root), reader.schema.remove_metadata(), spilled / "rows.arrow")
+
+
+@contextmanager
+def _connection(
+    spilled: Path, *, repo_root: Path, memory_bytes: int, threads: int | None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    options: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": f"{memory_bytes}B",
+        "temp_directory": str(spilled / "sql"),
+        "python_enable_replacements": False,
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+    }
+    if threads is not None:
+        options["threads"] = threads
+    with duckdb.connect(":memory:", config=options) as connection:
+        # The machine's own zone would decide what a date is.
+        connection.execute("SET TimeZone = 'UTC'")
+        quoted = str(repo_root.absolute()).replace("'", "''")
+        connection.execute(f"SET file_search_path = '{quoted}'")
+        yield connection
+
+
+def _read(reader: pa.RecordBatchReader, repo_root: Path) -> Iterator[pa.RecordBatch]:
+    with _failures(repo_root):
+        yield from streamed(reader)
+
+
+@contextmanager
+def _failures(repo_root: Path) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None
+        raise
+    except duckdb.Error as error:
+        advice = next(advice for kind, advice in _ADVICE if isinstance(error, kind))
+        raise InvalidArgument.at("entity_df", advice.format(repo_root=repr(str(repo_root)))) from error
