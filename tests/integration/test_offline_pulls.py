@@ -250,7 +250,7 @@ def test_rows_are_exported_to_the_staging_location(tmp_path):
 def test_other_sources_are_refused_by_name(store):
     """A source that is no file, is of another format, or is missing, is refused in words that say what to do."""
     asked = {
-        "is a BigQuerySource, and this offline store reads FileSources": BigQuerySource(
+        "is a BigQuerySource, and this offline store reads FileSources and DuckDBSources": BigQuerySource(
             name="b", query="SELECT 1", timestamp_field="event_timestamp"
         ),
         "does not exist": source("nowhere.parquet"),

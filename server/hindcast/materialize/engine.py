@@ -28,7 +28,7 @@ from hindcast.materialize.process import RunProcess
 from hindcast.materialize.progress import Progress
 from hindcast.materialize.runs import STAGES, Kind, Run, Source
 from hindcast.offline.sources.objects import ObjectPin
-from hindcast.offline.sources.source import DeltaTable, FilePin, find_source, source_pins
+from hindcast.offline.sources.source import DeltaTable, FilePin, SourceFiles, source_pins
 from hindcast.offline.winners.winners import WinnersQuery, read_winners
 from hindcast.online.connection import RedisTarget
 from hindcast.online.encode import Unusual, encode_column, encode_keys, row_keys
@@ -52,7 +52,7 @@ class ViewTask:
     Attributes:
         start_micros, end_micros: the interval of event times, closed at both ends.
         definitions: digest of the definitions in force.
-        storage_options: for reaching a source that is not on this machine (`offline.stores`); secrets can be among them.
+        pinned: gives the source's files as they are when it is called.
     """
 
     project: str
@@ -60,9 +60,9 @@ class ViewTask:
     source: BatchSource
     start_micros: int
     end_micros: int
+    pinned: Callable[[], SourceFiles | DeltaTable] = field(repr=False)
     kind: Kind = Kind.MATERIALIZE
     definitions: str = ""
-    storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def column(self, name: str) -> str:
         """The column of the source that a view knows under a name."""
@@ -108,7 +108,6 @@ class Engine:
         progress: made for each run, of its view and how many rows it has.
     """
 
-    repo_root: Path
     target: RedisTarget
     policy: RowPolicy
     ledger: Ledger
@@ -211,12 +210,7 @@ class Engine:
             raise SourceError(
                 f"the source of view {task.view.name!r} names no timestamp_field; set it, and run `feast apply`"
             )
-        source = find_source(
-            task.source.path,
-            task.source.file_format,
-            repo_root=self.repo_root,
-            storage_options=task.storage_options,
-        )
+        source = task.pinned()
         query = WinnersQuery(
             source=source,
             keys={key.name: task.column(key.name) for key in task.view.join_keys},

@@ -1,6 +1,6 @@
 """Feast's compute engine for Hindcast: `batch_engine: {type: hindcast.materialize.plugin.StreamingEngine}`.
 
-Plain views over files and Delta tables go through `engine`, in a stream that memory does not grow with. Views with a
+Plain views over files, Delta tables and DuckDB databases go through `engine`, in a stream that memory does not grow with. Views with a
 transformation, aggregations, validation or other views for a source, and stores that are not Hindcast's, go Feast's own way, which
 loads the whole range; those runs are on record too, without counts.
 """
@@ -15,6 +15,7 @@ from typing import Any, Literal
 import pyarrow as pa
 from feast import FeatureStore, FeatureView, FileSource
 from feast.data_format import DeltaFormat, ParquetFormat
+from feast.data_source import DataSource
 from feast.feature_view import DUMMY_ENTITY_ID
 from feast.infra.common.materialization_job import MaterializationJob, MaterializationJobStatus, MaterializationTask
 from feast.infra.compute_engines.local.compute import LocalComputeEngine, LocalComputeEngineConfig
@@ -36,7 +37,8 @@ from hindcast.materialize.ledger import Ledger, recorded
 from hindcast.materialize.progress import Bar, Lines, summary
 from hindcast.materialize.runs import Kind, Run
 from hindcast.offline.plugin import AsOfOfflineStore
-from hindcast.offline.plugin.sources import storage_options
+from hindcast.offline.plugin.duckdb_source import DuckDBSource
+from hindcast.offline.plugin.sources import file_format, pinned
 from hindcast.online.plugin import PackedRedisOnlineStore, redis_target, row_policy, stored_name, written_by
 from hindcast.settings import state_dir
 
@@ -144,8 +146,7 @@ def _is_streamed(engine: StreamingEngine, task: MaterializationTask) -> bool:
     return (
         isinstance(engine.online_store, PackedRedisOnlineStore)
         and isinstance(engine.offline_store, AsOfOfflineStore)
-        and isinstance(source, FileSource)
-        and isinstance(source.file_format, ParquetFormat | DeltaFormat | None)
+        and _is_streamable(source)
         and task.only_latest
         and view.online
         and not getattr(view, "source_views", None)
@@ -153,6 +154,12 @@ def _is_streamed(engine: StreamingEngine, task: MaterializationTask) -> bool:
         and not getattr(view, "aggregations", None)
         and not getattr(view, "enable_validation", False)
     )
+
+
+def _is_streamable(source: DataSource | None) -> bool:
+    if isinstance(source, FileSource):
+        return isinstance(source.file_format, ParquetFormat | DeltaFormat | None)
+    return isinstance(source, DuckDBSource)
 
 
 def _engine(config: RepoConfig, task: MaterializationTask) -> Engine:
@@ -165,7 +172,6 @@ def _engine(config: RepoConfig, task: MaterializationTask) -> Engine:
         return Lines(view, total)
 
     return Engine(
-        repo_root=repo.root,
         target=redis_target(config),
         policy=row_policy(config),
         ledger=Ledger.of_repo(repo),
@@ -206,7 +212,7 @@ def _view_task(config: RepoConfig, task: MaterializationTask) -> ViewTask:
         start_micros=max(to_micros(task.start_time) - look_back, _EARLIEST_MICROS),
         end_micros=to_micros(task.end_time),
         definitions=_definitions(config),
-        storage_options=storage_options(config, view.batch_source),
+        pinned=partial(pinned, config, view.batch_source),
     )
 
 
@@ -228,12 +234,13 @@ def _field(field: Any) -> Field:
 
 def _batch_source(view: FeatureView) -> BatchSource:
     source = view.batch_source
-    if not isinstance(source, FileSource):
-        return BatchSource(name=getattr(source, "name", ""), path="", file_format="", timestamp_field="")
+    if source is None:
+        return BatchSource(name="", path="", file_format="", timestamp_field="")
+    is_file = isinstance(source, FileSource)
     return BatchSource(
         name=source.name,
-        path=source.file_options.uri,
-        file_format="delta" if isinstance(source.file_format, DeltaFormat) else "parquet",
+        path=source.path if is_file else "",
+        file_format=file_format(source) if is_file else "",
         timestamp_field=source.timestamp_field,
         created_timestamp_column=source.created_timestamp_column or "",
         field_mapping=dict(source.field_mapping or {}),

@@ -22,6 +22,7 @@ from feast.repo_config import RepoConfig
 from pydantic import Field, PositiveInt
 
 from hindcast.errors import HindcastError
+from hindcast.offline.plugin.duckdb_source import DuckDBSource
 from hindcast.offline.plugin.history import Asked, HistoricalJob, historical_features
 from hindcast.offline.plugin.monitoring import keep_metrics, kept_files, newest_time, source_metrics
 from hindcast.offline.plugin.pulls import Pull, pull_all, pull_latest
@@ -145,7 +146,7 @@ class AsOfOfflineStore(DuckDBOfflineStore):
 
         Raises:
             InvalidArgument: a column is missing, unknown, or of another type than the source's.
-            NotWritable: the source is a pattern, elsewhere, or of another format.
+            NotWritable: the source is a pattern, elsewhere, a database, or of another format.
             StoreUnavailable: the disk did not take the rows.
         """
         write_batch(config, feature_view, table, progress)
@@ -170,14 +171,17 @@ class AsOfOfflineStore(DuckDBOfflineStore):
         write_logs(config, data, source, logging_config, registry)
 
     def validate_data_source(self, config: RepoConfig, data_source: DataSource) -> None:
-        """Warn in the log of a file source that cannot be read, or that lacks its time columns; `feast apply` goes on.
+        """Warn in the log of a source that cannot be read, or that lacks its time columns; `feast apply` goes on.
 
         Sources may be written after they are declared, so nothing is refused here.
         """
-        if not isinstance(data_source, FileSource):
+        if not isinstance(data_source, FileSource | DuckDBSource):
             super().validate_data_source(config, data_source)
             return
         try:
+            if isinstance(data_source, DuckDBSource):
+                data_source.validate(config)
+                return
             schema = columns_of(pinned(config, data_source))
         except HindcastError as error:
             _logger.warning("%s", error)

@@ -12,6 +12,7 @@ from feast.feature_logging import LOG_TIMESTAMP_FIELD
 from feast.repo_config import RepoConfig
 
 from hindcast.errors import SourceError
+from hindcast.offline.plugin.duckdb_source import DuckDBSource
 from hindcast.offline.sources.scan import source_schema, with_all_columns
 from hindcast.offline.sources.source import DeltaTable, SourceFiles, files_of, find_source
 
@@ -25,8 +26,10 @@ def pinned(config: RepoConfig, source: DataSource) -> SourceFiles | DeltaTable:
     """A source as it is now.
 
     Raises:
-        SourceError: it is no file source, or cannot be read.
+        SourceError: it is of another kind, or cannot be read.
     """
+    if isinstance(source, DuckDBSource):
+        return source.pinned(config)
     options = storage_options(config, source)
     return find_source(
         file_source(source).path, file_format(source), repo_root=repo_root(config), storage_options=options
@@ -34,7 +37,7 @@ def pinned(config: RepoConfig, source: DataSource) -> SourceFiles | DeltaTable:
 
 
 def file_source(source: DataSource | None) -> FileSource:
-    """The source as the one kind that is read here.
+    """The source as the kind whose own files are read.
 
     Raises:
         SourceError: it is another.
@@ -42,7 +45,9 @@ def file_source(source: DataSource | None) -> FileSource:
     if isinstance(source, FileSource):
         return source
     named = "there is no source" if source is None else f"the source {source.name!r} is a {type(source).__name__}"
-    raise SourceError(f"{named}, and this offline store reads FileSources; name one, or use another offline_store.type")
+    raise SourceError(
+        f"{named}, and this offline store reads FileSources and DuckDBSources; name one, or use another offline_store.type"
+    )
 
 
 def file_format(source: DataSource) -> str:

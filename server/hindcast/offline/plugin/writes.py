@@ -16,6 +16,7 @@ from feast.repo_config import RepoConfig
 from hindcast.clock import system_clock, uuid7
 from hindcast.errors import InvalidArgument, NotWritable, SourceError
 from hindcast.offline.location import folder_columns, is_pattern, local_path, parts_directory, source_files
+from hindcast.offline.plugin.duckdb_source import DuckDBSource
 from hindcast.offline.plugin.sources import columns_of, file_format, file_source, pinned, repo_root
 from hindcast.offline.sources.instants import cut_to
 from hindcast.offline.writing.parts import append_parts, part_name, stored_schema
@@ -29,6 +30,11 @@ def write_batch(
     config: RepoConfig, feature_view: FeatureView, table: pa.Table, progress: Callable[[int], Any] | None
 ) -> None:
     """Append rows to a view's source: see `AsOfOfflineStore.offline_write_batch`."""
+    if isinstance(feature_view.batch_source, DuckDBSource):
+        raise NotWritable(
+            f"the source {feature_view.batch_source.name!r} is a DuckDB database, which is only read; write to it with DuckDB, or make it "
+            "a FileSource"
+        )
     source = file_source(feature_view.batch_source)
     path = _writable(source.path, file_format(source), repo_root=repo_root(config), what=f"source {source.name!r}")
     rows = _by_columns(table, source)
