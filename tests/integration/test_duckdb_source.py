@@ -399,15 +399,36 @@ def test_a_name_that_two_tables_have_is_refused(store):
 
 
 def test_types_come_as_feast_names_them(store):
-    """Lists, JSON and UUIDs have Feast's types; a type that Feast has no word for is named."""
+    """Lists and JSON have Feast's types, UUIDs are text; a type that Feast has no word for is named."""
     fill(store, "CREATE TABLE t (a INT[], b VARCHAR[], c JSON, d UUID, e TIMESTAMP, f DATE, g ENUM('x'), h FLOAT[3])")
     kinds = dict(duck("t").get_table_column_names_and_types(store.config))
     known = DuckDBSource.source_datatype_to_feast_value_type()
-    assert ["INT32_LIST", "STRING_LIST", "JSON", "UUID", "UNIX_TIMESTAMP", "STRING", "FLOAT_LIST"] == [
+    assert ["INT32_LIST", "STRING_LIST", "JSON", "STRING", "UNIX_TIMESTAMP", "STRING", "FLOAT_LIST"] == [
         known(kinds[name]).name for name in "abcdegh"
     ]
     with pytest.raises(SourceError, match="Feast knows no type for date32"):
         known(kinds["f"])
+
+
+def test_vectors_and_uuids_with_nulls_are_read(store):
+    """Arrays of a fixed length are read as lists, and UUIDs as text."""
+    fill(
+        store,
+        'CREATE TABLE trips (driver_id BIGINT, event_timestamp TIMESTAMP, "a ""vector""" FLOAT[2], id UUID)',
+        "INSERT INTO trips VALUES (1, '2026-03-01', [1, 2], '6f0ff1a2-7d0a-4f0e-9d0c-1b2f3c4d5e6f'), (2, '2026-03-01', NULL, NULL)",
+    )
+    store.apply([DRIVER, FeatureView(name="trips", entities=[DRIVER], source=duck())])
+    found = read(store, (1, 0), (2, 0), features=['trips:a "vector"', "trips:id"])
+    assert [([1.0, 2.0], "6f0ff1a2-7d0a-4f0e-9d0c-1b2f3c4d5e6f"), (None, None)] == found
+
+
+def test_a_nested_type_that_parquet_cannot_hold_is_refused(store):
+    """Types are looked at inside of lists, structs and maps too."""
+    for at, kind in enumerate(
+        ["HUGEINT[]", "STRUCT(a INTERVAL)", "MAP(VARCHAR, BIT)", "STRUCT(a INT[2])", "HUGEINT[3]"]
+    ):
+        fill(store, f"CREATE TABLE t{at} (n {kind})")
+        assert "which Parquet cannot hold" in refused(store, duck(f"t{at}"))
 
 
 def test_what_would_be_written_is_refused(store):

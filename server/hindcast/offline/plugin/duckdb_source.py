@@ -1,7 +1,7 @@
 """A table or view of a DuckDB database file as a Feast data source."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,7 @@ from hindcast.settings import state_dir
 _MEMORY_MB = 2_048
 """As `AsOfOfflineStoreConfig.memory_limit_mb`, for repos with another offline store."""
 
-_EXTENSIONS: Mapping[str, ValueType] = {
-    "extension<arrow.json>": ValueType.JSON,
-    "extension<arrow.uuid>": ValueType.UUID,
-}
-"""Types of columns that Feast's own table does not have."""
+_JSON = "extension<arrow.json>"
 
 
 class DuckDBSource(DataSource):
@@ -160,8 +156,8 @@ def _limits(config: RepoConfig) -> ExportLimits:
 
 
 def _value_type(arrow_type: str) -> ValueType:
-    if arrow_type in _EXTENSIONS:
-        return _EXTENSIONS[arrow_type]
+    if arrow_type == _JSON:
+        return ValueType.JSON
     try:
         return pa_to_feast_value_type(arrow_type)
     except KeyError as error:

@@ -7,7 +7,7 @@ import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from urllib.parse import quote
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
-from duckdb.sqltypes import DuckDBPyType
+from duckdb.sqltypes import VARCHAR, DuckDBPyType
 
 from hindcast.durable import make_directory, sync
 from hindcast.errors import SourceError, StoreUnavailable
@@ -25,34 +25,13 @@ from hindcast.offline.sources.source import FilePin, SourceFile, SourceFiles
 from hindcast.offline.spill import spill_directory
 
 _TYPES = frozenset(
-    [
-        "boolean",
-        "tinyint",
-        "smallint",
-        "integer",
-        "bigint",
-        "utinyint",
-        "usmallint",
-        "uinteger",
-        "ubigint",
-        "float",
-        "double",
-        "decimal",
-        "varchar",
-        "enum",
-        "uuid",
-        "blob",
-        "date",
-        "time",
-        "timestamp",
-        "timestamp_s",
-        "timestamp_ms",
-        "timestamp_ns",
-    ]
-) | {"timestamp with time zone"}
+    {"boolean", "tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger", "ubigint", "float"}
+    | {"double", "decimal", "varchar", "enum", "blob", "date", "time", "timestamp with time zone"}
+    | {"timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns"}
+)
 """Those that come out of Parquet as they are. DuckDB writes the others too: HUGEINT as doubles, BIT as text, INTERVAL as bytes."""
 
-_NESTED = frozenset({"list", "array", "struct", "map"})
+_NESTED = frozenset({"list", "struct", "map"})
 
 _TAKEN = frozenset({"memory", "system", "temp"})
 """Names of databases that every DuckDB has."""
@@ -100,8 +79,8 @@ def database_schema(source: DatabaseTable, *, limits: ExportLimits) -> pa.Schema
         SourceError: as `exported`.
     """
     with spill_directory(limits.state / "spill", prefix="export-") as aside:
-        with _opened(source, aside, limits) as (connection, relation):
-            _copy(connection, f"(FROM {relation} LIMIT 0)", aside / "columns.parquet", source)
+        with _opened(source, aside, limits) as (connection, query):
+            _copy(connection, f"{query} LIMIT 0", aside / "columns.parquet", source)
         return pq.read_schema(aside / "columns.parquet").remove_metadata()
 
 
@@ -141,10 +120,10 @@ def _pin_of_export(folder: Path, source: DatabaseTable) -> FilePin | None:
 def _export(folder: Path, source: DatabaseTable, limits: ExportLimits) -> FilePin:
     with spill_directory(limits.state / "spill", prefix="export-") as aside:
         written = aside / "rows.parquet"
-        with _opened(source, aside, limits) as (connection, relation):
+        with _opened(source, aside, limits) as (connection, query):
             # As long as it is open here nobody writes to it.
             place = folder / _export_name(source)
-            _copy(connection, f"(FROM {relation})", written, source)
+            _copy(connection, query, written, source)
         written.chmod(stat.S_IMODE(source.path.stat().st_mode))
         sync(written)
         written.rename(place)
@@ -185,7 +164,7 @@ def _turn(folder: Path) -> Iterator[None]:
 def _opened(
     source: DatabaseTable, aside: Path, limits: ExportLimits
 ) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
-    """A DuckDB that has the database open for reading, and what the table is called there. It reaches nothing but the database and `aside`."""
+    """A DuckDB that has the database open for reading, and the query of the table's rows. It reaches nothing but the database and `aside`."""
     _export_name(source)  # says so where there is no database
     with open_duckdb(memory_limit_bytes=limits.memory_bytes, threads=limits.threads, spill_dir=aside) as connection:
         # Not by a name of our own: the SQL of a view may say the database's.
@@ -202,8 +181,7 @@ def _opened(
         ):
             connection.execute(f"SET {setting}")
         relation = _relation(connection, source, catalog)
-        _check_types(connection, source, relation)
-        yield connection, relation
+        yield connection, _query(connection, source, relation)
 
 
 def _attach(connection: duckdb.DuckDBPyConnection, source: DatabaseTable, catalog: str) -> None:
@@ -249,26 +227,48 @@ _SHOWN = 20
 """Names of tables in a message."""
 
 
-def _check_types(connection: duckdb.DuckDBPyConnection, source: DatabaseTable, relation: str) -> None:
+def _query(connection: duckdb.DuckDBPyConnection, source: DatabaseTable, relation: str) -> str:
+    """What gives the table's rows in types that come out of Parquet as they are.
+
+    UUIDs become text, as DuckDB gives them to Arrow. Arrays of a fixed length become lists: DuckDB 1.4 writes a null among them so that
+    nobody else can read the file.
+    """
     with _failures(source):
         rows = connection.sql(f"FROM {relation}")
+    casts = []
     for column, kind in zip(rows.columns, rows.types, strict=True):
-        if not _is_kept(kind):
+        form = _kept_as(kind)
+        if not _is_kept(form):
             raise SourceError(
                 f"column {column!r} of {source.name!r} is {kind}, which Parquet cannot hold; name a view of the table that leaves it out, "
                 "or casts it"
             )
+        if form != kind:
+            casts.append(f"CAST({_name(column)} AS {form}) AS {_name(column)}")
+    replaced = f" REPLACE ({', '.join(casts)})" if casts else ""
+    return f"SELECT *{replaced} FROM {relation}"  # noqa: S608 - quoted by `_name`, or DuckDB's own word for a type
+
+
+def _kept_as(kind: DuckDBPyType) -> DuckDBPyType:
+    if kind.id == "uuid":
+        return VARCHAR
+    return duckdb.list_type(_inner(kind)[0]) if kind.id == "array" else kind
 
 
 def _is_kept(kind: DuckDBPyType) -> bool:
     if kind.id in _NESTED:
-        return all(_is_kept(child) for _, child in kind.children if isinstance(child, DuckDBPyType))
+        return all(map(_is_kept, _inner(kind)))
     return kind.id in _TYPES
+
+
+def _inner(kind: DuckDBPyType) -> Sequence[DuckDBPyType]:
+    """The types of what a nested one is made of; the length of an array is among its children too."""
+    return [child for _, child in kind.children if isinstance(child, DuckDBPyType)]
 
 
 def _copy(connection: duckdb.DuckDBPyConnection, query: str, path: Path, source: DatabaseTable) -> None:
     with _failures(source):
-        connection.execute(f"COPY {query} TO {_text(str(path))} (FORMAT parquet)")
+        connection.execute(f"COPY ({query}) TO {_text(str(path))} (FORMAT parquet)")
 
 
 @contextmanager
