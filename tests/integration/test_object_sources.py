@@ -19,6 +19,7 @@ from hindcast.offline.sources.scan import read_groups, scan_source
 from hindcast.offline.sources.source import DeltaTable, files_of, find_source, source_pins
 from hindcast.offline.winners.winners import read_winners
 from object_store import run_object_server
+from offline_repo import DRIVER, hours, offline_repo, source, trips, view, write
 from services import free_port
 from source_queries import FUTURE, asked, rows, won
 
@@ -374,3 +375,16 @@ def test_credentials_that_are_not_taken_are_said(storage, server, file_format):
 
     assert "may not be read with the credentials at hand; check those of the environment" in message
     assert "unknown" not in message
+
+
+def test_an_answer_goes_to_a_staging_location_in_a_store(storage, tmp_path):
+    """`to_remote_storage` writes Parquet parts below the repo's staging_location, reached by the block's own settings."""
+    options = {"storage_options": storage.options, "staging_location": storage.uri("staged/")}
+    with offline_repo(tmp_path / "repo", **options) as store:
+        write(tmp_path / "repo" / "trips.parquet", trips((1, 0, 10), (2, 1, 20)))
+        store.apply([DRIVER, view(source("trips.parquet"))])
+        frame = pa.table({"driver_id": [2, 1], "event_timestamp": pa.array([hours(2)] * 2, pa.timestamp("us", "UTC"))})
+        (part,) = store.get_historical_features(entity_df=frame, features=["trips:trips"]).to_remote_storage()
+    assert part.startswith(storage.uri("staged/"))
+    with storage.files.open_input_file(part.removeprefix("s3://")) as file:
+        assert [20, 10] == pq.read_table(file).column("trips").to_pylist()

@@ -2,7 +2,7 @@
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,11 @@ from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMeta
 from feast.repo_config import RepoConfig
 from feast.saved_dataset import SavedDatasetStorage
 
-from hindcast.errors import InvalidArgument, RepoError, StoreUnavailable
+from hindcast.errors import InvalidArgument, RepoError, SourceError, StoreUnavailable
 from hindcast.offline.location import is_pattern, local_path
 from hindcast.offline.plugin.sources import repo_root
+from hindcast.offline.sources.objects import shown
+from hindcast.offline.sources.stores import object_path
 from hindcast.offline.writing.outputs import check_place, parquet_writer, write_directory, write_file, write_parts
 from hindcast.offline.writing.tables import check_delta_place, write_delta
 
@@ -39,21 +41,22 @@ class Destinations:
     Attributes:
         repo_root: where relative paths of saved data sets begin.
         staging: `offline_store.staging_location`, if there is one.
-        staging_endpoint: `offline_store.staging_location_endpoint_override`.
+        staging_options: how it is reached if it is not on this machine, by deltalake's names.
     """
 
     repo_root: Path
     staging: str | None
-    staging_endpoint: str | None
+    staging_options: Mapping[str, str]
 
     @classmethod
     def of(cls, config: RepoConfig) -> "Destinations":
         """Those of a repo."""
-        return cls(
-            repo_root(config),
-            config.offline_store.staging_location,
-            config.offline_store.staging_location_endpoint_override,
-        )
+        store = config.offline_store
+        endpoint = store.staging_location_endpoint_override
+        options = dict(getattr(store, "storage_options", {}))
+        if endpoint:
+            options["AWS_ENDPOINT_URL_S3"] = endpoint
+        return cls(repo_root(config), store.staging_location, options)
 
 
 class ArrowJob(RetrievalJob):
@@ -194,7 +197,7 @@ class ArrowJob(RetrievalJob):
             if not isinstance(error, OSError):
                 raise
             raise StoreUnavailable(
-                f"the staging_location {location!r} did not take the rows; check its rights and the space there"
+                f"the staging_location {shown(location)!r} did not take the rows; check its rights and the space there"
             ) from error
         return paths
 
@@ -238,13 +241,11 @@ def _staging(location: str, destinations: Destinations) -> tuple[Any, str, str]:
     local = local_path(location, repo_root=destinations.repo_root)
     if local is not None:
         return pyarrow.fs.LocalFileSystem(), str(local), ""
-    scheme, _, rest = location.partition("://")
     try:
-        if scheme == "s3" and destinations.staging_endpoint:
-            return pyarrow.fs.S3FileSystem(endpoint_override=destinations.staging_endpoint), rest, "s3://"
-        system, folder = pyarrow.fs.FileSystem.from_uri(location)
-    except (pa.ArrowException, OSError, ValueError) as error:
+        place = object_path(location, destinations.staging_options)
+    except SourceError as error:
         raise RepoError(
-            f"the staging_location {location!r} cannot be opened; write a path of this machine, s3://BUCKET/PATH or gs://BUCKET/PATH"
+            f"the staging_location {shown(location)!r} cannot be opened; write a path of this machine, s3://BUCKET/PATH or gs://BUCKET/PATH, "
+            "and check the store's settings"
         ) from error
-    return system, folder, f"{scheme}://"
+    return place.store.file_system, place.key, f"{place.store.scheme}://"
