@@ -37,7 +37,7 @@ def view_of(
     return AsOfView(
         name=name,
         source=find_source(str(path), file_format, repo_root=Path("/")),
-        keys=keys,
+        keys={column: name for name, column in keys.items()},
         fields=fields,
         event_column=event,
         created_column=created,

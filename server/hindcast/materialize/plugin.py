@@ -7,7 +7,7 @@ loads the whole range; those runs are on record too, without counts.
 
 import sys
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -222,7 +222,7 @@ def _view(config: RepoConfig, view: FeatureView) -> View:
         name=view.name,
         join_keys=tuple(sorted((_field(key) for key in keys), key=lambda key: key.name)),
         fields=tuple(map(_field, view.features)),
-        ttl_micros=int(view.ttl.total_seconds() * _MICROS) if view.ttl else 0,
+        ttl_micros=view.ttl // timedelta(microseconds=1) if view.ttl else 0,
         version=0,
         stored_name=stored_name(config, view),
     )

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
@@ -329,7 +329,7 @@ def _view_writer(config: RepoConfig, table: FeatureView) -> ViewWriter:
         project=config.project,
         view=stored_name(config, table),
         fields=[Field(feature.name, feature.dtype.to_value_type().value) for feature in table.features],
-        ttl_micros=int(ttl.total_seconds() * 1_000_000) if ttl else 0,
+        ttl_micros=ttl // timedelta(microseconds=1) if ttl else 0,
         run_id=_RUN_ID.get() or uuid7(now).bytes,
         now_micros=now,
         policy=row_policy(config),

@@ -20,6 +20,9 @@ from hindcast.offline.frames.frame import EntityFrame
 from hindcast.offline.sources.scan import SourceScan
 from hindcast.offline.spill import spill_directory
 
+_COLUMN_BYTES_MAX = 2**29
+"""Of a column in one batch: a quarter of what text with 31 bits of offsets holds, since widths are of samples."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -65,25 +68,34 @@ class Answer:
         self.schema = pa.schema([*frame.schema, *fields])
 
     def batches(self, rows: int) -> Iterator[pa.RecordBatch]:
-        """The frame's rows in their order, at most `rows` at a time."""
+        """The frame's rows in their order, at most `rows` at a time, and fewer where they are wide."""
+        if not any(part.fields for part in self._parts):
+            yield from (batch.cast(self.schema) for batch in self._frame.batches(rows))
+            return
+        widths = [dict(zip(part.columns, row_bytes(part.scan, part.columns), strict=True)) for part in self._parts]
+        step = min(rows, self._rows_of(widths))
         begin = 0
-        values = self._values(rows)
+        values = self._values(step, widths)
         of_views: Sequence[pa.Array] = []
-        for batch in self._frame.batches(rows):
+        for batch in self._frame.batches(step):
             # The frame's batches can be shorter than asked for.
             at = 0
             while at < batch.num_rows:
                 if not of_views or begin == len(of_views[0]):
                     of_views, begin = next(values), 0
-                count = min(batch.num_rows - at, len(of_views[0]) - begin) if of_views else batch.num_rows
+                count = min(batch.num_rows - at, len(of_views[0]) - begin)
                 columns = [*batch.slice(at, count).columns, *(column.slice(begin, count) for column in of_views)]
                 yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
                 at, begin = at + count, begin + count
 
-    def _values(self, rows: int) -> Iterator[Sequence[pa.Array]]:
+    def _rows_of(self, widths: Sequence[Mapping[str, float]]) -> int:
+        """How many rows' values are a small part of the memory, and no column of them more than Arrow's 31 bits count."""
+        each = [width for of_part in widths for width in of_part.values()]
+        return max(int(min(self._memory_bytes / 8 / sum(each), _COLUMN_BYTES_MAX / max(each))), 1)
+
+    def _values(self, rows: int, widths: Sequence[Mapping[str, float]]) -> Iterator[Sequence[pa.Array]]:
         """The views' columns of the answer, `rows` rows at a time."""
-        widths = [dict(zip(part.columns, row_bytes(part.scan, part.columns), strict=True)) for part in self._parts]
-        widest = max((width for of_part in widths for width in of_part.values()), default=1.0)
+        widest = max(width for of_part in widths for width in of_part.values())
         block = max(int(self._memory_bytes / widest) // rows, 1) * rows
         for begin in range(0, self._frame.rows, block):
             end = min(begin + block, self._frame.rows)

@@ -129,7 +129,7 @@ def _reading(view: AsOfView, scan: SourceScan, narrow: Narrow, *, rows: int) -> 
         files_read=len({id(group.file) for group in narrow.groups}),
         rows=scan.rows,
         rows_read=rows_read,
-        narrow_bytes=_stored_bytes(narrow.groups, [*view.keys.values(), *times]),
+        narrow_bytes=_stored_bytes(narrow.groups, [*view.keys, *times]),
         rows_fetched_max=min(rows, rows_read) if asks else 0,
         wide_bytes_max=_stored_bytes(narrow.groups, list(view.fields.values())),
     )

@@ -29,15 +29,19 @@ class KeyIds:
 
     @classmethod
     def of(cls, columns: pa.Table) -> "KeyIds":
-        """The keys of n rows; a frame of no column has one key."""
-        if not columns.num_columns:
-            return cls(np.zeros(columns.num_rows, np.int32), pa.table({}))
-        ids, first = _ids([_plain(column) for column in columns.columns])
-        return cls(ids, columns.take(pa.array(first)))
+        """The keys of n rows, one column at least.
+
+        Raises:
+            InvalidArgument: a column is of a type that no join key has.
+        """
+        plain = [_plain(column, name=name) for name, column in zip(columns.column_names, columns.columns, strict=True)]
+        ids, first = _ids(plain)
+        keys = [column.take(pa.array(first)) for column in plain]
+        return cls(ids, pa.table(keys, names=columns.column_names))
 
 
 def _ids(columns: Sequence[pa.Array]) -> tuple[np.ndarray, np.ndarray]:
-    """N ids, and for each id the first row that has it."""
+    """The ids of n rows, and for each id the first row that has it."""
     is_null: np.ndarray = np.zeros(len(columns[0]), bool)
     for column in columns:
         is_null |= column.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
@@ -57,18 +61,33 @@ def _ids(columns: Sequence[pa.Array]) -> tuple[np.ndarray, np.ndarray]:
     return ids, first
 
 
-def _plain(column: pa.ChunkedArray) -> pa.Array:
-    array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-    if isinstance(array, pa.ExtensionArray):
-        array = array.storage
-    return array.cast(plain_type(array.type)) if pa.types.is_dictionary(array.type) else array
+def _plain(column: pa.ChunkedArray, *, name: str) -> pa.Array:
+    """A column in one piece, of a type that can be compared."""
+    kind = _stored(column.type)
+    kind = plain_type(kind)
+    if not (
+        pa.types.is_null(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_temporal(kind)
+        or any(is_one(kind) for is_one, _ in _CONVERSIONS)
+    ):
+        raise InvalidArgument.at(
+            name, f"is {column.type}, which no join key is; give text, bytes, whole numbers, bools or times"
+        )
+    if column.num_chunks > 1 and (pa.types.is_string(kind) or pa.types.is_binary(kind)):
+        # All of it in one piece can be more than 31 bits count.
+        kind = pa.large_string() if pa.types.is_string(kind) else pa.large_binary()
+    chunks = [chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk for chunk in column.chunks]
+    chunks = [chunk if chunk.type == kind else chunk.cast(kind) for chunk in chunks]
+    return chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks or [pa.array([], kind)])
 
 
 def source_keys(distinct: pa.Table, *, keys: Mapping[str, str], kinds: Mapping[str, pa.DataType]) -> pa.Table:
     """Keys in the types of a source; a key that no row there can have is null.
 
     Args:
-        keys: column of the frame -> column of the source.
+        distinct: one column for each key, in the order of `keys`.
+        keys: column of the source -> column of the frame.
         kinds: of the source's columns.
     Returns:
         As many rows, columns `k0`, `k1`, … in the order of `keys`.
@@ -76,7 +95,8 @@ def source_keys(distinct: pa.Table, *, keys: Mapping[str, str], kinds: Mapping[s
         InvalidArgument: the frame's column is of another kind than the source's.
     """
     arrays = [
-        _converted(_plain(distinct.column(name)), _stored(kinds[column]), name=name) for name, column in keys.items()
+        _converted(_plain(distinct.column(at), name=name), _stored(kinds[column]), name=name)
+        for at, (column, name) in enumerate(keys.items())
     ]
     return pa.table(arrays, names=[f"k{at}" for at in range(len(arrays))])
 

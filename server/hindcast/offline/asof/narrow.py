@@ -20,6 +20,7 @@ from hindcast.offline.sources.keyforms import key_form
 from hindcast.offline.sources.scan import RowGroup, SourceScan, check_current, is_kept, read_groups
 from hindcast.offline.sources.stored import (
     PLACE,
+    ROWS,
     StoredFiles,
     are_stored,
     between_sql,
@@ -82,9 +83,10 @@ def sorted_rows(narrow: Narrow, connection: duckdb.DuckDBPyConnection) -> Iterat
         yield from _from_scan(narrow, connection)
         return
     deleted = stored.deleted_positions()
-    for batch in found:
-        rows = _as_sorted(batch, stored.positions(batch.column("p").to_numpy()))
-        yield rows if deleted is None else rows.without(deleted)
+    with duckdb_errors():
+        for batch in found:
+            rows = _as_sorted(batch, stored.positions(batch.column("p").to_numpy()))
+            yield rows if deleted is None else rows.without(deleted)
 
 
 def _from_files(
@@ -95,16 +97,16 @@ def _from_files(
     if relation is None:
         return None
     connection.register("wanted", _wanted(narrow, narrow.wanted))
-    try:
-        batches = _batches(connection, _statement(narrow, relation), [stored.paths])
-        # All of the files is read and sorted before the first batch is there.
-        first = list(islice(batches, 1))
-    except duckdb.OutOfMemoryException:
-        with duckdb_errors():
+    with duckdb_errors():
+        try:
+            batches = _batches(connection, _statement(narrow, relation), [stored.paths])
+            # All of the files is read and sorted before the first batch is there.
+            first = list(islice(batches, 1))
+        except duckdb.OutOfMemoryException:
             raise
-    except duckdb.Error:
-        # Text that is none, a damaged file: our own scan can read it, or says what is wrong.
-        return None
+        except duckdb.Error:
+            # Text that is none, a damaged file: our own scan can read it, or says what is wrong.
+            return None
     for file in stored.files:
         check_current(file.pin)
     return chain(first, batches)
@@ -112,7 +114,10 @@ def _from_files(
 
 def _from_scan(narrow: Narrow, connection: duckdb.DuckDBPyConnection) -> Iterator[Sorted]:
     forms = [key_form(narrow.scan.types[key], column=key) for key in narrow.keys]
-    columns = [form.form(_whole(column)) for form, column in zip(forms, narrow.wanted.columns, strict=True)]
+    wanted_forms = [
+        key_form(column.type, column=key) for key, column in zip(narrow.keys, narrow.wanted.columns, strict=True)
+    ]
+    columns = [form.form(_whole(column)) for form, column in zip(wanted_forms, narrow.wanted.columns, strict=True)]
     connection.register("wanted", _wanted(narrow, pa.table(columns, names=narrow.wanted.column_names)))
     schema = pa.schema(
         [*((f"k{at}", form.kind) for at, form in enumerate(forms)), *((name, pa.int64()) for name in "ecp")]
@@ -164,7 +169,7 @@ def _stored_relation(narrow: Narrow, stored: StoredFiles) -> str | None:
     bounds = between_sql(narrow.event, kind, *narrow.interval)
     return (
         f"SELECT {keys}{event} AS e, coalesce({created}, {NO_TIME})::BIGINT AS c, {PLACE} AS p "  # noqa: S608 - quoted
-        f"FROM read_parquet(?, file_row_number = true) WHERE {bounds}"
+        f"FROM {ROWS} WHERE {bounds}"
     )
 
 

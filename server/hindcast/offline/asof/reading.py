@@ -33,7 +33,7 @@ class AsOfView:
 
     Attributes:
         name: what messages call it.
-        keys: column of the frame -> column of the source; empty for a view without entities.
+        keys: column of the source -> column of the frame, which several can share; empty for a view without entities.
         fields: column of the answer -> column of the source.
         created_column: None where the source has none.
         ttl_micros: 0 for none.
@@ -169,7 +169,7 @@ class Question:
 
     def newest(self, view: AsOfView, scan: SourceScan, connection: duckdb.DuckDBPyConnection) -> Newest:
         """The row of a view that each row sees."""
-        asked = self._sorted(tuple(view.keys))
+        asked = self._sorted(tuple(view.keys.values()))
         narrow = self.narrow(view, scan)
         return newest(asked, sorted_rows(narrow, connection), rows=self._frame.rows, ttl_micros=view.ttl_micros)
 
@@ -180,20 +180,20 @@ class Question:
             keys, times = self._wanted(view)
             # One is kept, so that types are checked in any case.
             source = replace(source, files=pruned_files(source, keys=keys, times=times).files or source.files[:1])
-        values = list(dict.fromkeys([*view.keys.values(), *view.fields.values()]))
+        values = list(dict.fromkeys([*view.keys, *view.fields.values()]))
         return scan_source(source, values=values, event=view.event_column, created=view.created_column)
 
     def narrow(self, view: AsOfView, scan: SourceScan) -> Narrow:
         """What is read of a view's source."""
         earliest, latest = self._bounds(view)
         keys, times = self._wanted(view)
-        asks = len(self._sorted(tuple(view.keys)).rows) > 0
+        asks = len(self._sorted(tuple(view.keys.values())).rows) > 0
         groups = touched_groups(pruned(scan, keys=keys, times=times), *times[view.event_column]) if asks else []
         return Narrow(
             scan=scan,
             groups=groups,
-            keys=list(view.keys.values()),
-            wanted=source_keys(self._keys[tuple(view.keys)].distinct, keys=view.keys, kinds=scan.types),
+            keys=list(view.keys),
+            wanted=source_keys(self._keys[tuple(view.keys.values())].distinct, keys=view.keys, kinds=scan.types),
             earliest=earliest,
             latest=latest,
             event=view.event_column,
@@ -204,15 +204,15 @@ class Question:
     def _wanted(self, view: AsOfView) -> tuple[Mapping[str, pa.ChunkedArray], Mapping[str, tuple[int, int]]]:
         """Which keys are asked about, and the first and last time of any: by the source's columns."""
         earliest, latest = self._bounds(view)
-        distinct = self._keys[tuple(view.keys)].distinct
-        keys = {column: distinct.column(name) for name, column in view.keys.items()}
+        distinct = self._keys[tuple(view.keys.values())].distinct
+        keys = {column: distinct.column(at) for at, column in enumerate(view.keys)}
         ends = int(earliest.min(initial=MICROS_MAX)), int(latest.max(initial=MICROS_MIN))
         return keys, {view.event_column: ends}
 
     def _bounds(self, view: AsOfView) -> tuple[np.ndarray, np.ndarray]:
         """Between which times a row of each key can be seen: k of each; of a key that nobody asks about, none."""
-        asked = self._sorted(tuple(view.keys))
-        count = self._keys[tuple(view.keys)].distinct.num_rows if view.keys else 1
+        asked = self._sorted(tuple(view.keys.values()))
+        count = self._keys[tuple(view.keys.values())].distinct.num_rows if view.keys else 1
         latest: np.ndarray = np.full(count, MICROS_MIN, np.int64)
         earliest: np.ndarray = np.full(count, MICROS_MAX if view.ttl_micros else MICROS_MIN, np.int64)
         np.maximum.at(latest, asked.ids, asked.as_of)
@@ -229,12 +229,12 @@ class Question:
 
     def _sorted(self, names: tuple[str, ...]) -> Asked:
         if names not in self._asked:
-            columns = self._frame.columns(names) if names else None
-            if columns is None:
-                ids: np.ndarray = np.zeros(self._frame.rows, np.int32)
-                self._keys[names] = KeyIds(ids, pa.table({}))
+            if names:
+                # Two keys can be one column of the frame.
+                columns = self._frame.columns(list(dict.fromkeys(names)))
+                self._keys[names] = KeyIds.of(columns.select(list(names)))
             else:
-                self._keys[names] = KeyIds.of(columns)
+                self._keys[names] = KeyIds(np.zeros(self._frame.rows, np.int32), pa.table({}))
             self._asked[names] = Asked.of(
                 self._keys[names].ids, self._as_of, is_dated=self._is_dated, known_at=self._known_per_row
             )
@@ -243,7 +243,7 @@ class Question:
 
 def _check_names(query: AsOfQuery) -> None:
     names = query.frame.schema.names
-    asked = [name for view in query.views for name in view.keys]
+    asked = [name for view in query.views for name in view.keys.values()]
     if isinstance(query.known_at, str):
         asked.append(query.known_at)
     for name in asked:

@@ -7,13 +7,14 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from hindcast.offline.connection import streamed
+from hindcast.offline.connection import duckdb_errors, streamed
 from hindcast.offline.sources.scan import RowGroup, SourceScan, check_current, read_groups
-from hindcast.offline.sources.stored import PLACE, StoredFiles, are_stored, is_plain_value, quoted
+from hindcast.offline.sources.stored import PLACE, ROWS, StoredFiles, are_stored, is_plain_value, quoted
 
 _FETCHED_ROWS = 65_536
 """Rows of a batch: text of up to 32,000 bytes a row fits into Arrow's 31 bits."""
 _SAMPLED_ROWS = 2_048
+_SAMPLED_GROUPS = 8
 _UNKNOWN_BYTES = 8.0
 
 
@@ -80,14 +81,15 @@ def _from_files(
     connection.register("needed", pa.table({"p": pa.array(places)}))
     names = ", ".join(f"{quoted(column)} AS v{at}" for at, column in enumerate(columns))
     statement = (
-        f"SELECT {PLACE} AS p, {names} FROM read_parquet(?, file_row_number = true) "  # noqa: S608 - quoted
+        f"SELECT {PLACE} AS p, {names} FROM {ROWS} "  # noqa: S608 - quoted
         f"WHERE {PLACE} IN (SELECT p FROM needed)"
     )
-    try:
-        batches = list(streamed(connection.execute(statement, [stored.paths]).fetch_record_batch(_FETCHED_ROWS)))
-    except duckdb.Error:
-        # Text that is none, a damaged file: our own scan can read it, or says what is wrong.
-        return None
+    with duckdb_errors():
+        try:
+            batches = list(streamed(connection.execute(statement, [stored.paths]).fetch_record_batch(_FETCHED_ROWS)))
+        except duckdb.Error:
+            # Text that is none, a damaged file: our own scan can read it, or says what is wrong.
+            return None
     for file in stored.files:
         check_current(file.pin)
     table = pa.Table.from_batches(batches)
@@ -115,18 +117,20 @@ def _taken(
 def row_bytes(scan: SourceScan, columns: Sequence[str]) -> Sequence[float]:
     """About how many bytes a row takes in memory, for each column.
 
-    What a type does not say is taken from the first rows of the source's middle row group.
+    What a type does not say is taken from the first rows of a few row groups, the widest of them.
 
     Raises:
         SourceError: the file is gone, or damaged.
     """
     unsized = [column for column in columns if _sized_bytes(scan.types[column]) is None]
     sampled = dict.fromkeys(unsized, _UNKNOWN_BYTES)
-    if unsized and scan.groups:
-        middle = scan.groups[len(scan.groups) // 2]
-        _, _, batch = next(iter(read_groups([middle], unsized, types=scan.types)))
+    step = max(len(scan.groups) // _SAMPLED_GROUPS, 1)
+    for group in scan.groups[::step] if unsized else []:
+        _, _, batch = next(iter(read_groups([group], unsized, types=scan.types)))
         some = batch.slice(0, _SAMPLED_ROWS)
-        sampled = {column: some.column(at).nbytes / some.num_rows for at, column in enumerate(unsized)}
+        sampled = {
+            column: max(sampled[column], some.column(at).nbytes / some.num_rows) for at, column in enumerate(unsized)
+        }
     return [_sized_bytes(scan.types[column]) or max(sampled[column], 1.0) for column in columns]
 
 

@@ -4,7 +4,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -175,7 +175,7 @@ def _opened_frame(asked: Asked) -> Iterator[EntityFrame]:
         raise InvalidArgument.at("end_date", "is not set; give an entity_df, or start_date and end_date for all keys")
     views = [as_of_view(asked, view) for view in asked.views]
     with spine_frame(
-        [SpineView(source=view.source, keys=view.keys, event_column=view.event_column) for view in views],
+        [_spine_view(view) for view in views],
         start_micros=None if asked.start_date is None else to_micros(asked.start_date),
         end_micros=to_micros(asked.end_date),
         memory_bytes=limits.memory_bytes,
@@ -183,6 +183,15 @@ def _opened_frame(asked: Asked) -> Iterator[EntityFrame]:
         spill_dir=limits.spill_dir,
     ) as frame:
         yield frame
+
+
+def _spine_view(view: AsOfView) -> SpineView:
+    keys = {name: column for column, name in view.keys.items()}
+    if len(keys) < len(view.keys):
+        raise InvalidArgument.at(
+            "entity_df", f"is not given, and {view.name!r} has two join keys of one name; give an entity frame"
+        )
+    return SpineView(source=view.source, keys=keys, event_column=view.event_column)
 
 
 def as_of_view(asked: Asked, view: FeatureView) -> AsOfView:
@@ -208,9 +217,9 @@ def as_of_view(asked: Asked, view: FeatureView) -> AsOfView:
     return AsOfView(
         name=projection.name_to_use(),
         source=files,
-        keys={projection.join_key_map.get(key, key): columns.get(key, key) for key in keys},
+        keys={columns.get(key, key): projection.join_key_map.get(key, key) for key in keys},
         fields={shown + feature: columns.get(feature, feature) for feature in features},
         event_column=columns.get(source.timestamp_field, source.timestamp_field),
         created_column=columns.get(created, created) if created else None,
-        ttl_micros=int(view.ttl.total_seconds() * _MICROS) if view.ttl else 0,
+        ttl_micros=view.ttl // timedelta(microseconds=1) if view.ttl else 0,
     )

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from hindcast.offline.sources.instants import MICROS_MAX
 from hindcast.offline.sources.scan import RowGroup, SourceScan, Span
 from hindcast.offline.sources.source import FilePin, SourceFile
 
 _ROW_BITS = 40
 """Of the number by which DuckDB names a row: that of its file in the list above, that of the row in the file below."""
 PLACE = f"((file_index::BIGINT << {_ROW_BITS}) | file_row_number)"
-"""The expression for that number; `read_parquet` must be asked for file_row_number."""
+"""The expression for that number, over `ROWS`."""
+ROWS = "read_parquet(?, file_row_number = true, hive_partitioning = false)"
+"""The rows of files whose paths are the parameter. What their folders' names say is not for DuckDB: it would put it above the files' own columns."""
 _PATTERN = frozenset("*?[{")
 _SQL_REACH_MICROS = 2**58
 """DuckDB makes times of whole numbers up to some 9,000 years from 1970; bounds further off are left out."""
@@ -82,7 +85,9 @@ def are_stored(scan: SourceScan, files: Iterable[SourceFile], columns: Sequence[
             return False
         schemas.append(schema)
     return all(
-        column in schema.names and schema.field(column).type == schemas[0].field(column).type
+        column in schema.names
+        and schema.field(column).type == schemas[0].field(column).type
+        and not pa.types.is_null(schema.field(column).type)
         for schema in schemas
         for column in columns
     )
@@ -134,8 +139,13 @@ def micros_sql(scan: SourceScan, groups: Sequence[RowGroup], column: str, spans:
     kind = scan.stored[str(groups[0].file.pin.path)].field(column).type
     # Digits below a microsecond: DuckDB cuts them off towards 1970.
     is_floored = kind.unit != "ns" if pa.types.is_timestamp(kind) else False
-    is_after_1970 = all(span.least is None or span.least >= 0 for span in spans)
+    ends = [(span.least, span.greatest) for span in spans if span.least is not None and span.greatest is not None]
+    is_after_1970 = all(least >= 0 for least, _ in ends)
     if not is_known or not pa.types.is_timestamp(kind) or not (is_floored or is_after_1970):
+        return None
+    # The outermost numbers are DuckDB's infinities.
+    reach = (_NANOS_REACH_MICROS if kind.unit == "ns" else MICROS_MAX) - 1
+    if any(least <= -reach or greatest >= reach for least, greatest in ends):
         return None
     return f"epoch_us({quoted(column)})"
 
