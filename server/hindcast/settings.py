@@ -47,6 +47,19 @@ class StaleValues(StrEnum):
     """Null, on all services."""
 
 
+class LogMode(StrEnum):
+    """What is done with a lookup's record before its answer leaves, and so what can be lost of it."""
+
+    DURABLE = "durable"
+    """Synced to the disk; neither a killed process nor a power cut loses an answered lookup. Without a log none is answered."""
+    BATCHED = "batched"
+    """Written to its file; a killed process loses nothing, a power cut the last second at most, and it is reported."""
+    BEST_EFFORT = "best_effort"
+    """Queued in bounded memory; what is lost is counted and marked as a gap."""
+    OFF = "off"
+    """Nothing is kept."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:
     """PEM files of a server that speaks TLS; with a client CA, callers must show a certificate that it signed."""
