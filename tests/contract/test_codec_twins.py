@@ -37,7 +37,8 @@ def outcome(run):
 def content(cells):
     """All that cells say."""
     columns = [cells.column(at) for at in range(cells.width)]
-    return cells.rows, cells.width, cells.missing, cells.oldest_micros, cells.statuses, cells.times, columns
+    told = cells.rows, cells.width, cells.missing, cells.oldest_micros, cells.statuses, cells.times
+    return *told, cells.headers(), columns
 
 
 @st.composite

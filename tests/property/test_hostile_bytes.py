@@ -28,7 +28,7 @@ from hindcast.serving.worker import _transformer
 from hindcast.v1.feature_service_pb2 import GetOnlineFeaturesResponse
 from integration.crowded_repo import make_crowded_repo
 from integration.request_rows import feast, hindcast, integer
-from lookups import make_lookup
+from lookups import make_lookup, make_recorder
 from property.hostile import FACTOR, OF_FEAST, OF_HINDCAST, REQUESTS, VALUES, mutated, sized, varint
 
 CPU_SECONDS_MAX = 2.0
@@ -140,7 +140,7 @@ def server(shared_redis, tmp_path_factory) -> Iterator[Server]:
     lookup = make_lookup(catalog, layout, transformer=_transformer(catalog))
     with asyncio.Runner() as loop:
         yield Server(
-            Handlers(lookup=lookup, clock=system_clock, call_timeout_ms=60_000),
+            Handlers(lookup=lookup, recorder=make_recorder(), clock=system_clock, call_timeout_ms=60_000),
             loop,
         )
         loop.run(reader.close())

@@ -9,7 +9,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromSt
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, memset
 
 from hindcast.errors import StoredDataError
 from hindcast.online.field_status import NOT_FOUND as _NOT_FOUND
@@ -54,6 +54,7 @@ cdef class Cells:
     cdef readonly object oldest_micros
     cdef readonly list statuses
     cdef bint stored
+    cdef tuple packed  # the rows as stored, where they are packed
     cdef list owners  # what the cells point into: bytes, and tuples of bytes, which nobody can change under them
     cdef Cell *cells  # column by column
     cdef Cell *row_times
@@ -103,6 +104,32 @@ cdef class Cells:
         if not self.stored:
             return [b""] * self.rows
         return [_bytes_of(&self.row_times[row]) for row in range(self.rows)]
+
+    def headers(self):
+        """See `python_codec.Cells.headers`."""
+        cdef bytes headers = PyBytes_FromStringAndSize(NULL, self.rows * HEADER)
+        cdef char *to = PyBytes_AS_STRING(headers)
+        cdef Py_ssize_t row
+        cdef uint64_t event
+        cdef int byte
+        if self.packed is not None:
+            for row in range(self.rows):
+                packed = self.packed[row]
+                if packed is None:
+                    memset(to, 0, HEADER)
+                else:
+                    memcpy(to, PyBytes_AS_STRING(<bytes>packed), HEADER)
+                to += HEADER
+            return headers
+        memset(to, 0, self.rows * HEADER)
+        if self.stored:
+            for row in range(self.rows):
+                if self.row_times[row].size:
+                    event = <uint64_t>self.event_micros[row] ^ (<uint64_t>1 << 63)
+                    for byte in range(8):
+                        to[byte] = <char>(event >> (56 - 8 * byte) & 0xFF)
+                to += HEADER
+        return headers
 
     def column(self, Py_ssize_t at):
         """See `python_codec.Cells.column`."""
@@ -204,9 +231,9 @@ cdef class RowReader:
         cdef Py_ssize_t row
         cdef int64_t oldest = 0
         cells.stored = True
-        cells.owners.append(tuple(stored))
+        cells.packed = tuple(stored)
         for row in range(cells.rows):
-            packed = stored[row]
+            packed = cells.packed[row]
             if packed is None:
                 cells.missing += 1
                 continue

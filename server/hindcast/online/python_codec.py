@@ -50,13 +50,20 @@ class Cells:
         statuses: once judged, n statuses per column, a byte each (`field_status`); one entry if all columns have the same.
     """
 
-    def __init__(self, columns: list[list[bytes]], times: list[bytes], event_micros: list[int | None]) -> None:
+    def __init__(
+        self,
+        columns: list[list[bytes]],
+        times: list[bytes],
+        event_micros: list[int | None],
+        headers: list[bytes] | None = None,
+    ) -> None:
         self.rows = len(times)
         self.width = len(columns)
         self.times = times
         self.statuses: list[bytes] = []
         self._columns = columns
         self._event_micros = event_micros
+        self._headers = headers or []
         there = [micros for micros in event_micros if micros is not None]
         self.missing = len(times) - len(there)
         self.oldest_micros = min(there, default=None)
@@ -76,6 +83,13 @@ class Cells:
         cells.oldest_micros = None
         cells.statuses = statuses
         return cells
+
+    def headers(self) -> bytes:
+        """The headers of the stored rows, 42 bytes each (`row_format`); zeros where there is no row.
+
+        A row of Feast's layout has none: its event_ts stands where a header has it, before zeros.
+        """
+        return b"".join(self._headers) or bytes(HEADER_BYTES * self.rows)
 
     def column(self, at: int) -> list[bytes]:
         """The serialized Values of one column, b"" for a null and where there is no row."""
@@ -159,6 +173,7 @@ class RowReader:
             [[row.values[at] for row in rows] for at in range(self._width)],
             [row.time for row in rows],
             [row.event_micros for row in rows],
+            [row.header for row in rows],
         )
 
     def _row(self, packed: bytes | None) -> "_Row":
@@ -183,17 +198,19 @@ class RowReader:
         if len(entries) != fields + 1 or not time:
             raise StoredDataError(WRONG_LENGTH)
         event_micros = int.from_bytes(packed[:8], "big") - SIGN
-        return _Row(time, event_micros, [b"" if at is None else values[at] or b"" for at in positions])
+        of_columns = [b"" if at is None else values[at] or b"" for at in positions]
+        return _Row(time, event_micros, of_columns, packed[:HEADER_BYTES])
 
 
 class _Row(NamedTuple):
     time: bytes
     event_micros: int | None
     values: Sequence[bytes]
+    header: bytes
 
 
 def _no_row(width: int) -> _Row:
-    return _Row(b"", None, [b""] * width)
+    return _Row(b"", None, [b""] * width, bytes(HEADER_BYTES))
 
 
 class HashRow:
@@ -228,12 +245,15 @@ def cells_of_hashes(hashes: list[HashRow | None], start: int, width: int) -> Cel
         if found is None or (time := values[start + width]) is None:
             rows.append(_no_row(width))
         else:
+            event_micros = timestamp_micros(time or EPOCH)
             of_view = _without_nulls(values[start : start + width])
-            rows.append(_Row(time or EPOCH, timestamp_micros(time or EPOCH), of_view))
+            header = (event_micros + SIGN).to_bytes(8, "big").ljust(HEADER_BYTES, b"\0")
+            rows.append(_Row(time or EPOCH, event_micros, of_view, header))
     return Cells(
         [[row.values[at] for row in rows] for at in range(width)],
         [row.time for row in rows],
         [row.event_micros for row in rows],
+        [row.header for row in rows],
     )
 
 

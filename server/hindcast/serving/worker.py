@@ -19,6 +19,7 @@ from hindcast.errors import HindcastError
 from hindcast.online.layouts import LAYOUTS, Layout
 from hindcast.online.reader import RedisReader
 from hindcast.online.sinks import SINKS
+from hindcast.lookups.writer import LookupLog
 from hindcast.serving.admission import Admission
 from hindcast.serving.drain import Stop, age_options, drain
 from hindcast.serving.handlers import SERVICES, Handlers
@@ -27,6 +28,7 @@ from hindcast.serving.ingest import Ingest
 from hindcast.serving.lookup import Lookup
 from hindcast.serving.metrics import Metrics, WorkerMetrics
 from hindcast.serving.observed import ObservedLayout
+from hindcast.serving.recorder import Recorder
 from hindcast.serving.reflection import add_reflection
 from hindcast.serving.rpcs import generic_handlers
 from hindcast.serving.sockets import above_connections
@@ -92,8 +94,12 @@ async def serve() -> None:
             traces=traces,
         )
 
+    log = _log(settings, metrics)
     handlers = Handlers(
         lookup=lookup_in(settings.catalog),
+        recorder=Recorder(
+            log, mode=options.log_mode, modes=options.log_modes, clock=system_clock, metrics=metrics
+        ),
         clock=system_clock,
         call_timeout_ms=options.call_timeout_ms,
     )
@@ -130,6 +136,8 @@ async def serve() -> None:
             stop=stop,
         )
         following.cancel()
+        if log is not None:
+            await log.close()
     await sink.close()
     await reader.close()
 
@@ -154,6 +162,27 @@ async def _follow(
         else:
             _say(TAKEN)
     stop.set()
+
+
+def _log(settings: WorkerSettings, metrics: Metrics) -> LookupLog | None:
+    if settings.log_directory is None:
+        return None
+    log = LookupLog(
+        settings.log_directory,
+        slot=settings.slot,
+        mode=settings.options.log_mode,
+        clock=system_clock,
+        on_alarm=_tell_of_log,
+    )
+    metrics.watch_log(lambda: log.counters)
+    return log
+
+
+def _tell_of_log(problem: str | None) -> None:
+    if problem is None:
+        logger.info("the log of lookups is written again")
+    else:
+        logger.error("%s", problem)
 
 
 def _say(word: bytes) -> None:

@@ -1,0 +1,183 @@
+"""Lookup records: what a lookup asked, and how it ended, as the payload of the log (docs/formats.md, "Lookup records").
+
+A record holds the request and the answer as they went over the wire; nothing is decoded to make one.
+"""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+import msgspec
+
+from hindcast.errors import StoredDataError
+
+FORMAT = 1
+
+_HEADER_BYTES = 42
+"""Of a packed row; a room may not look into another one beside it (docs/formats.md, "Packed rows")."""
+
+_SIGN = 1 << 63
+
+
+class Rpc(StrEnum):
+    """Which messages a record's request and response are."""
+
+    FEAST = "feast"
+    """`feast.serving.GetOnlineFeaturesRequest` and `…Response`."""
+    HINDCAST = "hindcast"
+    """`hindcast.v1.GetOnlineFeaturesRequest` and `…Response`."""
+    STREAM = "stream"
+    """`hindcast.v1.StreamOnlineFeaturesRequest` and `…Response`."""
+
+
+class StoredRows(NamedTuple):
+    """The stored rows that a lookup read of one view.
+
+    Attributes:
+        view: the view's name, or its alias in the feature service.
+        headers: per row of the lookup the 42 bytes that a packed row begins with; zeros where there was no row. Of Feast's
+            layout event_ts alone, before zeros.
+    """
+
+    view: str
+    headers: bytes
+
+
+class RowHeader(NamedTuple):
+    """What a stored row said of itself.
+
+    Attributes:
+        created_micros: None where the source does not say.
+        run_id: 16 bytes, the materialization or push that wrote the row; None in Feast's layout, which does not say.
+    """
+
+    event_micros: int
+    created_micros: int | None
+    run_id: bytes | None
+
+
+class LookupRecord(msgspec.Struct, array_like=True, frozen=True, kw_only=True, tag=FORMAT):
+    """One lookup.
+
+    Attributes:
+        lookup_id: 16 bytes, a UUIDv7.
+        served_at_micros: when it was answered or failed; the instant that a `hindcast.v1` answer says.
+        request_id: the caller's; empty if it sent none.
+        tags: the caller's.
+        catalog_version: of the definitions that it was answered from.
+        service: the feature service asked for, as the caller wrote it; empty for a list of references.
+        refs: the references asked for; empty for a feature service, and where the request could not be read.
+        mode: the word of the log's mode that it was kept in.
+        code: a google.rpc.Code; 0 for an answer.
+        reason: the word of google.rpc.ErrorInfo; empty for an answer, and for a call that was cancelled or out of time.
+        message: what the caller was told of a failure.
+        rows: per view that was read, in the order of an answer's `views`; empty for a failure.
+        computed: what on-demand views were given: view -> column -> serialized Values.
+        request: as received.
+        response: as sent; empty for a failure.
+    """
+
+    lookup_id: bytes
+    served_at_micros: int
+    rpc: Rpc
+    request_id: str
+    tags: Mapping[str, str]
+    catalog_version: str
+    service: str
+    refs: Sequence[str]
+    mode: str
+    code: int
+    reason: str
+    message: str
+    rows: Sequence[StoredRows]
+    computed: Mapping[str, Mapping[str, Sequence[bytes]]]
+    request: bytes
+    response: bytes
+
+
+class _Head(msgspec.Struct, array_like=True, tag=FORMAT):
+    """A record without its two messages, which are not copied into what is encoded."""
+
+    lookup_id: bytes
+    served_at_micros: int
+    rpc: str
+    request_id: str
+    tags: Mapping[str, str]
+    catalog_version: str
+    service: str
+    refs: Sequence[str]
+    mode: str
+    code: int
+    reason: str
+    message: str
+    rows: Sequence[StoredRows]
+    computed: Mapping[str, Mapping[str, Sequence[bytes]]]
+
+
+_MESSAGES = 2
+_HEAD_AT = 2
+"""An array of 15 has one byte before its elements, and one of 17 three."""
+
+_ARRAY = b"\xdc" + (1 + len(_Head.__struct_fields__) + _MESSAGES).to_bytes(2, "big")
+_encode_into = msgspec.msgpack.Encoder().encode_into
+_decode = msgspec.msgpack.Decoder(LookupRecord).decode
+
+
+def encode(record: LookupRecord) -> tuple[bytes, bytes, bytes, bytes]:
+    """The payload of a record, in parts. Request and response are parts of their own, and the same objects."""
+    head = _Head(
+        record.lookup_id,
+        record.served_at_micros,
+        record.rpc,
+        record.request_id,
+        record.tags,
+        record.catalog_version,
+        record.service,
+        record.refs,
+        record.mode,
+        record.code,
+        record.reason,
+        record.message,
+        record.rows,
+        record.computed,
+    )
+    before_request = bytearray()
+    _encode_into(head, before_request, _HEAD_AT)
+    before_request[: len(_ARRAY)] = _ARRAY
+    before_request += _bytes_head(len(record.request))
+    return bytes(before_request), record.request, _bytes_head(len(record.response)), record.response
+
+
+def decode(payload: bytes) -> LookupRecord:
+    """The record of a payload.
+
+    Raises:
+        StoredDataError: it is none, or one of a format that this version does not know.
+    """
+    try:
+        return _decode(payload)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise StoredDataError(
+            f"a record of the lookup log cannot be read: it is damaged, or of another format than {FORMAT}, which this "
+            "version reads"
+        ) from error
+
+
+def row_headers(rows: StoredRows) -> list[RowHeader | None]:
+    """What the stored rows said of themselves; None where there was no row."""
+    return [
+        _row_header(rows.headers[at : at + _HEADER_BYTES]) for at in range(0, len(rows.headers), _HEADER_BYTES)
+    ]
+
+
+def _row_header(header: bytes) -> RowHeader | None:
+    if not any(header):
+        return None
+    event, created = int.from_bytes(header[:8], "big"), int.from_bytes(header[8:16], "big")
+    is_packed = header[16] != 0
+    return RowHeader(event - _SIGN, created - _SIGN if created else None, header[26:] if is_packed else None)
+
+
+def _bytes_head(size: int) -> bytes:
+    """What stands before bytes in msgpack, in its longest form, so that it has one length."""
+    return b"\xc6" + size.to_bytes(4, "big")
