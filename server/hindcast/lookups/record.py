@@ -163,11 +163,48 @@ def decode(payload: bytes) -> LookupRecord:
         ) from error
 
 
+class Glance(NamedTuple):
+    """What a record says in its first bytes."""
+
+    lookup_id: bytes
+    served_at_micros: int
+
+
+GLANCE_BYTES = len(_ARRAY) + 1 + 2 + 16 + 9
+"""The array's head, the format, the id behind its own head, and a time of 64 bits behind its own."""
+
+_BEGINS = _ARRAY + bytes([FORMAT]) + b"\xc4\x10"
+_ID_AT = len(_BEGINS)
+_TIME_AT = _ID_AT + 16
+
+
+def glance(payload: bytes, offset: int = 0) -> Glance | None:
+    """The id and the time of the record whose payload begins at an offset, without decoding it.
+
+    None where it does not begin as records of these decades do: then `decode` says what it is.
+    """
+    end = offset + GLANCE_BYTES
+    # 0xcf is an unsigned number of 64 bits, which all microseconds after 1970 and an hour are.
+    if len(payload) < end or not payload.startswith(_BEGINS, offset) or payload[offset + _TIME_AT] != _UNSIGNED_64:
+        return None
+    return Glance(
+        payload[offset + _ID_AT : offset + _TIME_AT], int.from_bytes(payload[offset + _TIME_AT + 1 : end], "big")
+    )
+
+
+_UNSIGNED_64 = 0xCF
+
+
 def row_headers(rows: StoredRows) -> list[RowHeader | None]:
     """What the stored rows said of themselves; None where there was no row."""
     return [
         _row_header(rows.headers[at : at + _HEADER_BYTES]) for at in range(0, len(rows.headers), _HEADER_BYTES)
     ]
+
+
+def headers_count(rows: StoredRows) -> int:
+    """How many rows were asked for."""
+    return len(rows.headers) // _HEADER_BYTES
 
 
 def _row_header(header: bytes) -> RowHeader | None:

@@ -299,6 +299,59 @@ def scan(
     )
 
 
+class Head(NamedTuple):
+    """What stands before a payload, for those who read a segment piece by piece; nothing of it is verified yet.
+
+    Attributes:
+        size: of the payload.
+        is_gap, is_footer: what it is the head of; a footer has no payload and is longer than a head.
+    """
+
+    size: int
+    crc: int
+    sequence: int
+    is_gap: bool
+    is_footer: bool
+
+
+def read_head(data: bytes, offset: int) -> Head:
+    """The head at an offset, behind which there are 16 bytes at least."""
+    length, crc, sequence = _RECORD.unpack_from(data, offset)
+    return Head(length & ~_IS_GAP, crc, sequence, length >= _IS_GAP, length == _IS_FOOTER)
+
+
+def is_intact(head: Head, payload: bytes, *, seed: int) -> bool:
+    """Whether a payload is the one that was written behind its head, into the segment of this seed."""
+    length = head.size | _IS_GAP if head.is_gap else head.size
+    return bool(head.crc == _extend(_extend(seed, _SUMMED.pack(length, head.sequence)), payload))
+
+
+def read_gap(head: Head, payload: bytes, *, seed: int) -> Gap | None:
+    """The gap of a gap record; None where it is none, or damaged."""
+    if not head.is_gap or len(payload) != _GAP.size or not is_intact(head, payload, seed=seed):
+        return None
+    last_sequence, since_micros, until_micros, reason = _GAP.unpack(payload)
+    if last_sequence < head.sequence or reason not in _REASONS:
+        return None
+    return Gap(
+        first_sequence=head.sequence,
+        last_sequence=last_sequence,
+        reason=GapReason(reason),
+        since_micros=since_micros,
+        until_micros=until_micros,
+    )
+
+
+def read_footer(data: bytes, *, seed: int) -> Footer | None:
+    """The footer in these 40 bytes; None where they are none, or damaged."""
+    if len(data) != FOOTER_BYTES:
+        return None
+    length, crc, last_sequence, records, size_bytes, flags = _FOOTER.unpack(data)
+    if length != _IS_FOOTER or crc != _extend(seed, data[:4] + data[8:]):
+        return None
+    return Footer(last_sequence=last_sequence, records=records, size_bytes=size_bytes, gaps=bool(flags & _HAS_GAPS))
+
+
 class _Frame(NamedTuple):
     end: int
     sequence: int
