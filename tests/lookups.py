@@ -43,12 +43,12 @@ class DecodedLog:
     def check(self, _mode: LogMode) -> None:
         """It can always be written."""
 
-    def append(self, parts: Sequence[bytes], *, mode: LogMode) -> None:  # noqa: ARG002 - a log's own
+    def append(self, parts: Sequence[bytes], *, mode: LogMode) -> None:
         """Keep a record."""
         self.records.append(decode(b"".join(parts)))
 
 
-def make_recorder(log: DecodedLog | None = None, **settings: Any) -> Recorder:
+def make_recorder(log: DecodedLog, **settings: Any) -> Recorder:
     """A recorder into a log in memory."""
     usual = {"mode": LogMode.BATCHED, "modes": {}, "clock": system_clock, "metrics": Metrics()}
-    return Recorder(log or DecodedLog(), **{**usual, **settings})
+    return Recorder(log, **{**usual, **settings})

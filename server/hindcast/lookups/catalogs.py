@@ -47,7 +47,9 @@ def kept_catalog(log_directory: Path, version: str) -> Catalog | None:
     except FileNotFoundError:
         return None
     except msgspec.DecodeError as error:
-        raise StoredDataError(f"{path} is damaged; restore it, or move it away and read only what needs no definitions") from error
+        raise StoredDataError(
+            f"{path} is damaged; restore it, or move it away and read only what needs no definitions"
+        ) from error
 
 
 def _path(log_directory: Path, version: str) -> Path:

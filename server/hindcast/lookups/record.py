@@ -197,9 +197,7 @@ _UNSIGNED_64 = 0xCF
 
 def row_headers(rows: StoredRows) -> list[RowHeader | None]:
     """What the stored rows said of themselves; None where there was no row."""
-    return [
-        _row_header(rows.headers[at : at + _HEADER_BYTES]) for at in range(0, len(rows.headers), _HEADER_BYTES)
-    ]
+    return [_row_header(rows.headers[at : at + _HEADER_BYTES]) for at in range(0, len(rows.headers), _HEADER_BYTES)]
 
 
 def headers_count(rows: StoredRows) -> int:

@@ -66,6 +66,7 @@ class LogCounters:
         synced: of those, the ones that a power cut leaves.
         lost: records that were not written, and those of `durable` that could not be synced and were refused.
         at_risk: records of the other modes in segments whose sync failed; recovery finds out.
+        unsynced: records in the current segment that wait for its next sync.
         waiting: records of `best_effort` in memory.
         written_bytes: of segments.
         first_sequence, last_sequence: given so far, those of gap records among them; last is 0 before the first.
@@ -76,6 +77,7 @@ class LogCounters:
     synced: int
     lost: int
     at_risk: int
+    unsynced: int
     waiting: int
     written_bytes: int
     first_sequence: int
@@ -164,11 +166,13 @@ class LookupLog:
     @property
     def counters(self) -> LogCounters:
         """What was done so far; each number is right by itself."""
+        segment = self._segment
         return LogCounters(
             written=self._written,
             synced=self._synced,
             lost=self._lost,
             at_risk=self._at_risk,
+            unsynced=segment.records - segment.synced_records if segment is not None else 0,
             waiting=len(self._queue),
             written_bytes=self._written_bytes,
             first_sequence=1,

@@ -183,9 +183,7 @@ class Handlers:
         )
         lookup_id = recording.lookup_id
         try:
-            response = await answer(
-                lookup, request, deadline_of(context, timeout_ms=self._call_timeout_ms), recording
-            )
+            response = await answer(lookup, request, deadline_of(context, timeout_ms=self._call_timeout_ms), recording)
         except Exception as error:  # noqa: BLE001 - told to the caller, and to the log if it is a defect
             call = _log_defect(error, lookup_id)
             told = await recording.failed(error, call=call)
@@ -199,9 +197,7 @@ class Handlers:
     async def _stream_outcome(self, request: bytes, caller: Callable[[], Caller]) -> bytes:
         """One message of a stream, answered by one."""
         lookup = self.lookup
-        recording = self._recorder.begin(
-            Rpc.STREAM, request, catalog_version=lookup.catalog.version, caller=caller
-        )
+        recording = self._recorder.begin(Rpc.STREAM, request, catalog_version=lookup.catalog.version, caller=caller)
         try:
             lookup_bytes, timeout_seconds = read_stream_request(request)
             deadline = Deadline(self._call_timeout_ms / 1000 if timeout_seconds is None else timeout_seconds)

@@ -330,10 +330,9 @@ class _Unsynced:
         self._since = perf_counter()
 
     def seconds(self) -> float:
-        """Since the last look that saw another sync, or nothing to sync."""
+        """Since the last look that saw a sync, or nothing to sync."""
         counters, now = self._counters(), perf_counter()
-        unsynced = counters.written - counters.synced - counters.at_risk
-        if counters.synced != self._synced or unsynced <= 0:
+        if counters.synced != self._synced or not counters.unsynced:
             self._synced, self._since = counters.synced, now
         return now - self._since
 

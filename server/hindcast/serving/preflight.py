@@ -89,7 +89,7 @@ def check_log_directory(directory: Path) -> None:
             sync(Path(probe.name))
     except OSError as error:
         raise ServerStartError(
-            f"lookups cannot be logged in {directory}: {error.strerror}. Give --log-dir a directory that this user can write, "
+            f"lookups cannot be logged in {directory} ({error.strerror}: {error.filename}). Give --log-dir a directory that this user can write, "
             "with room on its disk; --log-mode off logs none"
         ) from error
 

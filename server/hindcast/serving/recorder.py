@@ -119,7 +119,17 @@ class Recording:
 
 
 class _Kept(Recording):
-    __slots__ = ("_caller", "_catalog_version", "_is_ended", "_log", "_mode", "_question", "_recorder", "_request", "_rpc")
+    __slots__ = (
+        "_caller",
+        "_catalog_version",
+        "_is_ended",
+        "_log",
+        "_mode",
+        "_question",
+        "_recorder",
+        "_request",
+        "_rpc",
+    )
 
     def __init__(
         self,
@@ -158,9 +168,7 @@ class _Kept(Recording):
             self._mode,
             served_at_micros=served_at_micros,
             refs=plan.refs,
-            rows=[
-                StoredRows(read.name, cells.headers()) for read, cells in zip(plan.reads, answer.views, strict=True)
-            ],
+            rows=[StoredRows(read.name, cells.headers()) for read, cells in zip(plan.reads, answer.views, strict=True)],
             computed={
                 computation.view.name: {name: column.values for name, column in given.items()}
                 for computation, given in zip(plan.computations, answer.inputs, strict=True)

@@ -98,9 +98,7 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
             f"serving project {catalog.project} on {address} "
             f"(workers: {settings.workers}, services: {len(catalog.services)}, catalog: {catalog.version[:19]})"
         )
-        supervisor = _Supervisor(
-            first, registry=registry, catalogs=catalogs, fleet=fleet, look_again=look_again
-        )
+        supervisor = _Supervisor(first, registry=registry, catalogs=catalogs, fleet=fleet, look_again=look_again)
         asyncio.run(supervisor.run(lambda: say(ready)))
 
 

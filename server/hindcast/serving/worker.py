@@ -97,9 +97,7 @@ async def serve() -> None:
     log = _log(settings, metrics)
     handlers = Handlers(
         lookup=lookup_in(settings.catalog),
-        recorder=Recorder(
-            log, mode=options.log_mode, modes=options.log_modes, clock=system_clock, metrics=metrics
-        ),
+        recorder=Recorder(log, mode=options.log_mode, modes=options.log_modes, clock=system_clock, metrics=metrics),
         clock=system_clock,
         call_timeout_ms=options.call_timeout_ms,
     )
