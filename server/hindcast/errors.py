@@ -5,7 +5,7 @@ HindcastError
 ├── CatalogError            the registry cannot be read or compiled
 ├── RequestError            the caller's request is wrong
 │   ├── InvalidArgument     carries one violation per wrong field
-│   └── UnknownName         a feature service, view or feature that the catalog does not have
+│   └── UnknownName         a feature service, view or feature that the catalog does not have, or a receipt that the log has not
 ├── Overloaded              the server has as much work as it can do in time
 ├── StoreUnavailable        Redis did not answer in time or the connection broke
 ├── LogUnavailable          the log of lookups cannot keep what a call's log mode promises
@@ -70,10 +70,10 @@ class InvalidArgument(RequestError):
 
 
 class UnknownName(RequestError):
-    """A name that the catalog does not have.
+    """A name that the catalog does not have, or the id of a lookup that the log does not.
 
     Attributes:
-        kind: `feature service`, `feature view` or `feature`.
+        kind: `feature service`, `feature view`, `feature`, `push source` or `receipt`.
         name: as the caller wrote it, its first 1,000 characters.
     """
 

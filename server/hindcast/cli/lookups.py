@@ -35,7 +35,7 @@ def _log_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return options.repo(_log_directory(options.output(command)))
 
 
-class _Instant(click.ParamType):
+class _Instant(click.ParamType[int]):
     """A time, or how long ago."""
 
     name = "time"
@@ -48,7 +48,9 @@ class _Instant(click.ParamType):
             instant = datetime.fromisoformat(text)
             return to_micros(instant)
         except (ValueError, OverflowError):
-            self.fail(f"{value!r} is no time; write 2026-11-01T12:00:00 (UTC where no zone is given), or 15m, 2h, 3d for so long ago")
+            self.fail(
+                f"{value!r} is no time; write 2026-11-01T12:00:00 (UTC where no zone is given), or 15m, 2h, 3d for so long ago"
+            )
 
 
 class _Tag(click.ParamType):
@@ -84,7 +86,9 @@ class _Status(click.ParamType):
 @click.command()
 @click.argument("receipt_id", metavar="ID")
 @_log_options
-@click.option("--rows", "rows_max", type=click.IntRange(0), default=_ROWS, show_default=True, help="Shown as text; 0 is all.")
+@click.option(
+    "--rows", "rows_max", type=click.IntRange(0), default=_ROWS, show_default=True, help="Shown as text; 0 is all."
+)
 def receipt(receipt_id: str, repo_root: Path, log_directory: Path | None, output: str, rows_max: int) -> None:
     """Show what one lookup asked and was answered, value by value.
 
@@ -153,7 +157,9 @@ def ls(
     elif found:
         click.echo("\n".join(_lookup_lines(found)))
     else:
-        click.echo(f"no such lookups in {directory}; `hindcast serve` logs them there, unless --log-dir or --log-mode says otherwise")
+        click.echo(
+            f"no such lookups in {directory}; `hindcast serve` logs them there, unless --log-dir or --log-mode says otherwise"
+        )
 
 
 @lookups.command("check")

@@ -9,12 +9,14 @@ import fcntl
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from hindcast.errors import StoredDataError
-from hindcast.lookups.directory import SEALED, LogDirectory, Mark, SegmentName, WriterId, marks_writer, read_marks
+from hindcast.lookups.directory import SEALED, LogDirectory, SegmentName, WriterId, marks_writer
 from hindcast.lookups.disk import REAL_DISK
 from hindcast.lookups.gaps import GapLine, read_lines
+from hindcast.lookups.marks import Mark, read_marks
 from hindcast.lookups.reading import Damage, Tick, opened, segment_files
 from hindcast.lookups.segment import HEADER_BYTES, Gap, GapReason, read_header
 from hindcast.lookups.walk import End, Walk
@@ -97,7 +99,9 @@ def gap_report(log_directory: Path, *, tick: Tick = lambda: None) -> list[Writer
         writer = file.name.writer
         _count(tallies.setdefault(writer, _Tally()), directory, file.name, marks.get(writer, ()), tick)
     return [
-        _report(writer, tally, marks.get(writer, ()), [line for line in told if line.writer == writer], writer in living)
+        _report(
+            writer, tally, marks.get(writer, ()), [line for line in told if line.writer == writer], writer in living
+        )
         for writer, tally in sorted(tallies.items())
     ]
 
@@ -127,9 +131,7 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-def _count(
-    tally: _Tally, directory: LogDirectory, name: SegmentName, marks: Sequence[Mark], tick: Tick
-) -> None:
+def _count(tally: _Tally, directory: LogDirectory, name: SegmentName, marks: Sequence[Mark], tick: Tick) -> None:
     try:
         with opened(directory, name) as there:
             if there is None:
@@ -174,7 +176,11 @@ def _without(first: int, last: int, gaps: Iterable[Gap]) -> list[tuple[int, int]
 
 
 def _report(
-    writer: WriterId, tally: _Tally, marks: Sequence[Mark], told: Sequence[GapLine], lives: bool  # noqa: FBT001
+    writer: WriterId,
+    tally: _Tally,
+    marks: Sequence[Mark],
+    told: Sequence[GapLine],
+    lives: bool,  # noqa: FBT001
 ) -> WriterReport:
     there = _joined(tally.there)
     gaps = [*tally.gaps, *(line.gap for line in told)]
@@ -241,7 +247,7 @@ def _explained(first: int, last: int, gaps: Sequence[Gap]) -> list[Missing]:
         bounds |= {bound for bound in ends if first < bound <= last}
     parts: list[Missing] = []
     in_order = sorted(bounds)
-    for begin, following in zip(in_order, in_order[1:], strict=False):
+    for begin, following in pairwise(in_order):
         reasons = [
             gap.reason
             for gap in gaps

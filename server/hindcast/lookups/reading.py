@@ -257,7 +257,7 @@ class SegmentRecords:
                 if not stands(position) or not wanted.takes(record):
                     continue
                 seen.add(position)
-                entry = (position, file.name, sequence, _summary(Found(writer, sequence, record)))
+                entry = (position, file.name, sequence, summary_of(Found(writer, sequence, record)))
                 if len(kept) < limit:
                     heapq.heappush(kept, entry)
                 else:
@@ -300,9 +300,7 @@ class SegmentRecords:
             self._note(name, 0, "has a damaged header")
         return header
 
-    def _payloads(
-        self, name: SegmentName, may_match: Callable[[Frame], bool]
-    ) -> Iterator[tuple[bytes, WriterId, int]]:
+    def _payloads(self, name: SegmentName, may_match: Callable[[Frame], bool]) -> Iterator[tuple[bytes, WriterId, int]]:
         """The verified payloads of a segment's records that may match, of the others nothing."""
         try:
             with opened(self._directory, name) as there:
@@ -345,7 +343,8 @@ def _id_of(frame: Frame) -> bytes | None:
     return None if seen is None else seen.lookup_id
 
 
-def _summary(found: Found) -> Summary:
+def summary_of(found: Found) -> Summary:
+    """A record in one line."""
     record = found.record
     return Summary(
         lookup_id=record.lookup_id,

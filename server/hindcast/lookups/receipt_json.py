@@ -54,9 +54,7 @@ def receipt_json(receipt: Receipt) -> dict[str, Any]:
         "writer": {"slot": found.writer.slot, "epoch": str(found.writer.epoch), "sequence": found.sequence},
         "entity_rows": _rows(receipt.entities),
         "request_data": _rows(receipt.request_data),
-        "features": [
-            _cell(receipt, column, row) for row in range(receipt.entity_rows) for column in receipt.columns
-        ],
+        "features": [_cell(receipt, column, row) for row in range(receipt.entity_rows) for column in receipt.columns],
         "computed_from": {
             view: {name: [value_json(value) for value in values] for name, values in columns.items()}
             for view, columns in record.computed.items()
@@ -104,7 +102,7 @@ def code_name(code: int) -> str:
 def status_name(status: int) -> str:
     """The word of a FeatureStatus."""
     try:
-        return FeatureStatus.Name(status).removeprefix(_PREFIX)  # type: ignore[arg-type]
+        return FeatureStatus.Name(status).removeprefix(_PREFIX)
     except ValueError:
         return str(status)
 

@@ -178,7 +178,7 @@ def as_lookup_id(text: str) -> UUID | None:
         known = UUID(text)
     except ValueError:
         return None
-    return known if known.version == 7 else None  # noqa: PLR2004 - the version's own number
+    return known if known.version == 7 else None
 
 
 def read_receipt(log_directory: Path, found: Found) -> Receipt:
@@ -263,7 +263,7 @@ def _hindcast_columns(record: LookupRecord, asked: Sequence[tuple[str, str]]) ->
             name=column.name,
             view=view,
             feature=feature,
-            values=list(column.values),  # noqa: PD011 - a field of a message
+            values=list(column.values),
             statuses=column.statuses,
             rows=column.view_index if column.HasField("view_index") else None,
         )
@@ -288,7 +288,7 @@ def _feast_columns(
             name=name,
             view=view,
             feature=feature,
-            values=list(result.values),  # noqa: PD011 - a field of a message
+            values=list(result.values),
             statuses=result.statuses,
             rows=positions.get(view),
         )

@@ -19,6 +19,7 @@ from hindcast.serving.answer import feast_bytes, hindcast_bytes, stream_answer, 
 from hindcast.serving.calls import Caller, caller_of, code_of, deadline_of
 from hindcast.serving.lookup import Lookup
 from hindcast.serving.question import read_feast, read_hindcast, read_stream_request
+from hindcast.serving.receipts import LOOKUPS
 from hindcast.serving.recorder import Recorder, Recording
 from hindcast.serving.rpcs import Rpcs
 from hindcast.serving.status import LOOKUP_ID_KEY, abort
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 FEAST_SERVING = "feast.serving.ServingService"
 HINDCAST = "hindcast.v1.FeatureService"
-SERVICES = (FEAST_SERVING, FEAST_GRPC, HINDCAST, PUSH_SERVICE)
+SERVICES = (FEAST_SERVING, FEAST_GRPC, HINDCAST, PUSH_SERVICE, LOOKUPS)
 
 _UNANSWERED_MAX = 64
 """Requests of one stream that the server works on at once: enough to keep Redis and the loop busy, not a queue to wait in."""

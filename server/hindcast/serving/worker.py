@@ -16,10 +16,10 @@ import uvloop
 from hindcast.catalog import Catalog
 from hindcast.clock import system_clock
 from hindcast.errors import HindcastError
+from hindcast.lookups.writer import LookupLog
 from hindcast.online.layouts import LAYOUTS, Layout
 from hindcast.online.reader import RedisReader
 from hindcast.online.sinks import SINKS
-from hindcast.lookups.writer import LookupLog
 from hindcast.serving.admission import Admission
 from hindcast.serving.drain import Stop, age_options, drain
 from hindcast.serving.handlers import SERVICES, Handlers
@@ -28,6 +28,7 @@ from hindcast.serving.ingest import Ingest
 from hindcast.serving.lookup import Lookup
 from hindcast.serving.metrics import Metrics, WorkerMetrics
 from hindcast.serving.observed import ObservedLayout
+from hindcast.serving.receipts import Receipts
 from hindcast.serving.recorder import Recorder
 from hindcast.serving.reflection import add_reflection
 from hindcast.serving.rpcs import generic_handlers
@@ -109,9 +110,11 @@ async def serve() -> None:
         call_timeout_ms=options.call_timeout_ms,
         metrics=metrics,
     )
+    receipts = Receipts(settings.log_directory, call_timeout_ms=options.call_timeout_ms)
     health = Health(reader, SERVICES)
     server = grpc.aio.server(options=[*_OPTIONS, *age_options(options.max_connection_age_seconds)])
-    server.add_generic_rpc_handlers(generic_handlers([handlers.rpcs(), writes.rpcs()], metrics=metrics, traces=traces))
+    rpcs = [handlers.rpcs(), writes.rpcs(), receipts.rpcs()]
+    server.add_generic_rpc_handlers(generic_handlers(rpcs, metrics=metrics, traces=traces))
     health.add_to(server)
     add_reflection(server, SERVICES)
     with above_connections():
