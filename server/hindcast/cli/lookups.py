@@ -35,52 +35,43 @@ def _log_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return options.repo(_log_directory(options.output(command)))
 
 
-class _Instant(click.ParamType[int]):
-    """A time, or how long ago."""
-
-    name = "time"
-
-    def convert(self, value: Any, _parameter: click.Parameter | None, _context: click.Context | None) -> int:
-        text = str(value)
-        if text[-1:] in _UNITS and text[:-1].isdecimal():
-            return system_clock() - int(text[:-1]) * _UNITS[text[-1]] * 1_000_000
-        try:
-            instant = datetime.fromisoformat(text)
-            return to_micros(instant)
-        except (ValueError, OverflowError):
-            self.fail(
-                f"{value!r} is no time; write 2026-11-01T12:00:00 (UTC where no zone is given), or 15m, 2h, 3d for so long ago"
-            )
+def _instant_of(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
+    """A time, or how long ago, in microseconds since 1970."""
+    if text is None:
+        return None
+    if text[-1:] in _UNITS and text[:-1].isdecimal():
+        return system_clock() - int(text[:-1]) * _UNITS[text[-1]] * 1_000_000
+    try:
+        return to_micros(datetime.fromisoformat(text))
+    except (ValueError, OverflowError) as error:
+        raise click.BadParameter(
+            f"{text!r} is no time; write 2026-11-01T12:00:00 (UTC where no zone is given), or 15m, 2h, 3d for so long ago"
+        ) from error
 
 
-class _Tag(click.ParamType):
-    """NAME=VALUE; a value may hold `=` itself."""
-
-    name = "name=value"
-
-    def convert(
-        self, value: Any, _parameter: click.Parameter | None, _context: click.Context | None
-    ) -> tuple[str, str]:
-        name, equals, content = str(value).partition("=")
+def _tags_of(_context: click.Context, _parameter: click.Parameter, texts: Sequence[str]) -> dict[str, str]:
+    """NAME=VALUE each; a value may hold `=` itself."""
+    tags = {}
+    for text in texts:
+        name, equals, content = text.partition("=")
         if not name or not equals:
-            self.fail(f"{value!r} is not NAME=VALUE")
-        return name, content
+            raise click.BadParameter(f"{text!r} is not NAME=VALUE")
+        tags[name] = content
+    return tags
 
 
-class _Status(click.ParamType):
+def _codes_of(_context: click.Context, _parameter: click.Parameter, text: str | None) -> frozenset[int] | None:
     """Codes of google.rpc by name, or `failed` for all but OK."""
+    if text is None:
+        return None
+    from google.rpc import code_pb2  # noqa: PLC0415 - for this option only
 
-    name = "status"
-
-    def convert(self, value: Any, _parameter: click.Parameter | None, _context: click.Context | None) -> frozenset[int]:
-        from google.rpc import code_pb2  # noqa: PLC0415 - of two commands only
-
-        word = str(value).upper()
-        if word == "FAILED":
-            return frozenset(number for number in code_pb2.Code.values() if number)
-        if word not in code_pb2.Code.keys():  # noqa: SIM118 - no mapping
-            self.fail(f"{value!r} is no status; write OK, failed, or a code such as NOT_FOUND")
-        return frozenset([code_pb2.Code.Value(word)])
+    codes = dict(code_pb2.Code.items())
+    if text.upper() == "FAILED":
+        return frozenset(number for number in codes.values() if number)
+    if text.upper() not in codes:
+        raise click.BadParameter(f"{text!r} is no status; write OK, failed, or a code such as NOT_FOUND")
+    return frozenset([codes[text.upper()]])
 
 
 @click.command()
@@ -118,10 +109,24 @@ def lookups() -> None:
 @lookups.command("ls")
 @_log_options
 @click.option("--service", metavar="NAME", help="Only lookups of this feature service.")
-@click.option("--since", type=_Instant(), help="Only those served then or later: a time (UTC), or 15m, 2h, 3d ago.")
-@click.option("--until", type=_Instant(), help="Only those served before that.")
-@click.option("--tag", "tags", type=_Tag(), multiple=True, help="Only those with this tag; may be repeated.")
-@click.option("--status", type=_Status(), help="OK, failed, or a code such as NOT_FOUND.")
+@click.option(
+    "--since",
+    callback=_instant_of,
+    metavar="TIME",
+    help="Only those served then or later: a time (UTC), or 15m, 2h, 3d ago.",
+)
+@click.option("--until", callback=_instant_of, metavar="TIME", help="Only those served before that.")
+@click.option(
+    "--tag",
+    "tags",
+    callback=_tags_of,
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Only those with this tag; may be repeated.",
+)
+@click.option(
+    "--status", "codes", callback=_codes_of, metavar="STATUS", help="OK, failed, or a code such as NOT_FOUND."
+)
 @click.option("--request-id", metavar="ID", help="Only those to which their caller gave this id.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="At most so many.")
 def ls(
@@ -131,8 +136,8 @@ def ls(
     service: str | None,
     since: int | None,
     until: int | None,
-    tags: Sequence[tuple[str, str]],
-    status: frozenset[int] | None,
+    tags: dict[str, str],
+    codes: frozenset[int] | None,
     request_id: str | None,
     limit: int,
 ) -> None:
@@ -147,8 +152,8 @@ def ls(
         until_micros=until,
         request_id=request_id,
         service=service,
-        tags=dict(tags),
-        codes=status,
+        tags=tags,
+        codes=codes,
     )
     found = records.newest(wanted, limit=limit)
     _tell(records.damage)

@@ -107,7 +107,7 @@ def gap_report(log_directory: Path, *, tick: Tick = lambda: None) -> list[Writer
 
 
 def _marks(directory: LogDirectory) -> dict[WriterId, Sequence[Mark]]:
-    marks = {}
+    marks: dict[WriterId, Sequence[Mark]] = {}
     for name in REAL_DISK.names(directory.synced):
         writer = marks_writer(name)
         if writer is not None:

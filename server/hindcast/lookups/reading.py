@@ -3,7 +3,7 @@
 A segment is pruned by when it was last written, walked from record to record, and a record is decoded only if it matches. What
 cannot be read is noted, and the rest is read.
 
-There is no index. `Matching.newest` gives its hits newest first and by a total order, so that those of another source of records
+There is no index. `SegmentRecords.newest` gives its hits newest first and by a total order, so that those of another source of records
 can be merged into them.
 """
 
@@ -226,43 +226,14 @@ class SegmentRecords:
         Args:
             before: only lookups that stand before it; a page begins where the last one ended.
         """
-        needles = wanted.needles()
-        kept: list[tuple[Position, SegmentName, int, Summary]] = []
-        seen: set[Position] = set()
-
-        def may_match(frame: Frame) -> bool:
-            seen_at = glance(frame.block, frame.begin)
-            if seen_at is not None:
-                position = Position(seen_at.served_at_micros, seen_at.lookup_id)
-                if not wanted.takes_time(position.served_at_micros) or not stands(position):
-                    return False
-            return all(frame.block.find(needle, frame.begin, frame.end) >= 0 for needle in needles)
-
-        def stands(position: Position) -> bool:
-            is_before = before is None or position < before
-            return is_before and position not in seen and (len(kept) < limit or position > kept[0][0])
-
+        page = _Page(wanted, limit, before)
         for file in sorted(segment_files(self._directory), key=lambda file: file.written_micros, reverse=True):
-            latest_micros = file.written_micros + _SKEW_MICROS
-            if wanted.since_micros is not None and latest_micros < wanted.since_micros:
+            if page.is_past(file.written_micros + _SKEW_MICROS):
                 break
-            if len(kept) == limit and latest_micros < kept[0][0].served_at_micros:
-                break
-            for payload, writer, sequence in self._payloads(file.name, may_match):
-                try:
-                    record = decode(payload)
-                except StoredDataError:
-                    continue
-                position = Position(record.served_at_micros, record.lookup_id)
-                if not stands(position) or not wanted.takes(record):
-                    continue
-                seen.add(position)
-                entry = (position, file.name, sequence, summary_of(Found(writer, sequence, record)))
-                if len(kept) < limit:
-                    heapq.heappush(kept, entry)
-                else:
-                    seen.discard(heapq.heapreplace(kept, entry)[0])
-        return [summary for *_, summary in sorted(kept, key=lambda entry: entry[0], reverse=True)]
+            for payload, writer, sequence in self._payloads(file.name, page.may_take):
+                with contextlib.suppress(StoredDataError):
+                    page.offer(Found(writer, sequence, decode(payload)))
+        return page.newest_first()
 
     def _likely(self, begun_micros: int) -> list[SegmentName]:
         """The segments that can hold a lookup which began then, the likeliest first: those that had begun already, the last of them
@@ -336,6 +307,55 @@ class SegmentRecords:
         damage = Damage(name, offset, what)
         if damage not in self.damage:
             self.damage.append(damage)
+
+
+class _Page:
+    """The newest lookups that match, of those that were offered."""
+
+    def __init__(self, wanted: Matching, limit: int, before: Position | None) -> None:
+        self._wanted, self._limit, self._before = wanted, limit, before
+        self._needles = wanted.needles()
+        self._kept: list[tuple[Position, Summary]] = []
+        self._positions: set[Position] = set()
+
+    def is_past(self, latest_micros: int) -> bool:
+        """Whether nothing served then or earlier can be on the page any more."""
+        since = self._wanted.since_micros
+        return (since is not None and latest_micros < since) or (
+            len(self._kept) == self._limit and latest_micros < self._kept[0][0].served_at_micros
+        )
+
+    def may_take(self, frame: Frame) -> bool:
+        """Whether it is worth to decode a record."""
+        seen = glance(frame.block, frame.begin)
+        return (seen is None or self._is_near(Position(seen.served_at_micros, seen.lookup_id))) and all(
+            frame.block.find(needle, frame.begin, frame.end) >= 0 for needle in self._needles
+        )
+
+    def offer(self, found: Found) -> None:
+        """Put a record on the page if it belongs there."""
+        position = Position(found.record.served_at_micros, found.record.lookup_id)
+        if not self._is_near(position) or not self._wanted.takes(found.record):
+            return
+        self._positions.add(position)
+        entry = (position, summary_of(found))
+        if len(self._kept) < self._limit:
+            heapq.heappush(self._kept, entry)
+        else:
+            self._positions.discard(heapq.heapreplace(self._kept, entry)[0])
+
+    def newest_first(self) -> list[Summary]:
+        """The page."""
+        return [summary for _, summary in sorted(self._kept, key=lambda entry: entry[0], reverse=True)]
+
+    def _is_near(self, position: Position) -> bool:
+        """Whether a lookup that stands there can be on the page; the same record is there twice while it is recovered."""
+        return (
+            self._wanted.takes_time(position.served_at_micros)
+            and (self._before is None or position < self._before)
+            and position not in self._positions
+            and (len(self._kept) < self._limit or position > self._kept[0][0])
+        )
 
 
 def _id_of(frame: Frame) -> bytes | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from uuid import UUID
 
 from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from hindcast.catalog import Catalog, OnDemandView, Projection, View, version_name
 from hindcast.errors import StoredDataError, UnknownName
@@ -282,7 +283,6 @@ def _feast_columns(
     else:
         first = next((at for at, name in enumerate(names) if name not in sent), len(names))
         asked = [_parted(name, "") for name in names[first:]]
-    positions = {rows.view: at for at, rows in enumerate(views)}
     return [
         Answered(
             name=name,
@@ -290,10 +290,24 @@ def _feast_columns(
             feature=feature,
             values=list(result.values),
             statuses=result.statuses,
-            rows=positions.get(view),
+            rows=_rows_of(view, result, views),
         )
         for name, result, (view, feature) in zip(names[first:], message.results[first:], asked, strict=True)
     ]
+
+
+def _rows_of(view: str, result: shadow_pb2.FeastVector, views: Sequence[ViewRows]) -> int | None:
+    """Position of the rows that a column came from.
+
+    A view is there twice where an on-demand view reads it by other join keys than the service; then times tell the two apart.
+    """
+    named = [at for at, rows in enumerate(views) if rows.view == view]
+    if len(named) > 1:
+        times = [Timestamp.FromString(moment).ToMicroseconds() for moment in result.event_timestamps]
+        for at in named:
+            if times == [0 if row is None else row.event_micros for row in views[at].headers]:
+                return at
+    return named[0] if named else None
 
 
 def _parted(name: str, view: str) -> tuple[str, str]:

@@ -91,6 +91,7 @@ class Walk:
         self.offset = self.size_bytes = HEADER_BYTES
         self.end = End.LAST
         self._handle, self._header, self._verifies, self._tick = handle, header, verifies, tick
+        self._block, self._base, self._at = b"", HEADER_BYTES, 0
 
     def frames(self) -> Iterator[Frame]:
         """The records in order, each as it stands.
@@ -99,53 +100,51 @@ class Walk:
             OSError: the file cannot be read any further.
         """
         seed = self._header.seed
-        block, base, at = b"", HEADER_BYTES, 0
-        while True:
-            if len(block) - at < RECORD_BYTES:
-                base, at = base + at, 0
-                block = self._read(base, _BLOCK_BYTES)
-                if len(block) < RECORD_BYTES:
-                    self._stop(End.SHORT if block else End.LAST)
-                    return
-            head = read_head(block, at)
-            if head.is_footer:
-                self._stop(self._end_at(base + at))
-                return
-            if head.sequence != self.next_sequence:
-                self._stop(End.BROKEN)
-                return
-            if at + RECORD_BYTES + head.size > len(block):
-                base, at = base + at, 0
-                if base + RECORD_BYTES + head.size > os.fstat(self._handle).st_size:
-                    self._stop(End.SHORT)
-                    return
-                block = self._read(base, max(_BLOCK_BYTES, RECORD_BYTES + head.size))
-                if RECORD_BYTES + head.size > len(block):
-                    self._stop(End.SHORT)
-                    return
-            begin = at + RECORD_BYTES
-            end = begin + head.size
-            if head.is_gap:
-                gap = read_gap(head, block[begin:end], seed=seed)
-                if gap is None or gap.last_sequence is None:
+        while (frame := self._next()) is not None:
+            gap = None
+            if frame.head.is_gap:
+                gap = read_gap(frame.head, frame.block[frame.begin : frame.end], seed=seed)
+                if gap is None:
                     self._stop(End.BROKEN)
                     return
                 self.gaps.append(gap)
-                self.next_sequence = gap.last_sequence + 1
-            else:
-                frame = Frame(block, begin, end, head, base + at)
-                if self._verifies and frame.payload(seed) is None:
-                    self._stop(End.BROKEN)
-                    return
+            elif self._verifies and frame.payload(seed) is None:
+                self._stop(End.BROKEN)
+                return
+            self._at = frame.end
+            self.offset = self._base + self._at
+            self.next_sequence = 1 + (frame.head.sequence if gap is None else gap.last_sequence or 0)
+            if gap is None:
                 self.records += 1
-                self.next_sequence += 1
                 yield frame
-            at = end
-            self.offset = base + at
 
-    def _read(self, offset: int, size: int) -> bytes:
-        self._tick()
-        return os.pread(self._handle, size, offset)
+    def _next(self) -> Frame | None:
+        """What stands next, if it is whole and in order; else the walk has ended."""
+        if not self._has(RECORD_BYTES):
+            self._stop(End.SHORT if self._block else End.LAST)
+            return None
+        head = read_head(self._block, self._at)
+        if head.is_footer:
+            self._stop(self._end_at(self._base + self._at))
+        elif head.sequence != self.next_sequence:
+            self._stop(End.BROKEN)
+        elif not self._has(RECORD_BYTES + head.size):
+            self._stop(End.SHORT)
+        else:
+            begin = self._at + RECORD_BYTES
+            return Frame(self._block, begin, begin + head.size, head, self._base + self._at)
+        return None
+
+    def _has(self, size: int) -> bool:
+        """Whether so many bytes stand here in the block, which is read anew from here if they do not."""
+        if len(self._block) - self._at >= size:
+            return True
+        self._base, self._at, self._block = self._base + self._at, 0, b""
+        # A damaged length may be one of a gigabyte.
+        if size <= _BLOCK_BYTES or self._base + size <= os.fstat(self._handle).st_size:
+            self._tick()
+            self._block = os.pread(self._handle, max(_BLOCK_BYTES, size), self._base)
+        return len(self._block) >= size
 
     def _end_at(self, offset: int) -> End:
         self.footer = read_footer(os.pread(self._handle, FOOTER_BYTES, offset), seed=self._header.seed)

@@ -49,7 +49,7 @@ _APIS = {
     Rpc.STREAM: pb.RECEIPT_API_STREAM,
 }
 
-T = TypeVar("T")
+_Answer = Callable[[bytes, Path | None, "_Patience"], bytes]
 
 
 class Receipts:
@@ -80,29 +80,25 @@ class Receipts:
         """`hindcast.v1.Lookups.ListReceipts`."""
         return await self._answered(_list_receipts, request, context)
 
-    async def _answered(
-        self,
-        answer: Callable[[bytes, Path | None, "_Patience"], bytes],
-        request: bytes,
-        context: grpc.aio.ServicerContext,
-    ) -> bytes:
+    async def _answered(self, answer: _Answer, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         patience = _Patience(deadline_of(context, timeout_ms=self._call_timeout_ms))
         try:
-            if self._waiting >= _WAITING_MAX:
-                raise Overloaded(
-                    "receipts", f"{_WAITING_MAX} calls already read the log of lookups here; try again later"
-                )
-            self._waiting += 1
-            try:
-                run = asyncio.get_running_loop().run_in_executor
-                return await run(self._threads, answer, request, self._log_directory, patience)
-            finally:
-                self._waiting -= 1
-                patience.end()
+            return await self._in_thread(answer, request, patience)
         except Exception as error:
             if not isinstance(error, HindcastError):
                 logger.exception("a call of %s met a defect", LOOKUPS)
             await abort(context, error)
+
+    async def _in_thread(self, answer: _Answer, request: bytes, patience: "_Patience") -> bytes:
+        if self._waiting >= _WAITING_MAX:
+            raise Overloaded("receipts", f"{_WAITING_MAX} calls read the log of lookups here already; try again later")
+        self._waiting += 1
+        try:
+            run = asyncio.get_running_loop().run_in_executor
+            return await run(self._threads, answer, request, self._log_directory, patience)
+        finally:
+            self._waiting -= 1
+            patience.end()
 
 
 class _Patience:
