@@ -16,19 +16,23 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+import pushable
 from faults.repos import PROJECT, make_repo, store_rows, views
 from hindcast.catalog import KeyType
 from hindcast.clock import from_micros, system_clock
 from hindcast.lookups.directory import LogDirectory
+from hindcast.lookups.receipt_json import value_json
 from hindcast.online.keys import entity_key_bytes, key_value_bytes, row_key, view_prefix
 from hindcast.shadow.v1.shadow_pb2 import FeastMetadata, FeastResponse, HindcastResponse, HindcastStreamResponse
 from hindcast.v1 import lookup_service_pb2 as pb
 from hindcast.v1.feature_service_pb2 import GetOnlineFeaturesRequest, StreamOnlineFeaturesRequest
+from hindcast.v1.push_service_pb2 import PUSH_DESTINATION_ONLINE
 from hindcast.v1.value_pb2 import Value
 from hindcast_client import AsyncClient, Client, InvalidRequest, NotFound
 from hindcast_client._errors import error_of
 from integration.crowded_repo import make_crowded_repo
 from integration.request_rows import FEAST, HINDCAST, LOOKUPS, feast, hindcast, integer
+from integration.test_push import kinds
 from integration.wrong_bytes import ride_inputs
 from logged import log_directory
 from services import HINDCAST as PROGRAM
@@ -192,20 +196,59 @@ def test_each_value_says_the_row_that_it_came_from(channel, redis, method):
     assert "platform" == receipt.views[receipt.columns[3].view_index].view
 
 
-def test_what_a_push_wrote_says_its_run(client, repo):
-    """A receipt names the push that wrote the row, and when the row became known is when it was pushed."""
-    at = datetime.now(UTC) - timedelta(hours=1)
-    row = {"driver_id": 50, "trips": 5, "city": "Bern", "rating": 4.5, "event_ts": at}
-    pushed = client.push(feature_view="driver", rows=[row], join_keys=["driver_id"], event_timestamp="event_ts")
-    result = client.get_online_features(features="ride", entities={"driver_id": [50]})
-    receipt = client.get_receipt(result.lookup_id)
+@pytest.fixture(scope="module", params=[pushable.PACKED, pushable.FEAST], ids=["packed", "feast's layout"])
+def moving(request, tmp_path_factory) -> Iterator[tuple[Path, HindcastServer, str]]:
+    """A repo that can be pushed to, its server, and the kind of its store."""
+    with run_redis() as redis:
+        root = tmp_path_factory.mktemp("moving") / "repo"
+        repo = pushable.make_repo(root, redis.connection_string, store=request.param)
+        with run_hindcast(repo) as server:
+            yield repo, server, request.param
 
-    assert {"trips": [pushed.run_id], "city": [pushed.run_id]} == receipt.run_ids
-    assert [at] == receipt.event_timestamps["trips"]
-    assert [result.served_at - at] == receipt.ages["trips"]
+
+def test_what_a_push_wrote_says_its_run(moving):
+    """A receipt names the push that wrote the row and when the row became known, where the layout keeps them."""
+    repo, server, store = moving
+    at = datetime.now(UTC) - timedelta(hours=1)
+    row = {"driver_id": 50, "trips": 5, "rating": 4.5, "event_ts": at, "created_ts": at + timedelta(minutes=1)}
+    times = {"event_timestamp": "event_ts", "created_timestamp": "created_ts"}
+    with Client(server.address) as client:
+        pushed = client.push(feature_view="driver", rows=[row], join_keys=["driver_id"], **times)
+        result = client.get_online_features(features=["driver:trips"], entities={"driver_id": [50]})
+        receipt = client.get_receipt(result.lookup_id)
     text = command("receipt", result.lookup_id, "--repo", repo)
-    assert f"row 1: driver_id 50\n  feature      value  status   age      true at" in text
-    assert pushed.run_id[:13] in text
+    told = result.event_timestamps["trips"]
+
+    assert (told, [result.served_at - told[0]]) == (receipt.event_timestamps["trips"], receipt.ages["trips"])
+    is_packed = store == pushable.PACKED
+    title, head, line = text.splitlines()[-3:]
+    assert ("row 1: driver_id 50", ["feature", "value", "status", "age"]) == (title, head.split()[:4])
+    assert ["driver:trips", "5", "PRESENT", "60.0", "min"] == line.split()[:5]
+    assert {"trips": [pushed.run_id if is_packed else None]} == receipt.run_ids
+    assert {"trips": [row["created_ts"] if is_packed else None]} == receipt.created_timestamps
+    assert is_packed == (pushed.run_id[:13] in text)
+
+
+def test_every_kind_of_value_is_told_as_it_was_served(moving):
+    """Of both layouts and in each dialect, on gRPC and in the command's JSON, a value of any type is the one that was answered."""
+    repo, server, _ = moving
+    cities = ["first", "second", "null"]
+    refs = [f"kinds:{kind}" for kind in pushable.KINDS]
+    push = kinds(cities, to=PUSH_DESTINATION_ONLINE)
+    columns = {"city_id": [Value(string_val=city) for city in cities]}
+    with grpc.insecure_channel(server.address) as channel:
+        channel.unary_unary("/hindcast.v1.PushService/Push")(push.SerializeToString(), timeout=30)
+        for method, request in ((HINDCAST, hindcast(refs, columns)), (FEAST, feast(refs, columns))):
+            _, lookup_id, answered = look_up(channel, method, request)
+            receipt = get(channel, lookup_id=lookup_id)
+
+            assert answered == [served(column) for column in receipt.columns]
+            told = json.loads(command("receipt", lookup_id, "--repo", repo, "--output", "json"))["features"]
+            for column in receipt.columns:
+                cells = [cell for cell in told if cell["name"] == column.name]
+                assert [value_json(value.SerializeToString()) for value in column.values] == [
+                    {key: cell[key] for key in ("kind", "value", "bytes") if key in cell} for cell in cells
+                ]
 
 
 def test_an_on_demand_value_says_what_it_was_computed_from(channel, repo):
@@ -380,7 +423,7 @@ WRONG = [
     (GET, pb.GetReceiptRequest(lookup_id="7"), "lookup_id"),
     (LIST, pb.ListReceiptsRequest(page_size=501), "page_size"),
     (LIST, pb.ListReceiptsRequest(page_size=-1), "page_size"),
-    (LIST, pb.ListReceiptsRequest(page_token="next"), "page_token"),
+    (LIST, pb.ListReceiptsRequest(page_token="next"), "page_token"),  # noqa: S106 - no password
     (LIST, pb.ListReceiptsRequest(codes=[0, 17]), "codes[1]"),
     (LIST, pb.ListReceiptsRequest(tags={str(at): "" for at in range(33)}), "tags"),
     (LIST, pb.ListReceiptsRequest(since=Timestamp(seconds=2**60)), "since"),

@@ -113,7 +113,7 @@ class Receipt:
 
     @cached_property
     def run_ids(self) -> dict[str, list[str | None]]:
-        """Column to the materialization or push that wrote each value; `hindcast runs show` tells of it."""
+        """Column to the materialization or push that wrote each value; `hindcast runs show` tells of a materialization."""
         return self._of_rows(lambda rows, at: rows.run_ids[at] or None)
 
     def to_dict(self) -> dict[str, list[Any]]:

@@ -159,7 +159,8 @@ def _definition(projection: Projection, view: View | OnDemandView | None) -> dic
 def type_name(value_type: int) -> str:
     """The word of a `feast.types.ValueType.Enum`, whose numbers are those of the fields of a Value."""
     field = Value.DESCRIPTOR.fields_by_number.get(value_type)
-    return str(value_type) if field is None else str(field.name).removesuffix("_val").upper()
+    word = str(value_type) if field is None else str(field.name).removesuffix("_val").upper()
+    return f"VALUE_{word}" if word in {"LIST", "SET"} else word
 
 
 def _status(code: int, reason: str, message: str | None = None) -> dict[str, Any]:
