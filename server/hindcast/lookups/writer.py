@@ -332,6 +332,10 @@ class LookupLog:
     def _stop_writing(self, segment: OpenSegment, error: OSError) -> None:
         self._segment = None
         self._retired.append(segment)
+        if segment.torn:
+            # What stands there may be the whole record, so no other one can have its sequence.
+            self._note(Gap(first_sequence=self._next, last_sequence=self._next, reason=GapReason.TORN))
+            self._next += 1
         self._alarm = _trouble("cannot be written", error)
         self._wake.set()
 
