@@ -11,7 +11,7 @@ from hindcast.lookups.gap_report import Missing, gap_report
 from hindcast.lookups.gaps import GapLine, append_lines
 from hindcast.lookups.marks import Mark, mark_bytes
 from hindcast.lookups.segment import Gap, GapReason
-from segments import NOON, SECOND, damage, make_record, write_segment
+from lookup_segments import NOON, SECOND, damage, make_record, write_segment
 
 WRITER = WriterId(0, NOON)
 

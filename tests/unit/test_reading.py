@@ -10,7 +10,7 @@ from hindcast.lookups.directory import WriterId
 from hindcast.lookups.reading import Matching, Position, SegmentRecords
 from hindcast.lookups.record import GLANCE_BYTES, Glance, encode, glance
 from hindcast.lookups.segment import HEADER_BYTES, RECORD_BYTES, Gap, GapReason
-from segments import NOON, SECOND, damage, lookup_id, make_record, set_written, write_segment
+from lookup_segments import NOON, SECOND, damage, lookup_id, make_record, set_written, write_segment
 
 ALL = Matching()
 
