@@ -122,6 +122,14 @@ def test_an_answer_leaves_its_record_before_it_leaves(server, log, repo, redis, 
     assert [bytes(16)] * 4 == [header.run_id for header in row_headers(of_platform)]
 
 
+@pytest.mark.parametrize("method", LOOKUPS)
+def test_an_answer_of_many_rows_is_recorded_bit_for_bit(server, log, method):
+    """An answer whose repetitions the log leaves out reads as it was sent, with missing rows and repeated ones too."""
+    answer, lookup_id = call(server, method, ask(method, drivers=[*range(1, DRIVERS + 5), 1, 2] * 10))
+
+    assert answer == record_of(log, lookup_id).response
+
+
 def test_an_answer_of_our_own_says_the_instant_that_its_record_says(server, log):
     """`served_at` and the lookup's id are the same in the answer and in its record."""
     answer, lookup_id = call(server, HINDCAST, ask(HINDCAST))
@@ -498,4 +506,7 @@ def test_a_log_directory_that_cannot_be_used_keeps_a_server_from_starting(small_
     )
 
     assert 1 == told.returncode
-    assert f"lookups cannot be logged in {tmp_path / 'file' / 'log'} (File exists: {tmp_path / 'file'}). Give --log-dir" in told.stderr
+    assert (
+        f"lookups cannot be logged in {tmp_path / 'file' / 'log'} (File exists: {tmp_path / 'file'}). Give --log-dir"
+        in told.stderr
+    )
