@@ -414,6 +414,17 @@ def test_a_mode_for_a_service_that_is_not_there_is_said(small_repo):
         assert any("no feature service 'rides'" in line for line in server.output)
 
 
+@pytest.mark.parametrize("given", ["ride", "ride=safe", "=off"])
+def test_a_mode_that_there_is_not_is_bad_usage(small_repo, given):
+    """What is not SERVICE=MODE ends the command with exit code 2, and the modes that there are."""
+    told = subprocess.run(
+        [PROGRAM, "serve", "--repo", small_repo, "--log-mode-for", given], capture_output=True, text=True, check=False
+    )
+
+    assert 2 == told.returncode
+    assert f"{given!r} is not SERVICE=MODE; a mode is one of durable, batched, best_effort, off" in told.stderr
+
+
 @contextlib.contextmanager
 def no_room(server: HindcastServer) -> Iterator[None]:
     """No file of the server's workers can grow, as on a full disk, until the block ends."""

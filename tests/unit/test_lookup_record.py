@@ -159,6 +159,13 @@ def test_arbitrary_bytes_are_damage_or_a_record(payload):
     assert isinstance(record, LookupRecord)
 
 
+def test_an_element_that_a_later_version_adds_is_passed_over():
+    """A record with one more element at its end reads as it would without it."""
+    elements = msgspec.msgpack.decode(b"".join(encode(FAILURE)))
+
+    assert FAILURE == decode(msgspec.msgpack.encode([*elements, "new"]))
+
+
 def test_a_record_of_another_format_is_refused_by_name():
     """A newer version's record is not read as this version's."""
     with pytest.raises(StoredDataError, match="another format than 1"):

@@ -142,7 +142,7 @@ _decode = msgspec.msgpack.Decoder(_Stored).decode
 
 def encode(record: LookupRecord) -> tuple[bytes, bytes, bytes, bytes]:
     """The payload of a record, as `encode_parts` gives it."""
-    head = RecordHead(*(getattr(record, name) for name in _SHARED), b"")
+    head = RecordHead(**{name: getattr(record, name) for name in _SHARED}, repeats=b"")
     return encode_parts(head, record.request, record.response)
 
 

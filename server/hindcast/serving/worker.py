@@ -16,10 +16,10 @@ import uvloop
 from hindcast.catalog import Catalog
 from hindcast.clock import system_clock
 from hindcast.errors import HindcastError
+from hindcast.lookups.writer import LookupLog
 from hindcast.online.layouts import LAYOUTS, Layout
 from hindcast.online.reader import RedisReader
 from hindcast.online.sinks import SINKS
-from hindcast.lookups.writer import LookupLog
 from hindcast.serving.admission import Admission
 from hindcast.serving.drain import Stop, age_options, drain
 from hindcast.serving.handlers import SERVICES, Handlers
