@@ -122,6 +122,14 @@ def test_an_answer_leaves_its_record_before_it_leaves(server, log, repo, redis, 
     assert [bytes(16)] * 4 == [header.run_id for header in row_headers(of_platform)]
 
 
+@pytest.mark.parametrize("method", LOOKUPS)
+def test_an_answer_of_many_rows_is_recorded_bit_for_bit(server, log, method):
+    """An answer whose repetitions the log leaves out reads as it was sent, with missing rows and repeated ones too."""
+    answer, lookup_id = call(server, method, ask(method, drivers=[*range(1, DRIVERS + 5), 1, 2] * 10))
+
+    assert answer == record_of(log, lookup_id).response
+
+
 def test_an_answer_of_our_own_says_the_instant_that_its_record_says(server, log):
     """`served_at` and the lookup's id are the same in the answer and in its record."""
     answer, lookup_id = call(server, HINDCAST, ask(HINDCAST))
@@ -406,6 +414,17 @@ def test_a_mode_for_a_service_that_is_not_there_is_said(small_repo):
         assert any("no feature service 'rides'" in line for line in server.output)
 
 
+@pytest.mark.parametrize("given", ["ride", "ride=safe", "=off"])
+def test_a_mode_that_there_is_not_is_bad_usage(small_repo, given):
+    """What is not SERVICE=MODE ends the command with exit code 2, and the modes that there are."""
+    told = subprocess.run(
+        [PROGRAM, "serve", "--repo", small_repo, "--log-mode-for", given], capture_output=True, text=True, check=False
+    )
+
+    assert 2 == told.returncode
+    assert f"{given!r} is not SERVICE=MODE; a mode is one of durable, batched, best_effort, off" in told.stderr
+
+
 @contextlib.contextmanager
 def no_room(server: HindcastServer) -> Iterator[None]:
     """No file of the server's workers can grow, as on a full disk, until the block ends."""
@@ -498,4 +517,7 @@ def test_a_log_directory_that_cannot_be_used_keeps_a_server_from_starting(small_
     )
 
     assert 1 == told.returncode
-    assert f"lookups cannot be logged in {tmp_path / 'file' / 'log'} (File exists: {tmp_path / 'file'}). Give --log-dir" in told.stderr
+    assert (
+        f"lookups cannot be logged in {tmp_path / 'file' / 'log'} (File exists: {tmp_path / 'file'}). Give --log-dir"
+        in told.stderr
+    )

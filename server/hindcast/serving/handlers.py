@@ -4,7 +4,6 @@ not parse with UNKNOWN and an exception's text.
 
 import asyncio
 import contextlib
-import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import version
@@ -16,7 +15,7 @@ from hindcast.errors import HindcastError
 from hindcast.lookups.record import Rpc
 from hindcast.online.times import timestamp_bytes
 from hindcast.serving.answer import feast_bytes, hindcast_bytes, stream_answer, stream_failure
-from hindcast.serving.calls import Caller, caller_of, code_of, deadline_of
+from hindcast.serving.calls import NOBODY, Caller, caller_of, code_of, deadline_of
 from hindcast.serving.lookup import Lookup
 from hindcast.serving.question import read_feast, read_hindcast, read_stream_request
 from hindcast.serving.receipts import LOOKUPS
@@ -85,7 +84,7 @@ class Handlers:
         """`hindcast.v1.FeatureService.StreamOnlineFeatures`: answers in the order of the requests."""
         unanswered: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue(_UNANSWERED_MAX)
         begun: set[asyncio.Task[bytes]] = set()
-        caller = functools.cache(functools.partial(caller_of, context))
+        caller = self._caller(context)
 
         async def begin() -> None:
             with contextlib.suppress(asyncio.CancelledError):  # by `end_streams`, or by the caller's going
@@ -179,9 +178,7 @@ class Handlers:
     ) -> bytes:
         """Run one lookup under an id of its own; every way it can end carries the id, and leaves a record."""
         lookup = self.lookup
-        recording = self._recorder.begin(
-            rpc, request, catalog_version=lookup.catalog.version, caller=functools.partial(caller_of, context)
-        )
+        recording = self._recorder.begin(rpc, request, lookup.catalog.version, self._caller(context))
         lookup_id = recording.lookup_id
         try:
             response = await answer(lookup, request, deadline_of(context, timeout_ms=self._call_timeout_ms), recording)
@@ -195,10 +192,14 @@ class Handlers:
         context.set_trailing_metadata(((LOOKUP_ID_KEY, lookup_id),))
         return response
 
-    async def _stream_outcome(self, request: bytes, caller: Callable[[], Caller]) -> bytes:
+    def _caller(self, context: grpc.aio.ServicerContext) -> Caller:
+        """What a call's metadata says of it, if a record can."""
+        return caller_of(context) if self._recorder.keeps else NOBODY
+
+    async def _stream_outcome(self, request: bytes, caller: Caller) -> bytes:
         """One message of a stream, answered by one."""
         lookup = self.lookup
-        recording = self._recorder.begin(Rpc.STREAM, request, catalog_version=lookup.catalog.version, caller=caller)
+        recording = self._recorder.begin(Rpc.STREAM, request, lookup.catalog.version, caller)
         try:
             lookup_bytes, timeout_seconds = read_stream_request(request)
             deadline = Deadline(self._call_timeout_ms / 1000 if timeout_seconds is None else timeout_seconds)
