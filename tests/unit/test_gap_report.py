@@ -24,7 +24,7 @@ def some(count, first=1):
 def told(log, first, last, reason):
     """Tell of a gap, as writers and recovery do."""
     gap = Gap(first_sequence=first, last_sequence=last, reason=reason)
-    append_lines(LogDirectory(log), [GapLine(writer=WRITER, gap=gap, found_micros=NOON)], disk=REAL_DISK)
+    append_lines(LogDirectory(log), [GapLine(writer=WRITER, gap=gap, found_micros=NOON)], number=1, disk=REAL_DISK)
 
 
 def mark(log, **values):
