@@ -55,7 +55,7 @@ def write_segment(
     header = SegmentHeader(
         slot=slot, epoch=NOON, first_sequence=first, created_micros=created, segment_id=os.urandom(16)
     )
-    data, sequence, records, gaps = header_bytes(header), first, 0, False
+    data, sequence, records, gaps = bytearray(header_bytes(header)), first, 0, False
     for item in content:
         if isinstance(item, Gap):
             data += gap_bytes(item, seed=header.seed)

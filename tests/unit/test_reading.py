@@ -256,6 +256,21 @@ def test_a_coarse_clock_of_the_file_system_hides_nothing(tmp_path):
     assert (1, [1]) == (found(records, 1), listed(records, Matching(since_micros=NOON + SECOND)))
 
 
+@pytest.mark.parametrize("between", [0, 1], ids=["in the next segment", "in the one after that"])
+def test_what_a_caller_was_told_in_the_end_is_found(tmp_path, between):
+    """Of a durable lookup whose answer could not be synced, the receipt is the failure, and not the answer that nobody got."""
+    answer = served(1, mode="durable", code=0, reason="", response=b"answer")
+    failure = make_record(NOON + 2 * SECOND, lookup_id=answer.lookup_id, mode="durable", code=14)
+    write_segment(tmp_path, [answer])
+    write_segment(tmp_path, [served(3)] * between, first=2, created=NOON + 2 * SECOND)
+    write_segment(tmp_path, [failure], first=2 + between, created=NOON + 2 * SECOND)
+
+    assert failure == SegmentRecords(tmp_path).by_lookup_id(answer.lookup_id).record
+    again = write_segment(tmp_path / "one", [answer, served(2), failure])
+    assert failure == SegmentRecords(tmp_path / "one").by_lookup_id(answer.lookup_id).record
+    again.unlink()
+
+
 def test_records_larger_than_a_block_are_read(tmp_path):
     """A record of a megabyte stands between small ones, and all are found."""
     large = served(2, response=random.Random(3).randbytes(1 << 20))

@@ -20,6 +20,7 @@ from hindcast.lookups.directory import OPEN, SEALED, LogDirectory, SegmentName, 
 from hindcast.lookups.record import LookupRecord, Rpc, decode, glance, headers_count
 from hindcast.lookups.segment import HEADER_BYTES, SegmentHeader, read_header
 from hindcast.lookups.walk import End, Frame, Walk, records_behind
+from hindcast.settings import LogMode
 
 _SKEW_MICROS = 5_000_000
 """A file's last write is told by a coarse clock, and clocks are set back by a little now and then."""
@@ -213,12 +214,34 @@ class SegmentRecords:
         """
         begun_micros = int.from_bytes(lookup_id[:6], "big") * 1000
         for name in self._likely(begun_micros):
-            for payload, writer, sequence in self._payloads(name, lambda frame: _id_of(frame) in (None, lookup_id)):
-                with contextlib.suppress(StoredDataError):
-                    record = decode(payload)
-                    if record.lookup_id == lookup_id:
-                        return Found(writer, sequence, record)
+            found = self._last_in(name, lookup_id)
+            if found is not None:
+                return self._in_the_end(found, name)
         return None
+
+    def _last_in(self, name: SegmentName, lookup_id: bytes) -> Found | None:
+        """The last record of a lookup in a segment."""
+        found = None
+        for payload, writer, sequence in self._payloads(name, lambda frame: _id_of(frame) in (None, lookup_id)):
+            with contextlib.suppress(StoredDataError):
+                record = decode(payload)
+                if record.lookup_id == lookup_id:
+                    found = Found(writer, sequence, record)
+        return found
+
+    def _in_the_end(self, found: Found, name: SegmentName) -> Found:
+        """What became of a lookup: of an answer that could not be made durable its caller was told a failure, which stands behind it."""
+        if found.record.code or found.record.mode != LogMode.DURABLE:
+            return found
+        following = [
+            file.name
+            for file in segment_files(self._directory)
+            if file.name.writer == found.writer and file.name.first_sequence > name.first_sequence
+        ]
+        # The failure is written at once; one segment between the two may be one that failed as well.
+        for later in following[:2]:
+            found = self._last_in(later, found.record.lookup_id) or found
+        return found
 
     def newest(self, wanted: Matching, *, limit: int, before: Position | None = None) -> list[Summary]:
         """The newest lookups that match, newest first.
