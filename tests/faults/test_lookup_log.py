@@ -84,6 +84,7 @@ async def tell(story, disk, rng, mode):
                     story.acknowledged.add(sequence)
         await story.turn(log, disk, waiting)
     if rng.random() < 0.3:
+        log._turn()
         log._finish()
 
 
