@@ -79,18 +79,21 @@ class MemoryDisk:
         return sorted(self._names)
 
     def boot_id(self):
+        """Of this start of the kernel."""
         return self._boot_id
 
     def make_directory(self, directory):
-        pass  # directories are synced when they are made, and are not what is tested here
+        """Nothing: directories are synced when they are made, and are not what is tested here."""
 
     def open(self, path, flags):
+        """A path without a suffix is a directory."""
         with self._call():
             if flags & os.O_CREAT:
                 if path in self._names and flags & os.O_EXCL:
                     raise FileExistsError(errno.EEXIST, "there is one", str(path))
                 if path not in self._names:
-                    self._change(path.parent, lambda names, file=File(): names.__setitem__(path, file))
+                    file = File()
+                    self._change(path.parent, lambda names: names.__setitem__(path, file))
                 if flags & os.O_TRUNC:
                     del self._names[path].content[:]
             elif path not in self._names and path.suffix:
@@ -100,6 +103,7 @@ class MemoryDisk:
             return self._next_handle
 
     def lock(self, handle, path):
+        """Held until the descriptor is closed."""
         with self._call():
             file = self._handles[handle][1]
             if self._locks.setdefault(id(file), handle) != handle:
@@ -107,18 +111,21 @@ class MemoryDisk:
             return self._names.get(path) is file
 
     def writev(self, handle, parts):
+        """Whole, or cut by the power."""
         content = b"".join(parts)
         with self._call(lambda: self._append(handle, content[: self._rng.randint(0, len(content))])):
             self._append(handle, content)
             return len(content)
 
     def pwrite(self, handle, content, offset):
+        """Whole."""
         with self._call():
             there = self._handles[handle][1].content
             there[offset : offset + len(content)] = content
             return len(content)
 
     def fdatasync(self, handle):
+        """The content as it is now, or where the power is cut any part of it."""
         file = self._handles[handle][1]
 
         def in_part():
@@ -128,6 +135,7 @@ class MemoryDisk:
             file.synced = bytes(file.content)
 
     def fsync(self, handle):
+        """The changes of names in this directory."""
         directory = self._handles[handle][0]
         with self._call():
             kept = deque()
@@ -139,22 +147,27 @@ class MemoryDisk:
             self._pending = kept
 
     def truncate(self, handle, size_bytes):
+        """To a shorter length."""
         with self._call():
             del self._handles[handle][1].content[size_bytes:]
 
     def close(self, handle):
+        """Works without power."""
         with self._lock:
             _, file = self._handles.pop(handle)
             if self._locks.get(id(file)) == handle:
                 del self._locks[id(file)]
 
     def read(self, path):
+        """What programs see."""
         with self._lock:
             if path not in self._names:
                 raise FileNotFoundError(errno.ENOENT, "there is none", str(path))
             return bytes(self._names[path].content)
 
     def rename(self, source, target):
+        """Belongs to the directory of the new name."""
+
         def move(names):
             if source in names:
                 names[target] = names.pop(source)
@@ -163,10 +176,12 @@ class MemoryDisk:
             self._change(target.parent, move)
 
     def unlink(self, path):
+        """Pending like other changes of names."""
         with self._call():
             self._change(path.parent, lambda names: names.pop(path, None))
 
     def names(self, directory):
+        """What programs see."""
         with self._lock:
             return sorted(path.name for path in self._names if path.parent == directory)
 

@@ -1,6 +1,7 @@
 """The log of lookups when the power is cut, its process is killed, or its disk fails: what was acknowledged is there, the rest is told."""
 
 import asyncio
+import contextlib
 import errno
 import json
 import os
@@ -22,11 +23,11 @@ from hindcast.errors import LogUnavailable
 from hindcast.lookups.directory import LogDirectory, SegmentName
 from hindcast.lookups.disk import REAL_DISK
 from hindcast.lookups.gaps import read_lines
+from hindcast.lookups.marks import read_marks
 from hindcast.lookups.recovery import recover
 from hindcast.lookups.segment import GapReason, RecoveryMode, State, scan
 from hindcast.lookups.writer import LookupLog
 from hindcast.settings import LogMode
-from services import wait_for
 
 CUTS = 500 * CYCLES
 """10,000 by `make faults`."""
@@ -53,36 +54,37 @@ class Story:
     acknowledged: set = field(default_factory=set)
     synced: set = field(default_factory=set)
 
-
-async def tell(story, disk, rng, mode, *, steps=12):
-    """Append and take turns until the power is cut or the story ends."""
-    log = SteppedLog(ROOT, slot=1, mode=mode, clock=lambda: 1_000_000, disk=disk, segment_bytes_max=600)
-    for step in range(steps):
-        waiting = {}
-        for number in range(rng.randint(0, 5)):
-            payload = b"%d-%d-" % (step, number) + rng.randbytes(rng.randint(0, 150))
-            sequence, lost = log._next, log.counters.lost
-            story.appended[sequence] = payload  # a record whose append was cut may be there
-            try:
-                waiting[sequence] = log.append((payload[:2], payload[2:]), mode=mode)
-            except LogUnavailable:
-                continue
-            if mode is LogMode.BATCHED and not disk.off and lost == log.counters.lost:
-                story.acknowledged.add(sequence)
-        if disk.off:
-            return
-        written = set(story.acknowledged)
+    async def turn(self, log, disk, waiting):
+        """Take a turn; what had been written by then is synced, if the power stays on."""
+        written = set(self.acknowledged)
         log._synced_at = 0.0  # the turn is due
         log._turn()
         await asyncio.sleep(0)
-        if mode is LogMode.DURABLE:
-            for sequence, future in waiting.items():
-                if future.done() and future.exception() is None:
+        self.acknowledged |= {at for at, future in waiting.items() if future.done() and future.exception() is None}
+        if not disk.off:
+            self.synced |= written
+
+
+async def tell(story, disk, rng, mode):
+    """Append and take turns until the power is cut or the story ends."""
+    log = SteppedLog(ROOT, slot=1, mode=mode, clock=lambda: 1_000_000, disk=disk, segment_bytes_max=600)
+    for step in range(12):
+        waiting = {}
+        for number in range(rng.randint(0, 5)):
+            if disk.off:
+                return
+            payload = b"%d-%d-" % (step, number) + rng.randbytes(rng.randint(0, 150))
+            sequence, lost = log._next, log.counters.lost
+            story.appended[sequence] = payload  # a record whose append was cut may be there
+            with contextlib.suppress(LogUnavailable):
+                future = log.append((payload[:2], payload[2:]), mode=mode)
+                if future is not None:
+                    waiting[sequence] = future
+                elif not disk.off and lost == log.counters.lost:
                     story.acknowledged.add(sequence)
-        if disk.off:
-            return
-        story.synced |= written
+        await story.turn(log, disk, waiting)
     if rng.random() < 0.3:
+        log._turn()
         log._finish()
 
 
@@ -166,23 +168,28 @@ def test_a_process_that_dies_at_any_call_loses_nothing_acknowledged(mode):
         assert [] == after.names(LogDirectory(ROOT).synced), seed
 
 
-def test_damage_in_a_synced_place_is_found_and_the_file_is_kept(subtests=None):
+def test_damage_in_a_synced_place_is_found_and_the_file_is_kept():
     """After a kill and a flipped bit: the longest valid prefix is sealed, the rest told of, and the file is put aside as it was."""
+    damaged = 0
     for seed in range(CUTS // 5):
         rng, story = random.Random(seed), Story()
         disk = MemoryDisk(rng, calls_max=rng.randint(40, 110))
         asyncio.run(tell(story, disk, rng, LogMode.DURABLE))
         after = disk.after_a_kill()
         (path,) = [path for path in after.files() if path.suffix == ".open"][-1:] or [None]
-        if path is None or len(after.read(path)) <= 64:
+        if path is None:
             continue
+        name, directory = SegmentName.parse(path.name), LogDirectory(ROOT)
+        marks = read_marks(after.read(directory.marks(name.writer)))
+        synced_end = max((mark.synced_end for mark in marks if mark.first_sequence == name.first_sequence), default=0)
+        if synced_end == 0:
+            continue
+        damaged += 1
         before = after.read(path)
         whole = scan(before)
-        bit = rng.randrange(8 * whole.data_end)
-        after.flip(path, bit)
-        (report,) = [found for found in recover(ROOT, disk=after) if path.name == str(found.name)]
+        after.flip(path, rng.randrange(8 * synced_end))
+        (report,) = [found for found in recover(ROOT, disk=after) if name == found.name]
         found = sealed_records(after)
-        directory = LogDirectory(ROOT)
 
         lost = {record.sequence for record in whole.records} - set(found)
         assert (State.DAMAGED, directory.damaged / path.name) == (report.state, report.kept)
@@ -190,6 +197,7 @@ def test_damage_in_a_synced_place_is_found_and_the_file_is_kept(subtests=None):
         assert found.items() <= story.appended.items()
         assert lost == told_missing(lost, read_lines(directory, disk=after))
         assert path not in after.files()
+    assert damaged > CUTS // 10
 
 
 CHILD = """
@@ -276,10 +284,12 @@ class Alarms:
     told: list = field(default_factory=list)
 
     def __call__(self, message):
+        """Be told, from any thread."""
         self.told.append((time.monotonic(), message))
 
     @property
     def last(self):
+        """What is wrong now, or None."""
         return self.told[-1][1] if self.told else None
 
 
@@ -348,13 +358,15 @@ def test_a_failing_disk_is_an_alarm_and_is_told_of(tmp_path, fault):
     payloads = [payload.decode() for _, payload in sorted(found.items())]
     lines = read_lines(LogDirectory(tmp_path), disk=REAL_DISK)
     gaps = [line.gap for line in lines if line.gap.reason is GapReason.WRITE_FAILED]
+    torn = [line.gap for line in lines if line.gap.reason is GapReason.TORN]
 
     assert set() == disk.synced_again
     # The disk that takes writes and no syncs has it all the same, and recovery finds it.
     assert {*names, "durably", "again"} == set(payloads)
     assert ["again", "after"] == payloads[-2:]
     assert counters.lost == sum(gap.last_sequence - gap.first_sequence + 1 for gap in gaps) > 0
-    assert counters.last_sequence == len(found) + counters.lost
+    assert counters.last_sequence == len(found) + counters.lost + len(torn)
+    assert ("truncate" in FAULTS[fault]) == bool(torn)
     assert set() == told_missing(found, [line for line in lines if line.gap.reason is GapReason.WRITE_FAILED])
     assert [] == list((tmp_path / "synced").iterdir())
 

@@ -1,6 +1,7 @@
 """A worker's log while nothing fails: what is appended is there, in order, in files of the right size and age."""
 
 import asyncio
+import shutil
 import threading
 import time
 
@@ -248,3 +249,33 @@ def test_a_torn_line_of_gaps_is_left_out(tmp_path):
     (folder / "0001-0000000000000002-0000000000000001.jsonl").write_bytes(line.replace(b"10}", b"11}"))
     (told,) = read_lines(LogDirectory(tmp_path), disk=REAL_DISK)
     assert Gap(first_sequence=3, last_sequence=None, reason=GapReason.TORN, until_micros=9) == told.gap
+
+
+def test_who_cannot_be_told_of_an_alarm_does_not_end_the_log(tmp_path, caplog):
+    """A listener that fails is noted in the server's log, and lookups are logged all the same when the cause is gone."""
+
+    def fails(_message):
+        raise RuntimeError
+
+    blocked = tmp_path / "log"
+    blocked.write_text("a file where the directory should be")
+    log = LookupLog(blocked, slot=0, mode=LogMode.BATCHED, on_alarm=fails)
+    log.append((b"lost",), mode=LogMode.BATCHED)
+    blocked.unlink()
+    wait_for(lambda: not log.counters.alarm)
+    log.append((b"kept",), mode=LogMode.BATCHED)
+    log.end()
+    assert [(2, b"kept")] == records(blocked)
+    assert "could not tell of an alarm" in caplog.text
+
+
+def test_a_directory_that_was_removed_is_made_again(new_log, tmp_path):
+    """When somebody removes the directory of a running log, the next segment is begun in a new one, and it stays an alarm."""
+    log = new_log(segment_seconds_max=0.2, sync_seconds=0.02)
+    log.append((b"gone",), mode=LogMode.BATCHED)
+    shutil.rmtree(tmp_path / "segments")
+    wait_for(lambda: list(tmp_path.glob("segments/*.open")))
+    wait_for(lambda: log.counters.alarm)
+    log.append((b"kept",), mode=LogMode.BATCHED)
+    log.end()
+    assert [(2, b"kept")] == records(tmp_path)

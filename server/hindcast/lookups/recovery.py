@@ -238,13 +238,13 @@ class _Work:
         if state is State.DAMAGED:
             return True
         # Torn by a power cut, with more behind the hole: `salvage` may want it.
-        rest = data[found.valid_end :]
-        return not found.cut_short and any(rest)
+        return not found.cut_short and data.count(0, found.valid_end) < len(data) - found.valid_end
 
     def _write_copy(
         self, path: Path, sealed: Path, data: bytes, found: Scan, header: SegmentHeader, *, ends_in_gap: bool
     ) -> None:
         seed = header.seed
+        content: list[bytes | memoryview]
         if found.skipped:
             content = [header_bytes(header)]
             pieces = [
@@ -254,7 +254,7 @@ class _Work:
             for _, buffers in sorted(pieces, key=lambda piece: piece[0]):
                 content += buffers
         else:
-            content = [data[: found.data_end]]
+            content = [memoryview(data)[: found.data_end]]
         size_bytes = sum(map(len, content))
         footer = Footer(
             last_sequence=found.last_sequence,
@@ -266,7 +266,8 @@ class _Work:
         temporary = path.with_suffix(".tmp")
         handle = self._disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
-            write_all(self._disk, handle, b"".join(content))
+            for piece in content:
+                write_all(self._disk, handle, piece)
             self._disk.fdatasync(handle)
         finally:
             self._disk.close(handle)

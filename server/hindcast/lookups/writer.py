@@ -27,6 +27,8 @@ from hindcast.lookups.open_segment import OpenSegment
 from hindcast.lookups.segment import Gap, GapReason, SegmentHeader, frame, gap_bytes
 from hindcast.settings import LogMode
 
+_LOGGER = logging.getLogger(__name__)
+
 _PARTS_MAX = 1_000
 """Linux takes 1,024 buffers in one writev."""
 
@@ -336,6 +338,10 @@ class LookupLog:
     def _stop_writing(self, segment: OpenSegment, error: OSError) -> None:
         self._segment = None
         self._retired.append(segment)
+        if segment.torn:
+            # What stands there may be the whole record, so no other one can have its sequence.
+            self._note(Gap(first_sequence=self._next, last_sequence=self._next, reason=GapReason.TORN))
+            self._next += 1
         self._alarm = _trouble("cannot be written", error)
         self._wake.set()
 
@@ -346,6 +352,7 @@ class LookupLog:
             self._wake.wait(self._seconds_to_wait())
             self._wake.clear()
             self._guarded(self._turn)
+        self._guarded(self._turn)
         self._guarded(self._finish)
 
     def _seconds_to_wait(self) -> float:
@@ -362,7 +369,7 @@ class LookupLog:
         try:
             step()
         except Exception:
-            logging.getLogger(__name__).exception("a defect in the log of lookups; it begins a new segment")
+            _LOGGER.exception("a defect in the log of lookups; it begins a new segment")
             segment = self._segment
             if segment is not None:
                 self._abandon(segment, OSError())
@@ -417,10 +424,10 @@ class LookupLog:
         self._alarm = None
 
     def _claim(self) -> None:
-        """Make the directories and the file of marks, once."""
+        """Make the directories where they are missing, and the file of marks, once."""
+        self._disk.make_directory(self._directory.segments)
+        self._disk.make_directory(self._directory.synced)
         if self._marks is None:
-            self._disk.make_directory(self._directory.segments)
-            self._disk.make_directory(self._directory.synced)
             self._marks = MarksFile(self._directory, self._writer, disk=self._disk, sync_seconds=self._sync_seconds)
             self._writer = self._marks.writer
 
@@ -463,6 +470,7 @@ class LookupLog:
         if not old and segment.size_bytes < self._segment_bytes_max:
             return True
         try:
+            self._claim()
             with self._lock:
                 if self._segment is segment:
                     self._segment = self._new_segment()
@@ -581,15 +589,17 @@ class LookupLog:
             message, told = self._alarm, self._told
             self._told = message
         if message != told:
-            self._on_alarm(message)
+            try:
+                self._on_alarm(message)
+            except Exception:
+                _LOGGER.exception("the log of lookups could not tell of an alarm")
 
     def _is_stalled(self) -> bool:
         began = self._turn_began
         return began is not None and time.monotonic() - began > _STALLED_SECONDS
 
     def _finish(self) -> None:
-        """Write all that can be written, and seal; the marks stay where something is left for recovery."""
-        self._turn()
+        """Seal what was written; the marks stay where something is left for recovery."""
         with self._lock:
             self._closed = True
             segment, self._segment = self._segment, None
