@@ -2,6 +2,7 @@
 
 import contextlib
 import resource
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -268,6 +269,12 @@ def test_what_is_no_lookup_leaves_no_record(server, log):
     assert before + 1 == len(records(log))
 
 
+def begun(channel: grpc.Channel) -> None:
+    """Wait until the server has begun all calls of a channel while Redis does not answer: until a later one is out of time."""
+    with pytest.raises(grpc.RpcError):
+        channel.unary_unary(HINDCAST)(ask(HINDCAST, "ride"), timeout=0.3, wait_for_ready=True)
+
+
 @pytest.fixture
 def own_redis() -> Iterator[RedisServer]:
     """A Redis that the test may pause, with driver 1."""
@@ -290,8 +297,7 @@ def test_calls_that_redis_does_not_answer_leave_their_records(tmp_path, own_redi
             message = ask(HINDCAST, "ride", tags={"end": "dropped"})
             request = StreamOnlineFeaturesRequest(lookup=GetOnlineFeaturesRequest.FromString(message))
             dropped = channel.stream_stream(STREAM)(iter([request.SerializeToString()]))
-            # Once this has been answered, the two before it have begun.
-            fail(server, HINDCAST, ask(HINDCAST, "ride"), timeout=0.3)
+            begun(channel)
             gone.cancel()
             dropped.cancel()
             ended = {tag: wait_for_record(log, lambda record, tag=tag: record.tags.get("end") == tag) for tag in by_tag}
@@ -302,6 +308,27 @@ def test_calls_that_redis_does_not_answer_leave_their_records(tmp_path, own_redi
     codes = {code.value[0]: code.name for code in grpc.StatusCode}
     assert by_tag == {tag: codes[record.code] for tag, record in ended.items()}
     assert [("ride", b"")] * 3 == [(record.service, record.response) for record in ended.values()]
+
+
+def test_calls_that_a_hurried_stop_cuts_off_leave_their_records(tmp_path, own_redis):
+    """A second signal cancels what still runs, and its record says so, in a segment that is sealed."""
+    repo = make_repo(tmp_path / "repo", own_redis.connection_string)
+    with run_hindcast(repo) as server, grpc.insecure_channel(server.address) as channel:
+        call(server, HINDCAST, ask(HINDCAST, "ride"))
+        own_redis.pause()
+        try:
+            cut_off = [channel.unary_unary(HINDCAST).future(ask(HINDCAST, "ride"), timeout=30) for _ in range(10)]
+            begun(channel)
+            server.process.send_signal(signal.SIGTERM)
+            wait_for(lambda: any("served until they have gone" in line for line in server.output))
+            assert 0 == server.stop()
+            assert all(call.exception(30) is not None for call in cut_off)
+        finally:
+            own_redis.resume()
+
+    log = log_directory(repo)
+    assert {".sealed"} == {path.suffix for path in (log / "segments").iterdir()}
+    assert [0, *[1] * 10, 4] == sorted(record.code for record in records(log))
 
 
 def test_a_store_that_is_away_is_recorded(tmp_path, own_redis):

@@ -49,7 +49,7 @@ class WriterReport:
         erased: sequences that were erased on purpose.
         first_sequence, last_sequence: of what is there or known of; both 0 where there is nothing.
         missing: in order; those erased are not among them.
-        torn: segments whose writer is gone and that end in the midst of a record; `hindcast serve` seals them when it starts.
+        torn: segments whose writer is gone and that end in the midst of a record, until they are recovered.
         damage: places that cannot be read.
     """
 

@@ -50,6 +50,8 @@ class Handlers:
         self._clock = clock
         self._call_timeout_ms = call_timeout_ms
         self._started_micros = clock()
+        self._running = 0
+        self._idle = asyncio.Event()
         self._streams: set[asyncio.Task[None]] = set()
         self._ends_streams = False
 
@@ -113,6 +115,12 @@ class Handlers:
         self._ends_streams = True
         for beginning in self._streams:
             beginning.cancel()
+
+    async def idle(self) -> None:
+        """Wait until no lookup runs; those that are cut off need a moment to leave their records."""
+        while self._running:
+            self._idle.clear()
+            await self._idle.wait()
 
     async def feast_serving_info(self, _request: bytes, _context: grpc.aio.ServicerContext) -> bytes:
         """`feast.serving.ServingService.GetFeastServingInfo`: the version of Feast that this server stands in for."""
@@ -180,6 +188,7 @@ class Handlers:
         lookup = self.lookup
         recording = self._recorder.begin(rpc, request, lookup.catalog.version, self._caller(context))
         lookup_id = recording.lookup_id
+        self._running += 1
         try:
             response = await answer(lookup, request, deadline_of(context, timeout_ms=self._call_timeout_ms), recording)
         except Exception as error:  # noqa: BLE001 - told to the caller, and to the log if it is a defect
@@ -189,6 +198,8 @@ class Handlers:
         except asyncio.CancelledError as error:
             recording.cancelled(code_of(error, context))
             raise
+        finally:
+            self._ended()
         context.set_trailing_metadata(((LOOKUP_ID_KEY, lookup_id),))
         return response
 
@@ -200,6 +211,7 @@ class Handlers:
         """One message of a stream, answered by one."""
         lookup = self.lookup
         recording = self._recorder.begin(Rpc.STREAM, request, lookup.catalog.version, caller)
+        self._running += 1
         try:
             lookup_bytes, timeout_seconds = read_stream_request(request)
             deadline = Deadline(self._call_timeout_ms / 1000 if timeout_seconds is None else timeout_seconds)
@@ -211,6 +223,13 @@ class Handlers:
         except asyncio.CancelledError:
             recording.cancelled(grpc.StatusCode.CANCELLED)
             raise
+        finally:
+            self._ended()
+
+    def _ended(self) -> None:
+        self._running -= 1
+        if not self._running:
+            self._idle.set()
 
 
 def _log_defect(error: Exception, lookup_id: str) -> str:
