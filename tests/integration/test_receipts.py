@@ -40,7 +40,6 @@ from services import HindcastServer, run_hindcast, run_redis
 
 STREAM = "/hindcast.v1.FeatureService/StreamOnlineFeatures"
 GET = "/hindcast.v1.Lookups/GetReceipt"
-LIST = "/hindcast.v1.Lookups/ListReceipts"
 ID_KEY = "hindcast-lookup-id"
 DIALECTS = (*LOOKUPS, STREAM)
 REFS = ["driver:trips", "driver:city", "driver:rating", "platform:surge"]
@@ -416,39 +415,6 @@ def test_an_unknown_id_is_not_found(client, repo):
     with pytest.raises(NotFound, match="mode off"):
         client.get_receipt(request_id="nobody's")
     assert "does not exist; give the lookup id" in command("receipt", unknown, "--repo", repo, exit_code=1)
-
-
-WRONG = [
-    (GET, pb.GetReceiptRequest(), "id"),
-    (GET, pb.GetReceiptRequest(lookup_id="7"), "lookup_id"),
-    (LIST, pb.ListReceiptsRequest(page_size=501), "page_size"),
-    (LIST, pb.ListReceiptsRequest(page_size=-1), "page_size"),
-    (LIST, pb.ListReceiptsRequest(page_token="next"), "page_token"),  # noqa: S106 - no password
-    (LIST, pb.ListReceiptsRequest(codes=[0, 17]), "codes[1]"),
-    (LIST, pb.ListReceiptsRequest(tags={str(at): "" for at in range(33)}), "tags"),
-    (LIST, pb.ListReceiptsRequest(since=Timestamp(seconds=2**60)), "since"),
-]
-
-
-@pytest.mark.parametrize(("method", "request_message", "field"), WRONG, ids=lambda part: str(part)[:30])
-def test_a_wrong_request_names_its_field(channel, method, request_message, field):
-    """What a request for receipts must not hold is INVALID_ARGUMENT with the field's path."""
-    with pytest.raises(grpc.RpcError) as raised:
-        channel.unary_unary(method)(request_message.SerializeToString(), timeout=30)
-
-    assert (grpc.StatusCode.INVALID_ARGUMENT, [field]) == (
-        raised.value.code(),
-        [violation.field for violation in error_of(raised.value).violations],
-    )
-
-
-@pytest.mark.parametrize("method", [GET, LIST])
-def test_bytes_that_are_no_request_are_refused(channel, method):
-    """They are INVALID_ARGUMENT of the request as a whole."""
-    with pytest.raises(grpc.RpcError) as raised:
-        channel.unary_unary(method)(b"\xff", timeout=30)
-
-    assert ["request"] == [violation.field for violation in error_of(raised.value).violations]
 
 
 def test_a_running_server_has_nothing_missing(client, repo):
