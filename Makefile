@@ -47,7 +47,7 @@ test: $(STAMP)
 
 # Every fault 20 times over; `make test` has each of them twice.
 faults: $(STAMP)
-	@HINDCAST_FAULT_CYCLES=20 $(BIN)/python -m pytest tests/faults
+	@HINDCAST_FAULT_CYCLES=20 $(BIN)/python -m pytest tests/faults tests/property/test_segments.py
 
 # The offline store on Spark, in local mode, against DuckDB. Needs Java 17; `make test` does not.
 spark: $(SPARK_STAMP)

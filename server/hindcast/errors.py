@@ -5,10 +5,11 @@ HindcastError
 ├── CatalogError            the registry cannot be read or compiled
 ├── RequestError            the caller's request is wrong
 │   ├── InvalidArgument     carries one violation per wrong field
-│   └── UnknownName         a feature service, view or feature that the catalog does not have
+│   └── UnknownName         a feature service, view or feature that the catalog does not have, or a receipt that the log has not
 ├── Overloaded              the server has as much work as it can do in time
 ├── StoreUnavailable        Redis did not answer in time or the connection broke
-├── StoredDataError         a stored row cannot be read; it is never served as a null
+├── LogUnavailable          the log of lookups cannot keep what a call's log mode promises
+├── StoredDataError         a stored row or a segment of the log cannot be read; no row is served as a null
 ├── SourceError             a batch source cannot be read as it is: missing, damaged, or without what a view names
 ├── NotWritable             a view or its source does not take writes, as the repo stands
 ├── GenerationConflict      a view's generations do not allow a replace, flip or rollback as they stand
@@ -69,10 +70,10 @@ class InvalidArgument(RequestError):
 
 
 class UnknownName(RequestError):
-    """A name that the catalog does not have.
+    """A name that the catalog does not have, or the id of a lookup that the log does not.
 
     Attributes:
-        kind: `feature service`, `feature view` or `feature`.
+        kind: `feature service`, `feature view`, `feature`, `push source` or `receipt`.
         name: as the caller wrote it, its first 1,000 characters.
     """
 
@@ -99,8 +100,12 @@ class StoreUnavailable(HindcastError):
     """Redis did not answer in time, or the connection broke. Safe to try again."""
 
 
+class LogUnavailable(HindcastError):
+    """The log of lookups cannot keep what the call's log mode promises. Safe to try again; the answer is not given."""
+
+
 class StoredDataError(HindcastError):
-    """A stored row cannot be read: damaged, or written by a newer version."""
+    """A stored row or a segment of the log cannot be read: damaged, or written by a newer version."""
 
 
 class SourceError(HindcastError):

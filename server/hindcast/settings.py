@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -21,6 +22,11 @@ def state_dir(repo_root: Path) -> Path:
     if not override:
         return root / ".hindcast"
     return Path(override).expanduser().resolve() / hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
+
+
+def log_directory_of(repo_root: Path) -> Path:
+    """Where a repo's lookups are logged unless another place is named."""
+    return state_dir(repo_root) / "lookups"
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -47,6 +53,19 @@ class StaleValues(StrEnum):
     """Null, on all services."""
 
 
+class LogMode(StrEnum):
+    """What is done with a lookup's record before its answer leaves, and so what can be lost of it."""
+
+    DURABLE = "durable"
+    """Synced to the disk; neither a killed process nor a power cut loses an answered lookup. Without a log none is answered."""
+    BATCHED = "batched"
+    """Written to its file; a killed process loses nothing, a power cut the last second at most, and it is reported."""
+    BEST_EFFORT = "best_effort"
+    """Queued in bounded memory; what is lost is counted and marked as a gap."""
+    OFF = "off"
+    """Nothing is kept."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:
     """PEM files of a server that speaks TLS; with a client CA, callers must show a certificate that it signed."""
@@ -69,6 +88,8 @@ class WorkerOptions:
         queue_max_ms: while a worker is this late with its work, it refuses calls.
         stale_values: what is answered past a view's TTL.
         traces: whether calls leave OpenTelemetry traces.
+        log_mode: of lookups' records.
+        log_modes: feature service -> the mode of its lookups, where that is another one.
     """
 
     tls: TlsFiles | None = None
@@ -79,6 +100,13 @@ class WorkerOptions:
     queue_max_ms: int = 250
     stale_values: StaleValues = StaleValues.BY_DIALECT
     traces: bool = False
+    log_mode: LogMode = LogMode.BATCHED
+    log_modes: Mapping[str, LogMode] = field(default_factory=dict)
+
+    @property
+    def logs(self) -> bool:
+        """Whether any lookup leaves a record."""
+        return any(mode is not LogMode.OFF for mode in (self.log_mode, *self.log_modes.values()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,10 +117,12 @@ class ServeSettings:
         address: HOST:PORT; port 0 takes a free one.
         workers: serving processes that share the port.
         metrics_address: HOST:PORT of `/metrics`; None for no metrics.
+        log_directory: for lookups' records; None for `lookups` in the state directory.
     """
 
     repo_root: Path
     address: str = "127.0.0.1:50051"
     workers: int = 1
     metrics_address: str | None = None
+    log_directory: Path | None = None
     worker: WorkerOptions = WorkerOptions()

@@ -6,7 +6,7 @@ from feast.protos.feast.serving import GrpcServer_pb2, ServingService_pb2
 from google.protobuf.descriptor import FieldDescriptor
 
 from hindcast.shadow.v1 import registry_pb2, shadow_pb2
-from hindcast.v1 import feature_service_pb2, push_service_pb2
+from hindcast.v1 import feature_service_pb2, lookup_service_pb2, push_service_pb2
 
 LENGTH_DELIMITED = {FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_STRING}
 VARINT = {
@@ -30,6 +30,8 @@ PAIRS = [
     (shadow_pb2.HindcastPushItem, push_service_pb2.PushStreamRequest),
     (shadow_pb2.HindcastRequest, feature_service_pb2.GetOnlineFeaturesRequest),
     (shadow_pb2.HindcastResponse, feature_service_pb2.GetOnlineFeaturesResponse),
+    (shadow_pb2.HindcastReceipt, lookup_service_pb2.Receipt),
+    (shadow_pb2.HindcastReceiptAnswer, lookup_service_pb2.GetReceiptResponse),
 ]
 
 
@@ -46,7 +48,9 @@ def differences(shadow, original, path):
             continue  # a packed list of small numbers, a byte each
         elif field.is_repeated != real.is_repeated:
             found.append(f"{where}: only one of the two is repeated")
-        elif not any({field.type, real.type} <= alike for alike in (LENGTH_DELIMITED, VARINT)):
+        elif not any(
+            {field.type, real.type} <= alike for alike in (LENGTH_DELIMITED, VARINT, {FieldDescriptor.TYPE_FLOAT})
+        ):
             found.append(f"{where}: the two have other wire types")
         elif field.message_type and real.message_type and field.message_type.full_name != real.message_type.full_name:
             found += differences(field.message_type, real.message_type, where)

@@ -29,7 +29,7 @@ from services import HindcastServer, RedisServer, run_hindcast, run_redis, wait_
 
 OURS = (
     *("GrpcFeatureServer", "feast.serving.ServingService"),
-    *("hindcast.v1.FeatureService", "hindcast.v1.PushService"),
+    *("hindcast.v1.FeatureService", "hindcast.v1.Lookups", "hindcast.v1.PushService"),
 )
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 METHOD = "/hindcast.v1.FeatureService/GetOnlineFeatures"

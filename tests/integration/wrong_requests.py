@@ -10,7 +10,7 @@ under; the test fails with the lines that the page lacks.
 
 from collections.abc import Callable, Iterable, Mapping
 
-from integration import wrong_bytes, wrong_questions
+from integration import wrong_bytes, wrong_questions, wrong_receipts
 from integration.request_rows import Row
 
 GROUPS: Mapping[str, Callable[[], Iterable[Row]]] = {
@@ -22,6 +22,7 @@ GROUPS: Mapping[str, Callable[[], Iterable[Row]]] = {
     "Request data": wrong_bytes.request_data,
     "Messages": wrong_bytes.messages,
     "Outside of lookups": wrong_bytes.outside_of_handlers,
+    "Receipts": wrong_receipts.receipts,
     "Answered after all": wrong_bytes.answered,
 }
 

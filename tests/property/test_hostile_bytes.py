@@ -28,7 +28,7 @@ from hindcast.serving.worker import _transformer
 from hindcast.v1.feature_service_pb2 import GetOnlineFeaturesResponse
 from integration.crowded_repo import make_crowded_repo
 from integration.request_rows import feast, hindcast, integer
-from lookups import make_lookup
+from lookups import DecodedLog, make_lookup, make_recorder
 from property.hostile import FACTOR, OF_FEAST, OF_HINDCAST, REQUESTS, VALUES, mutated, sized, varint
 
 CPU_SECONDS_MAX = 2.0
@@ -60,6 +60,10 @@ class Context:
     def __init__(self) -> None:
         self.trailing: dict[str, str | bytes] = {}
 
+    def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """What a proxy adds, and tags of both kinds."""
+        return (("x-request-id", "r-1"), ("hindcast-tag-model", "é"), ("hindcast-tag-bytes-bin", b"\xff"))
+
     def time_remaining(self) -> float:
         """A deadline that no case reaches."""
         return 60.0
@@ -75,9 +79,10 @@ class Context:
 
 @dataclass(frozen=True)
 class Server:
-    """The handlers of a worker, and the loop that they run in."""
+    """The handlers of a worker, what they log, and the loop that they run in."""
 
     handlers: Handlers
+    log: DecodedLog
     loop: asyncio.Runner
 
     def check(self, dialect: str, request: bytes) -> bool:
@@ -93,6 +98,10 @@ class Server:
             check_error(error)
             answer = None
         assert time.process_time() - began < CPU_SECONDS_MAX
+        (record,) = self.log.records
+        self.log.records.clear()
+        assert (request, answer or b"", answer is None) == (record.request, record.response, record.code > 0)
+        assert record.tags == {"model": "é"} or dialect == "hindcast.v1"
         if answer is not None:
             assert context.trailing["hindcast-lookup-id"]
             (check_hindcast if dialect == "hindcast.v1" else check_feast)(answer)
@@ -139,10 +148,9 @@ def server(shared_redis, tmp_path_factory) -> Iterator[Server]:
     layout = LAYOUTS[LayoutName.PACKED](reader, project=PROJECT)
     lookup = make_lookup(catalog, layout, transformer=_transformer(catalog))
     with asyncio.Runner() as loop:
-        yield Server(
-            Handlers(lookup=lookup, clock=system_clock, call_timeout_ms=60_000),
-            loop,
-        )
+        log = DecodedLog()
+        handlers = Handlers(lookup=lookup, recorder=make_recorder(log), clock=system_clock, call_timeout_ms=60_000)
+        yield Server(handlers, log, loop)
         loop.run(reader.close())
 
 

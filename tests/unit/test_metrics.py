@@ -18,6 +18,7 @@ from prometheus_client.utils import floatToGoString
 
 from hindcast.catalog import Catalog
 from hindcast.errors import ServerStartError
+from hindcast.lookups.writer import LogCounters
 from hindcast.materialize.process import RunProcess
 from hindcast.materialize.summary import LastRun, ViewSummary
 from hindcast.serving import exposition, metrics
@@ -29,11 +30,24 @@ from hindcast.serving.materialized import LedgerWatch
 from hindcast.serving.metric_file import MetricFile, forget_live_gauges, number_key
 from hindcast.serving.metrics import Metrics, WorkerMetrics
 from scrapes import ask, scrape
+from services import wait_for
 
 PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 ALL_THERE = bytes([1, 1, 1, 1, 1])
 
 
+LOG = LogCounters(
+    written=9,
+    synced=4,
+    lost=2,
+    at_risk=1,
+    unsynced=3,
+    waiting=1,
+    written_bytes=900,
+    first_sequence=1,
+    last_sequence=11,
+    alarm=True,
+)
 CATALOG = Catalog("p", "sha256:1", "0.67.0", {"v": None, "new": None}, {}, {}, {}, {})
 
 
@@ -114,6 +128,8 @@ def use_all(worker):
     worker.call_expired()
     worker.loop_lagged(0.002)
     worker.watch_cost(lambda: 12, limit=100)
+    worker.lookup_sampled_out()
+    worker.watch_log(lambda: LOG)
 
 
 def test_a_file_holds_what_prometheus_client_reads(tmp_path):
@@ -189,6 +205,48 @@ def test_views_are_counted_as_feast_counts_them_and_finer(shown):
         seen.value("hindcast_value_age_seconds_bucket", feature_view="v", le=le) for le in ("60.0", "300.0", "+Inf")
     ]
     assert [0, 1, 1] == ages
+
+
+def test_what_a_log_counts_grows_by_what_is_new(shown):
+    """The totals of a log are written out as they grow, over workers, and its present only of the workers that live."""
+    folder, look = shown
+    told = [LOG, LOG, replace(LOG, written=15, written_bytes=1500, synced=15, unsynced=0, alarm=False)]
+    with counting(folder) as worker, counting(folder, 1) as other:
+        other.watch_log(lambda: LOG)
+        worker.watch_log(lambda: told[0])
+        for _ in range(3):
+            worker.flush()
+            other.flush()
+        first = look()
+        del told[:2]
+        worker.flush()
+        second = look()
+
+    names = ("records", "bytes", "synced", "lost")
+    totals = [[seen.value(f"hindcast_lookup_log_{name}_total") for name in names] for seen in (first, second)]
+    assert [[18, 1800, 8, 4], [24, 2400, 19, 4]] == totals
+    assert [2, 1] == [seen.value("hindcast_lookup_log_alarm") for seen in (first, second)]
+
+
+def test_the_wait_for_a_sync_is_that_of_the_worker_furthest_behind(shown):
+    """While records wait, seconds since the last sync are shown, of all workers the most; else nothing."""
+    folder, look = shown
+    told = {0: replace(LOG, unsynced=0), 1: LOG}
+    with counting(folder) as idle, counting(folder, 1) as behind:
+        idle.watch_log(lambda: told[0])
+        behind.watch_log(lambda: told[1])
+        idle.flush()
+        behind.flush()
+        began = time.monotonic()
+
+        def seconds():
+            behind.flush()
+            return look().value("hindcast_lookup_log_unsynced_seconds")
+
+        wait_for(lambda: seconds() > 0.02, what="the wait to grow")
+        assert seconds() <= time.monotonic() - began + 0.5
+        told[1] = replace(LOG, synced=7, unsynced=0)
+        assert 0 == seconds()
 
 
 def test_a_successor_in_the_slot_counts_on(shown):
@@ -353,7 +411,7 @@ def test_runs_are_shown_by_view_and_outcome(shown):
 def test_every_metric_is_explained():
     """The page of metrics has a row for each, with its labels, and for no other."""
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]*)\|", PAGE, re.MULTILINE)
-    kinds = {Kind.COUNTER: "counter", Kind.HISTOGRAM: "histogram", Kind.GAUGE: "gauge"}
+    kinds = {Kind.COUNTER: "counter", Kind.HISTOGRAM: "histogram", Kind.GAUGE: "gauge", Kind.GREATEST: "gauge"}
     explained = {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
     assert {family.name: (kinds[family.kind], family.labels) for family in FAMILIES} == explained
     assert len(rows) == len(explained)

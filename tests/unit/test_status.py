@@ -69,6 +69,7 @@ def test_every_error_has_its_reason_and_its_details(kind):
         errors.InvalidArgument: "BadRequest",
         errors.UnknownName: "ResourceInfo",
         errors.StoreUnavailable: "RetryInfo",
+        errors.LogUnavailable: "RetryInfo",
         errors.Overloaded: "RetryInfo",
     }
     assert ([more[kind]] if kind in more else []) == list(details)

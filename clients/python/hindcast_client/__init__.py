@@ -2,7 +2,7 @@
 
 In come features by name and the entities to look up, as plain Python, NumPy, pandas or Arrow data; out goes a
 `FeatureResult` with the values, their statuses and times, and the id of the receipt that the server kept. Rows in the same
-forms are written by `push`.
+forms are written by `push`, and `get_receipt` shows what an earlier lookup was answered.
 
     with Client("localhost:50051") as client:
         result = client.get_online_features(features="account_screening", entities={...})
@@ -29,6 +29,7 @@ from hindcast_client._errors import (
 from hindcast_client._info import ServerInfo
 from hindcast_client._policy import RetryPolicy
 from hindcast_client._push import PushResult, ViewWrites
+from hindcast_client._receipt import Receipt, ReceiptPage, ReceiptSummary
 from hindcast_client._result import FeatureResult, FeatureStatus
 from hindcast_client._stream import Lookup
 from hindcast_client._sync import Client
@@ -49,6 +50,9 @@ __all__ = [
     "Overloaded",
     "PermissionDenied",
     "PushResult",
+    "Receipt",
+    "ReceiptPage",
+    "ReceiptSummary",
     "RetryPolicy",
     "ServerError",
     "ServerInfo",

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,6 +25,7 @@ from hindcast_client._errors import Cancelled, HindcastError, error_of
 from hindcast_client._info import ServerInfo, read_info
 from hindcast_client._policy import RetryPolicy
 from hindcast_client._push import Destination, PushResult, push_request, read_push_result
+from hindcast_client._receipt import Receipt, ReceiptPage, list_request, read_page, read_receipt, receipt_request
 from hindcast_client._request import ask
 from hindcast_client._result import FeatureResult, read_result
 from hindcast_client._stream import Asked, Lookup
@@ -118,6 +120,39 @@ class AsyncClient:
             to=to,
         )
         return read_push_result(await self._call(self._open().push, request, timeout_seconds))
+
+    async def get_receipt(
+        self, lookup_id: str | None = None, *, request_id: str | None = None, timeout_seconds: float | None = None
+    ) -> Receipt:
+        """As `Client.get_receipt`."""
+        request = receipt_request(lookup_id=lookup_id, request_id=request_id)
+        return read_receipt(await self._call(self._open().get_receipt, request, timeout_seconds))
+
+    async def list_receipts(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        feature_service: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        codes: Sequence[grpc.StatusCode] = (),
+        request_id: str | None = None,
+        page_size: int | None = None,
+        page_token: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> ReceiptPage:
+        """As `Client.list_receipts`."""
+        request = list_request(
+            since=since,
+            until=until,
+            feature_service=feature_service,
+            tags=tags,
+            codes=codes,
+            request_id=request_id,
+            page_size=page_size,
+            page_token=page_token,
+        )
+        return read_page(await self._call(self._open().list_receipts, request, timeout_seconds))
 
     async def get_server_info(self, *, timeout_seconds: float | None = None) -> ServerInfo:
         """As `Client.get_server_info`."""

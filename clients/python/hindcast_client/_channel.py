@@ -17,6 +17,12 @@ from hindcast.v1.feature_service_pb2 import (
     StreamOnlineFeaturesRequest,
     StreamOnlineFeaturesResponse,
 )
+from hindcast.v1.lookup_service_pb2 import (
+    GetReceiptRequest,
+    GetReceiptResponse,
+    ListReceiptsRequest,
+    ListReceiptsResponse,
+)
 from hindcast.v1.push_service_pb2 import PushRequest, PushResponse
 from hindcast_client._policy import Attempts, RetryBudget, RetryPolicy
 
@@ -157,6 +163,16 @@ class Methods:
             "/hindcast.v1.PushService/Push",
             request_serializer=PushRequest.SerializeToString,
             response_deserializer=PushResponse.FromString,
+        )
+        self.get_receipt = channel.unary_unary(
+            "/hindcast.v1.Lookups/GetReceipt",
+            request_serializer=GetReceiptRequest.SerializeToString,
+            response_deserializer=GetReceiptResponse.FromString,
+        )
+        self.list_receipts = channel.unary_unary(
+            "/hindcast.v1.Lookups/ListReceipts",
+            request_serializer=ListReceiptsRequest.SerializeToString,
+            response_deserializer=ListReceiptsResponse.FromString,
         )
 
 

@@ -37,7 +37,7 @@ class FeatureStatus(IntEnum):
     """The row is older than the view's TTL."""
 
 
-_STATUSES = {int(status): status for status in FeatureStatus}
+STATUSES = {int(status): status for status in FeatureStatus}
 
 
 # Not slotted: cached_property keeps what it decoded in the instance's dict.
@@ -68,7 +68,7 @@ class FeatureResult:
     def statuses(self) -> dict[str, list[FeatureStatus]]:
         """Feature name to n statuses."""
         return {
-            column.name: [_STATUSES.get(status, FeatureStatus.UNSPECIFIED) for status in column.statuses]
+            column.name: [STATUSES.get(status, FeatureStatus.UNSPECIFIED) for status in column.statuses]
             for column in self._response.columns
         }
 
@@ -78,7 +78,7 @@ class FeatureResult:
 
         None where the store has no row, and for every row of an on-demand feature, which is made from several.
         """
-        views = [[_instant(moment) for moment in view.event_timestamps] for view in self._response.views]
+        views = [[instant_of(moment) for moment in view.event_timestamps] for view in self._response.views]
         return {
             column.name: list(views[column.view_index]) if column.HasField("view_index") else [None] * self._rows
             for column in self._response.columns
@@ -179,6 +179,6 @@ def _contradiction(response: GetOnlineFeaturesResponse, what: str) -> ServerErro
     )
 
 
-def _instant(moment: Timestamp) -> datetime | None:
+def instant_of(moment: Timestamp) -> datetime | None:
     """Aware UTC with microseconds; None for the epoch, which says that there is no row."""
     return moment.ToDatetime(tzinfo=UTC) if moment.seconds or moment.nanos else None

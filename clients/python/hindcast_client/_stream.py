@@ -10,10 +10,9 @@ from google.protobuf.duration_pb2 import Duration
 from hindcast.v1.feature_service_pb2 import LookupFailure, StreamOnlineFeaturesRequest, StreamOnlineFeaturesResponse
 from hindcast_client._columns import Table
 from hindcast_client._errors import FieldViolation, HindcastError, kind_of
+from hindcast_client._receipt import CODES
 from hindcast_client._request import Question, ask
 from hindcast_client._result import FeatureResult, read_result
-
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +86,7 @@ class Asked:
 
 
 def _error(failure: LookupFailure) -> HindcastError:
-    code = _CODES.get(failure.code, grpc.StatusCode.UNKNOWN)
+    code = CODES.get(failure.code, grpc.StatusCode.UNKNOWN)
     return kind_of(code)(
         failure.message,
         code=code,

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,6 +24,7 @@ from hindcast_client._errors import HindcastError, error_of
 from hindcast_client._info import ServerInfo, read_info
 from hindcast_client._policy import RetryPolicy
 from hindcast_client._push import Destination, PushResult, push_request, read_push_result
+from hindcast_client._receipt import Receipt, ReceiptPage, list_request, read_page, read_receipt, receipt_request
 from hindcast_client._request import ask
 from hindcast_client._result import FeatureResult, read_result
 from hindcast_client._stream import Asked, Lookup
@@ -162,6 +164,64 @@ class Client:
             to=to,
         )
         return read_push_result(self._call(self._methods.push, request, timeout_seconds))
+
+    def get_receipt(
+        self, lookup_id: str | None = None, *, request_id: str | None = None, timeout_seconds: float | None = None
+    ) -> Receipt:
+        """What one lookup asked and was answered, value by value, as soon as its answer is there.
+
+        Args:
+            lookup_id: of an answer, or of an error.
+            request_id: instead: what the caller of the lookup called it. Of several, the newest.
+            timeout_seconds: this call's deadline instead of the client's.
+
+        Raises:
+            ValueError: not exactly one of the two is given.
+            HindcastError: the call failed; NotFound where this server's log has no such lookup.
+        """
+        request = receipt_request(lookup_id=lookup_id, request_id=request_id)
+        return read_receipt(self._call(self._methods.get_receipt, request, timeout_seconds))
+
+    def list_receipts(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        feature_service: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        codes: Sequence[grpc.StatusCode] = (),
+        request_id: str | None = None,
+        page_size: int | None = None,
+        page_token: str | None = None,
+        timeout_seconds: float | None = None,
+    ) -> ReceiptPage:
+        """The lookups that match, the newest first, a page at a time.
+
+        Args:
+            since, until: of when they were served; the first counts, the second does not. A naive time is UTC.
+            feature_service: only lookups of this one.
+            tags: that a lookup has, all of them.
+            codes: one of which it ended with; empty means any.
+            request_id: what its caller called it.
+            page_size: 50 if not given, 500 at most.
+            page_token: `next_page_token` of the page before.
+            timeout_seconds: this call's deadline instead of the client's.
+
+        Raises:
+            TypeError: a time is none.
+            HindcastError: the call failed.
+        """
+        request = list_request(
+            since=since,
+            until=until,
+            feature_service=feature_service,
+            tags=tags,
+            codes=codes,
+            request_id=request_id,
+            page_size=page_size,
+            page_token=page_token,
+        )
+        return read_page(self._call(self._methods.list_receipts, request, timeout_seconds))
 
     def get_server_info(self, *, timeout_seconds: float | None = None) -> ServerInfo:
         """Which server answers, and from which definitions. Raises HindcastError where the call fails."""

@@ -14,6 +14,7 @@ from hindcast.catalog.model import (
     Catalog,
     Field,
     KeyType,
+    Logging,
     OnDemandView,
     Projection,
     Service,
@@ -79,7 +80,9 @@ def compile_catalog(registry: registry_pb2.Registry, *, project: str, versioned:
         views=draft.views,
         on_demand_views=draft.on_demand_views,
         services={
-            service.spec.name: Service(service.spec.name, tuple(map(_projection, service.spec.features)))
+            service.spec.name: Service(
+                service.spec.name, tuple(map(_projection, service.spec.features)), _logging(service.spec)
+            )
             for service in registry.feature_services
             if service.spec.project == project
         },
@@ -252,6 +255,20 @@ def _projection(projection: registry_pb2.FeatureViewProjection) -> Projection:
         name=name,
         features=_names(projection.feature_columns),
         join_keys=dict(projection.join_key_map),
+    )
+
+
+def _logging(service: registry_pb2.FeatureServiceSpec) -> Logging | None:
+    """Feast takes a config without a destination for none."""
+    config = service.logging_config
+    destination = config.WhichOneof("destination")
+    if destination is None:
+        return None
+    return Logging(
+        sample_rate=config.sample_rate,
+        destination=destination.removesuffix("_destination"),
+        path=config.file_destination.path,
+        partition_by=tuple(config.file_destination.partition_by),
     )
 
 

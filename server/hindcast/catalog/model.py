@@ -115,11 +115,33 @@ class OnDemandView:
 
 
 @dataclass(frozen=True, slots=True)
+class Logging:
+    """How the lookups of a feature service are to be logged: Feast's `LoggingConfig`.
+
+    Attributes:
+        sample_rate: the share that is kept, 0 to 1.
+        destination: Feast's word for where to: `file`, `bigquery`, `custom`, …
+        path: of a `file` destination, as the repo writes it; empty for others.
+        partition_by: of a `file` destination.
+    """
+
+    sample_rate: float
+    destination: str
+    path: str = ""
+    partition_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
-    """A feature service: projections of views and on-demand views, in order."""
+    """A feature service: projections of views and on-demand views, in order.
+
+    Attributes:
+        logging: None where the repo says nothing of it.
+    """
 
     name: str
     projections: tuple[Projection, ...]
+    logging: Logging | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Following a registry while it changes: what is new and whole is taken, what is torn is not."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from hindcast.catalog.compile import compile_catalog
@@ -30,11 +30,13 @@ class RegistryWatch:
         materialized: view -> end of its newest materialized interval, in microseconds since 1970; empty before the first look.
     """
 
-    def __init__(self, repo: Repo, catalog: Catalog) -> None:
+    def __init__(self, repo: Repo, catalog: Catalog, *, when_new: Callable[[Catalog], None] | None = None) -> None:
+        """Args: when_new is given each new catalog before it is the last good one."""
         self.catalog = catalog
         self.problem = ""
         self.materialized: Mapping[str, int] = {}
         self._repo = repo
+        self._when_new = when_new
         self._seen: object = None
 
     @property
@@ -60,6 +62,8 @@ class RegistryWatch:
         self.problem, self._seen = "", state
         self.materialized = _materialized(registry, catalog)
         changed = catalog.version != self.catalog.version
+        if changed and self._when_new is not None:
+            self._when_new(catalog)
         self.catalog = catalog
         return changed
 

@@ -16,12 +16,13 @@ except ImportError:
 
 from hindcast.catalog import read_repo
 from hindcast.cli import options
+from hindcast.cli.lookups import lookups, receipt
 from hindcast.cli.materialize import generations, materialize
 from hindcast.cli.runs import runs
 from hindcast.errors import HindcastError, RepoError
 from hindcast.online.connection import Topology
 from hindcast.online.embedded import EmbeddedRedis
-from hindcast.settings import ServeSettings, StaleValues, TlsFiles, WorkerOptions, split_address
+from hindcast.settings import LogMode, ServeSettings, StaleValues, TlsFiles, WorkerOptions, split_address
 
 _DIFFERS = 3
 """Exit code of a command that compares: it was done, and the two sides are not equal."""
@@ -45,6 +46,17 @@ def _checked_address(_context: click.Context, _parameter: click.Parameter, addre
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
     return address
+
+
+def _service_modes(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, LogMode]:
+    """SERVICE=MODE each; a service's name may hold `=` itself."""
+    modes = {}
+    for one in given:
+        service, _, mode = one.rpartition("=")
+        if not service or mode not in set(LogMode):
+            raise click.BadParameter(f"{one!r} is not SERVICE=MODE; a mode is one of {', '.join(LogMode)}")
+        modes[service] = LogMode(mode)
+    return modes
 
 
 _pem = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -113,6 +125,27 @@ def cli() -> None:
 @click.option(
     "--otel", is_flag=True, help="Send OpenTelemetry traces, as the OTEL_* variables say; needs the otel extra."
 )
+@click.option(
+    "--log-mode",
+    type=click.Choice([mode.value for mode in LogMode]),
+    default=LogMode.BATCHED.value,
+    show_default=True,
+    help="What is done with a lookup's record before its answer leaves: synced, written, queued, or nothing kept.",
+)
+@click.option(
+    "--log-mode-for",
+    "log_modes",
+    callback=_service_modes,
+    multiple=True,
+    metavar="SERVICE=MODE",
+    help="The mode of one feature service; may be repeated.",
+)
+@click.option(
+    "--log-dir",
+    "log_directory",
+    type=click.Path(path_type=Path),
+    help="For the records.  [default: lookups in the state directory, .hindcast in the repo]",
+)
 @click.option("--tls-cert", type=_pem, help="PEM certificate; needs --tls-key.")
 @click.option("--tls-key", type=_pem, help="PEM private key.")
 @click.option("--tls-client-ca", type=_pem, help="Callers must show a certificate.")
@@ -128,6 +161,9 @@ def serve(
     stale_values: str,
     metrics_address: str | None,
     otel: bool,  # noqa: FBT001 - a flag of the command line
+    log_mode: str,
+    log_modes: dict[str, LogMode],
+    log_directory: Path | None,
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
@@ -146,6 +182,7 @@ def serve(
         address=address,
         workers=workers,
         metrics_address=metrics_address,
+        log_directory=log_directory.resolve() if log_directory else None,
         worker=WorkerOptions(
             tls=tls,
             call_timeout_ms=timeout_ms,
@@ -155,6 +192,8 @@ def serve(
             queue_max_ms=queue_max_ms,
             stale_values=StaleValues(stale_values),
             traces=otel,
+            log_mode=LogMode(log_mode),
+            log_modes=log_modes,
         ),
     )
     run(settings, say=click.echo)
@@ -284,6 +323,8 @@ def _embedded(repo_root: Path) -> EmbeddedRedis:
 cli.add_command(runs)
 cli.add_command(materialize)
 cli.add_command(generations)
+cli.add_command(receipt)
+cli.add_command(lookups)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ to Redis, or knows gRPC or the catalog. This form is written to be read, not to 
 """
 
 from collections.abc import Sequence
+from struct import Struct
 from typing import Any, NamedTuple
 
 import msgspec
@@ -50,13 +51,20 @@ class Cells:
         statuses: once judged, n statuses per column, a byte each (`field_status`); one entry if all columns have the same.
     """
 
-    def __init__(self, columns: list[list[bytes]], times: list[bytes], event_micros: list[int | None]) -> None:
+    def __init__(
+        self,
+        columns: list[list[bytes]],
+        times: list[bytes],
+        event_micros: list[int | None],
+        headers: list[bytes] | None = None,
+    ) -> None:
         self.rows = len(times)
         self.width = len(columns)
         self.times = times
         self.statuses: list[bytes] = []
         self._columns = columns
         self._event_micros = event_micros
+        self._headers = headers or []
         there = [micros for micros in event_micros if micros is not None]
         self.missing = len(times) - len(there)
         self.oldest_micros = min(there, default=None)
@@ -76,6 +84,13 @@ class Cells:
         cells.oldest_micros = None
         cells.statuses = statuses
         return cells
+
+    def headers(self) -> bytes:
+        """The headers of the stored rows, 42 bytes each (`row_format`); zeros where there is no row.
+
+        A row of Feast's layout has none: its event_ts stands where a header has it, before zeros.
+        """
+        return b"".join(self._headers) or bytes(HEADER_BYTES * self.rows)
 
     def column(self, at: int) -> list[bytes]:
         """The serialized Values of one column, b"" for a null and where there is no row."""
@@ -159,6 +174,7 @@ class RowReader:
             [[row.values[at] for row in rows] for at in range(self._width)],
             [row.time for row in rows],
             [row.event_micros for row in rows],
+            [row.header for row in rows],
         )
 
     def _row(self, packed: bytes | None) -> "_Row":
@@ -183,17 +199,19 @@ class RowReader:
         if len(entries) != fields + 1 or not time:
             raise StoredDataError(WRONG_LENGTH)
         event_micros = int.from_bytes(packed[:8], "big") - SIGN
-        return _Row(time, event_micros, [b"" if at is None else values[at] or b"" for at in positions])
+        of_columns = [b"" if at is None else values[at] or b"" for at in positions]
+        return _Row(time, event_micros, of_columns, packed[:HEADER_BYTES])
 
 
 class _Row(NamedTuple):
     time: bytes
     event_micros: int | None
     values: Sequence[bytes]
+    header: bytes
 
 
 def _no_row(width: int) -> _Row:
-    return _Row(b"", None, [b""] * width)
+    return _Row(b"", None, [b""] * width, bytes(HEADER_BYTES))
 
 
 class HashRow:
@@ -228,12 +246,15 @@ def cells_of_hashes(hashes: list[HashRow | None], start: int, width: int) -> Cel
         if found is None or (time := values[start + width]) is None:
             rows.append(_no_row(width))
         else:
+            event_micros = timestamp_micros(time or EPOCH)
             of_view = _without_nulls(values[start : start + width])
-            rows.append(_Row(time or EPOCH, timestamp_micros(time or EPOCH), of_view))
+            header = (event_micros + SIGN).to_bytes(8, "big").ljust(HEADER_BYTES, b"\0")
+            rows.append(_Row(time or EPOCH, event_micros, of_view, header))
     return Cells(
         [[row.values[at] for row in rows] for at in range(width)],
         [row.time for row in rows],
         [row.event_micros for row in rows],
+        [row.header for row in rows],
     )
 
 
@@ -256,6 +277,61 @@ def splice_feast(metadata: bytes, blocks: Sequence[Block], *, statuses: bytes) -
                 values=values, statuses=of_column.translate(statuses), event_timestamps=block.cells.times
             )
     return bytes(answer.SerializeToString())
+
+
+def fold(answer: bytes) -> tuple[bytes, bytes]:
+    """A serialized `feast.serving.GetOnlineFeaturesResponse` without what its columns repeat: each says the event times of its
+    view's rows once more, which is half of an answer of many rows.
+
+    Returns:
+        What is left, and per place where something was taken out 12 bytes: three big-endian numbers of 32 bits, where in the answer
+        it stood, where in the answer the same bytes stand before it, and how many. Bytes that are no answer are left whole.
+    """
+    if len(answer) > _FOLDED_MAX:
+        return answer, b""
+    left, repeats = [], []
+    at = taken = 0
+    before: tuple[int, int] | None = None
+    while at < len(answer):
+        tag, start = _short_varint(answer, at)
+        size, start = _short_varint(answer, start)
+        end = start + size
+        if tag not in {_METADATA_TAG, _RESULT_TAG} or start > len(answer) or end > len(answer):
+            return answer, b""
+        if tag == _RESULT_TAG:
+            same = 0
+            while (
+                before is not None
+                and same < min(size, before[1] - before[0])
+                and answer[end - 1 - same] == answer[before[1] - 1 - same]
+            ):
+                same += 1
+            if before is not None and same >= _FOLDED_MIN:
+                left.append(answer[taken : end - same])
+                repeats.append(_REPEAT.pack(end - same, before[1] - same, same))
+                taken = end
+            before = start, end
+        at = end
+    return (b"".join([*left, answer[taken:]]), b"".join(repeats)) if repeats else (answer, b"")
+
+
+_METADATA_TAG, _RESULT_TAG = 0x0A, 0x12
+_FOLDED_MIN = 48
+"""To take out less would not be worth its 12 bytes and the time."""
+
+_FOLDED_MAX = 0x7FFF_FFFF
+_REPEAT = Struct(">III")
+_SHORT_BYTES_MAX = 5
+
+
+def _short_varint(message: bytes, at: int) -> tuple[int, int]:
+    """A number of at most 35 bits, and where it ends; far outside the message if it is longer, or has no end."""
+    number = 0
+    for position, byte in enumerate(message[at : at + _SHORT_BYTES_MAX]):
+        number |= (byte & _VARINT_PART) << 7 * position
+        if byte <= _VARINT_PART:
+            return number, at + position + 1
+    return 0, 2 * _FOLDED_MAX
 
 
 def splice_hindcast(

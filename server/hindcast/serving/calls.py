@@ -1,7 +1,8 @@
 """Calls as gRPC's asyncio server hands them over, in bytes, and how they end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import NamedTuple
 
 import grpc
 
@@ -21,6 +22,36 @@ def deadline_of(context: grpc.aio.ServicerContext, *, timeout_ms: int) -> Deadli
     """A call's own deadline, or one of `timeout_ms` where it brings none."""
     remaining = context.time_remaining()
     return Deadline(timeout_ms / 1000 if remaining is None else remaining)
+
+
+class Caller(NamedTuple):
+    """What the metadata of a call says of it: Feast's requests have no fields for that, and proxies can add it.
+
+    Attributes:
+        request_id: of `x-request-id`; empty where there is none.
+        tags: of `hindcast-tag-<name>`, by name.
+    """
+
+    request_id: str
+    tags: Mapping[str, str]
+
+
+def caller_of(context: grpc.aio.ServicerContext) -> Caller:
+    """Who calls; of an entry that is repeated, the last counts. Entries of bytes (`…-bin`) are left out."""
+    request_id, tags = "", {}
+    for key, value in context.invocation_metadata():
+        if key == _REQUEST_ID_KEY:
+            request_id = value
+        elif key.startswith(_TAG_PREFIX) and isinstance(value, str):
+            tags[key.removeprefix(_TAG_PREFIX)] = value
+    return Caller(request_id, tags)
+
+
+NOBODY = Caller("", {})
+"""A call that says nothing of itself."""
+
+_REQUEST_ID_KEY = "x-request-id"
+_TAG_PREFIX = "hindcast-tag-"
 
 
 def code_of(error: BaseException, context: grpc.aio.ServicerContext) -> grpc.StatusCode:

@@ -14,6 +14,8 @@ class Kind(StrEnum):
     COUNTER = "counter"
     HISTOGRAM = "histogram"
     GAUGE = "gauge_livesum"
+    GREATEST = "gauge_livemax"
+    """A gauge of which the greatest of all workers' counts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,6 +131,22 @@ IN_FLIGHT_CALLS = Family("hindcast_in_flight_calls", Kind.GAUGE, (), "Calls bein
 IN_FLIGHT_COST = Family("hindcast_in_flight_cost", Kind.GAUGE, (), "Values asked for by lookups being worked on")
 IN_FLIGHT_COST_LIMIT = Family(
     "hindcast_in_flight_cost_limit", Kind.GAUGE, (), "Values beyond which lookups are refused, over all workers"
+)
+LOG_RECORDS = Family("hindcast_lookup_log_records_total", Kind.COUNTER, (), "Records of lookups written to the log")
+LOG_BYTES = Family("hindcast_lookup_log_bytes_total", Kind.COUNTER, (), "Bytes written to the lookup log")
+LOG_SYNCED = Family("hindcast_lookup_log_synced_total", Kind.COUNTER, (), "Records of lookups synced to the disk")
+LOG_LOST = Family(
+    "hindcast_lookup_log_lost_total", Kind.COUNTER, (), "Records of lookups that were lost, each part of a gap"
+)
+LOG_SAMPLED_OUT = Family(
+    "hindcast_lookup_log_sampled_out_total", Kind.COUNTER, (), "Lookups left out by their service's sample rate"
+)
+LOG_ALARM = Family("hindcast_lookup_log_alarm", Kind.GAUGE, (), "Workers whose lookup log cannot be written")
+LOG_UNSYNCED = Family(
+    "hindcast_lookup_log_unsynced_seconds",
+    Kind.GREATEST,
+    (),
+    "Of the worker furthest behind, seconds since the last sync with records waiting for one",
 )
 
 # Said by the supervisor.

@@ -70,6 +70,7 @@ class Instruments:
         self._counters: dict[tuple[Series, ...], Counter] = {}
         self._histograms: dict[tuple[Series, ...], Histogram] = {}
         self._gauges: list[tuple[Series, Callable[[], float]]] = []
+        self._totals: list[tuple[Counter, Callable[[], float], float]] = []
         self._failed = False
 
     def counter(self, *series: Series) -> Counter:
@@ -90,11 +91,19 @@ class Instruments:
         """Ask for a number at every flush."""
         self._gauges.append(((family, ()), read))
 
+    def total(self, family: Family, read: Callable[[], float]) -> None:
+        """Ask at every flush for a number that grows from 0, and count how much it has grown."""
+        self._totals.append((self.counter((family, ())), read, 0.0))
+
     def flush(self) -> Iterator[None]:
         """Write out what has come up since the last time, a few instruments per step: a worker answers calls between steps.
 
         Where that fails, it is kept for the next time; calls go on.
         """
+        for at, (counter, read, seen) in enumerate(self._totals):
+            total = read()
+            counter.amount += total - seen
+            self._totals[at] = counter, read, total
         try:
             for at, counter in enumerate(list(self._counters.values())):
                 self._write_counter(counter)

@@ -58,12 +58,16 @@ class Answer(NamedTuple):
     Attributes:
         views: one per read of the plan, judged.
         blocks: the columns of the answer, in order.
+        keys: per entity of the plan n entity keys, None where one of a row's join keys is null.
+        inputs: per computation of the plan what its function was given.
     """
 
     plan: Plan
     rows: int
     views: list[Cells]
     blocks: list[Block]
+    keys: Sequence[Sequence[bytes | None]]
+    inputs: Sequence[Mapping[str, InputColumn]]
 
 
 class Lookup:
@@ -146,10 +150,9 @@ class Lookup:
             oldest = cells.oldest_micros
             age_seconds = None if oldest is None else (now - oldest) / 1e6
             self._metrics.rows_read(read.view.name, cells.statuses, columns=cells.width, oldest_age_seconds=age_seconds)
-        computed = []
-        if plan.computations:
-            computed = await self._compute(plan, views, question.entities, request_data, rows, deadline)
-        return Answer(plan, rows, views, [_block(run, views, computed) for run in plan.runs])
+        inputs = [_inputs(plan, wanted, views, question.entities, request_data) for wanted in plan.computations]
+        computed = await self._compute(plan, inputs, rows, deadline) if inputs else []
+        return Answer(plan, rows, views, [_block(run, views, computed) for run in plan.runs], keys, inputs)
 
     def _plan(self, wanted: Wanted) -> Plan:
         plan = self._plans.get(wanted)
@@ -163,9 +166,7 @@ class Lookup:
     async def _compute(
         self,
         plan: Plan,
-        views: Sequence[Cells],
-        entities: Mapping[str, Sequence[bytes]],
-        request_data: Mapping[str, Sequence[bytes]],
+        inputs: Sequence[Mapping[str, InputColumn]],
         rows: int,
         deadline: Deadline,
     ) -> list[list[list[bytes]]]:
@@ -173,11 +174,10 @@ class Lookup:
         if self._transforms is None:
             raise AssertionError("a catalog with on-demand views is served with a transformer")
         computed = []
-        for computation in plan.computations:
-            inputs = _inputs(plan, computation, views, entities, request_data)
+        for computation, given in zip(plan.computations, inputs, strict=True):
             began = time.perf_counter()
             with self._traces.span("transform"):
-                columns = await self._transforms.run(computation.view.name, inputs, rows, deadline=deadline)
+                columns = await self._transforms.run(computation.view.name, given, rows, deadline=deadline)
             self._metrics.transformed(computation.view.name, computation.view.mode, time.perf_counter() - began)
             computed.append([columns[field.name] for field in computation.view.fields])
         return computed

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import grpc
 
@@ -17,6 +17,9 @@ from hindcast.serving import families
 from hindcast.serving.beside import beside
 from hindcast.serving.calls import Handler, StreamHandler, UploadHandler, code_of
 from hindcast.serving.instruments import Counter, Histogram, Instruments, Series
+
+if TYPE_CHECKING:
+    from hindcast.lookups.writer import LogCounters
 
 RpcType = Literal["unary", "client_stream", "bidi_stream"]
 """As go-grpc-prometheus says it."""
@@ -152,6 +155,12 @@ class Metrics:
     def watch_cost(self, in_flight: Callable[[], int], *, limit: int) -> None:
         """Show the cost of the lookups in flight, asked for at every flush."""
 
+    def lookup_sampled_out(self) -> None:
+        """A lookup leaves no record, because its service is sampled."""
+
+    def watch_log(self, counters: "Callable[[], LogCounters]") -> None:
+        """Show what the lookup log counts, asked for at every flush."""
+
     @contextlib.asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """Write everything out from time to time until the block ends, and once more then."""
@@ -170,6 +179,7 @@ class WorkerMetrics(Metrics):
         self._entity_rows = self._histogram(families.FEAST_ENTITY_ROWS)
         self._store_read = self._histogram(families.FEAST_STORE_READ)
         self._expired = self._counter(families.EXPIRED)
+        self._sampled_out = self._counter(families.LOG_SAMPLED_OUT)
         self._loop_lag = self._histogram(families.LOOP_LAG)
         self._instruments.gauge(families.IN_FLIGHT_CALLS, lambda: sum(rpc.in_flight for rpc in self._rpcs))
 
@@ -265,6 +275,19 @@ class WorkerMetrics(Metrics):
         self._instruments.gauge(families.IN_FLIGHT_COST, in_flight)
         self._instruments.gauge(families.IN_FLIGHT_COST_LIMIT, lambda: limit)
 
+    def lookup_sampled_out(self) -> None:
+        """See `Metrics.lookup_sampled_out`."""
+        self._sampled_out.amount += 1
+
+    def watch_log(self, counters: "Callable[[], LogCounters]") -> None:
+        """See `Metrics.watch_log`."""
+        self._instruments.total(families.LOG_RECORDS, lambda: counters().written)
+        self._instruments.total(families.LOG_BYTES, lambda: counters().written_bytes)
+        self._instruments.total(families.LOG_SYNCED, lambda: counters().synced)
+        self._instruments.total(families.LOG_LOST, lambda: counters().lost)
+        self._instruments.gauge(families.LOG_ALARM, lambda: counters().alarm)
+        self._instruments.gauge(families.LOG_UNSYNCED, _Unsynced(counters).seconds)
+
     def flush(self) -> None:
         """Write out what has come up since the last time."""
         for _ in self._instruments.flush():
@@ -296,6 +319,22 @@ class WorkerMetrics(Metrics):
 
     def _histogram(self, family: families.Family, *labels: str) -> Histogram:
         return self._instruments.histogram((family, labels))
+
+
+class _Unsynced:
+    """How long records have waited for a sync, seen from one look to the next."""
+
+    def __init__(self, counters: "Callable[[], LogCounters]") -> None:
+        self._counters = counters
+        self._synced = 0
+        self._since = perf_counter()
+
+    def seconds(self) -> float:
+        """Since the last look that saw a sync, or nothing to sync."""
+        counters, now = self._counters(), perf_counter()
+        if counters.synced != self._synced or not counters.unsynced:
+            self._synced, self._since = counters.synced, now
+        return now - self._since
 
 
 class _View:

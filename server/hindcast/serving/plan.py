@@ -102,6 +102,8 @@ class Plan:
         key_columns: request columns that must be there, with the join key types they are read as.
         request_columns: request-data columns that must be there.
         row_cost: what a row costs, in stored values.
+        refs: the references that were asked for; empty for a feature service.
+        sample_rate: the share of its lookups that leaves a record.
     """
 
     reads: tuple[Read, ...]
@@ -113,6 +115,8 @@ class Plan:
     key_columns: Mapping[str, tuple[KeyType, ...]]
     request_columns: Mapping[str, Field]
     row_cost: int
+    refs: tuple[str, ...] = ()
+    sample_rate: float = 1.0
 
 
 class Wanted(NamedTuple):
@@ -121,6 +125,10 @@ class Wanted(NamedTuple):
     service: str | None
     refs_bytes: bytes
     full_names: bool
+
+    def refs(self) -> tuple[str, ...]:
+        """The references; empty for a feature service."""
+        return tuple(FeatureRefs.FromString(self.refs_bytes).val)
 
 
 def compile_plan(catalog: Catalog, wanted: Wanted) -> Plan:
@@ -133,7 +141,8 @@ def compile_plan(catalog: Catalog, wanted: Wanted) -> Plan:
     draft = _Draft(catalog, full_names=wanted.full_names)
     for projection, features in _selected(catalog, wanted):
         draft.add(projection, features)
-    return draft.plan()
+    logging = None if wanted.service is None else catalog.services[wanted.service].logging
+    return replace(draft.plan(), refs=wanted.refs(), sample_rate=1.0 if logging is None else logging.sample_rate)
 
 
 def _selected(catalog: Catalog, wanted: Wanted) -> list[tuple[Projection, Sequence[str]]]:
@@ -142,7 +151,7 @@ def _selected(catalog: Catalog, wanted: Wanted) -> list[tuple[Projection, Sequen
         if service is None:
             raise UnknownName("feature service", wanted.service, _known(catalog.services))
         return [(projection, projection.features) for projection in service.projections]
-    refs = FeatureRefs.FromString(wanted.refs_bytes).val
+    refs = wanted.refs()
     if not refs:
         raise InvalidArgument.at(
             "features", "nothing is asked for; name a feature service or `view:feature` references"

@@ -3,15 +3,18 @@
 import contextlib
 import socket
 import ssl
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError
 from redis.retry import Retry
 
 from hindcast.catalog import Repo
+from hindcast.durable import make_directory, sync
 from hindcast.errors import ServerStartError, StoreUnavailable
 from hindcast.online.connection import REDIS_ERRORS, RedisTarget
 from hindcast.online.layouts import LayoutName
@@ -70,6 +73,25 @@ def check_tls(tls: TlsFiles) -> None:
             context.load_verify_locations(tls.client_ca)
     except OSError as error:
         raise ServerStartError(f"{tls.client_ca} holds no PEM certificate; check --tls-client-ca") from error
+
+
+def check_log_directory(directory: Path) -> None:
+    """Make the directory for lookups' records, and see that files can be written and synced there.
+
+    Raises:
+        ServerStartError: they cannot.
+    """
+    try:
+        make_directory(directory)
+        with tempfile.NamedTemporaryFile(dir=directory, prefix=".probe-") as probe:
+            probe.write(b"hindcast")
+            probe.flush()
+            sync(Path(probe.name))
+    except OSError as error:
+        raise ServerStartError(
+            f"lookups cannot be logged in {directory} ({error.strerror}: {error.filename}). Give --log-dir a directory that this user can write, "
+            "with room on its disk; --log-mode off logs none"
+        ) from error
 
 
 @contextlib.contextmanager

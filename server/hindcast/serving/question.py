@@ -58,6 +58,7 @@ class Question(NamedTuple):
 
     Attributes:
         entities, request_data: by column, serialized Values.
+        request_id, tags: as the request's own fields say; Feast's requests have none.
     """
 
     dialect: Dialect
@@ -65,6 +66,8 @@ class Question(NamedTuple):
     entities: Mapping[str, Sequence[bytes]]
     request_data: Mapping[str, Sequence[bytes]]
     with_view_versions: bool = False
+    request_id: str = ""
+    tags: Mapping[str, str] | None = None
 
 
 def read_feast(request: bytes, renamed: Mapping[str, str]) -> Question:
@@ -123,6 +126,8 @@ def read_hindcast(request: bytes) -> Question:
         else Wanted(None, _refs_bytes(message.feature_list), message.full_feature_names),
         _columns("entities", message.entities),
         _columns("request_data", message.request_data),
+        request_id=message.request_id,
+        tags=dict(message.tags) if message.tags else None,
     )
 
 

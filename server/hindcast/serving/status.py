@@ -29,6 +29,7 @@ _CODES: dict[type[errors.HindcastError], tuple[grpc.StatusCode, str]] = {
     errors.UnknownName: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_NAME"),
     errors.Overloaded: (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
     errors.StoreUnavailable: (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
+    errors.LogUnavailable: (grpc.StatusCode.UNAVAILABLE, "LOG_UNAVAILABLE"),
     errors.StoredDataError: (grpc.StatusCode.DATA_LOSS, "STORED_DATA"),
     errors.DeadlineExceeded: (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
     errors.NotWritable: (grpc.StatusCode.FAILED_PRECONDITION, "NOT_WRITABLE"),
@@ -91,7 +92,7 @@ def violations_of(error: Exception) -> list[errors.FieldViolation]:
 
 def retry_delay_of(error: Exception) -> Duration | None:
     """After how long the same call is worth another try; None where it is not known to be."""
-    if not isinstance(error, errors.StoreUnavailable | errors.Overloaded):
+    if not isinstance(error, errors.StoreUnavailable | errors.LogUnavailable | errors.Overloaded):
         return None
     delay = Duration()
     delay.FromTimedelta(_RETRY_AFTER)

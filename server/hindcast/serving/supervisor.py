@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from hindcast.catalog import Catalog, RegistryWatch, Repo, load_catalog, read_repo
 from hindcast.errors import HindcastError, ServerStartError
+from hindcast.lookups.catalogs import keep_catalog
 from hindcast.materialize.runs import ledger_path
 from hindcast.online.codec import COMPILED
 from hindcast.online.connection import RedisTarget
@@ -27,10 +28,10 @@ from hindcast.serving.drops import Drops
 from hindcast.serving.fleet import Fleet
 from hindcast.serving.ingest import WriteSettings
 from hindcast.serving.place import Place
-from hindcast.serving.preflight import check_tls, find_redis, reserved
+from hindcast.serving.preflight import check_log_directory, check_tls, find_redis, reserved
 from hindcast.serving.tracing import check_installed
 from hindcast.serving.worker_settings import WorkerSettings
-from hindcast.settings import ServeSettings
+from hindcast.settings import ServeSettings, log_directory_of
 
 if TYPE_CHECKING:
     from hindcast.serving.worker_process import WorkerProcess
@@ -58,7 +59,11 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
     if settings.worker.traces:
         check_installed()
     catalog = load_catalog(repo)
-    registry, fleet = RegistryWatch(repo, catalog), Fleet(wanted=settings.workers)
+    log_directory = _log_directory(settings, repo, catalog)
+    catalogs = KeptCatalogs(log_directory)
+    catalogs.keep(catalog)
+    registry = RegistryWatch(repo, catalog, when_new=catalogs.keep)
+    fleet = Fleet(wanted=settings.workers)
     with reserved(settings.address) as address, _metrics(settings, repo, fleet, registry) as metrics_folder:
         first = WorkerSettings(
             slot=0,
@@ -69,6 +74,7 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
             writes=_write_settings(repo),
             options=settings.worker,
             metrics_folder=metrics_folder,
+            log_directory=log_directory,
         )
 
         def look_again() -> WorkerSettings:
@@ -92,7 +98,7 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
             f"serving project {catalog.project} on {address} "
             f"(workers: {settings.workers}, services: {len(catalog.services)}, catalog: {catalog.version[:19]})"
         )
-        supervisor = _Supervisor(first, registry=registry, fleet=fleet, look_again=look_again)
+        supervisor = _Supervisor(first, registry=registry, catalogs=catalogs, fleet=fleet, look_again=look_again)
         asyncio.run(supervisor.run(lambda: say(ready)))
 
 
@@ -102,12 +108,14 @@ class _Supervisor:
         settings: WorkerSettings,
         *,
         registry: RegistryWatch,
+        catalogs: "KeptCatalogs",
         fleet: Fleet,
         look_again: Callable[[], WorkerSettings],
     ) -> None:
         """Args: look_again gives the settings of workers that replace others; it blocks, and raises HindcastError."""
         self._settings = settings
         self._registry = registry
+        self._catalogs = catalogs
         self._fleet = fleet
         self._look_again = look_again
         self._running: set[WorkerProcess] = set()
@@ -195,7 +203,9 @@ class _Supervisor:
         loop = asyncio.get_running_loop()
         while self._registry.is_possible:
             await asyncio.sleep(_LOOK_SECONDS)
-            if not await loop.run_in_executor(None, self._registry.look):
+            changed = await loop.run_in_executor(None, self._registry.look)
+            await loop.run_in_executor(None, self._catalogs.keep, self._registry.catalog)
+            if not changed:
                 continue
             self._fleet.reloaded()
             catalog = self._registry.catalog
@@ -214,6 +224,45 @@ class _Supervisor:
         if taken and worker in self._running:
             self._fleet.serves(worker.slot, process_id=worker.process_id, catalog_version=catalog.version)
         return taken
+
+
+class KeptCatalogs:
+    """Keeps catalogs beside the records that name them, before any worker answers from them."""
+
+    def __init__(self, log_directory: Path | None) -> None:
+        """Args: log_directory is None if no lookup is logged, and then no catalog is kept."""
+        self._log_directory = log_directory
+        self._failed = False
+
+    def keep(self, catalog: Catalog) -> None:
+        """Keep it. Where it cannot be, the log says so and calls are answered from it all the same: try again later."""
+        if self._log_directory is None:
+            return
+        try:
+            keep_catalog(self._log_directory, catalog)
+        except OSError as error:
+            if not self._failed:
+                logger.error(  # noqa: TRY400 - the reason says it all
+                    "catalog %s cannot be kept in %s for its lookups to be read by, and is tried again: %s",
+                    catalog.version[:19],
+                    self._log_directory,
+                    error.strerror,
+                )
+            self._failed = True
+        else:
+            self._failed = False
+
+
+def _log_directory(settings: ServeSettings, repo: Repo, catalog: Catalog) -> Path | None:
+    """Where lookups are logged, seen to be usable; None where none are."""
+    options = settings.worker
+    for service in sorted(options.log_modes.keys() - catalog.services.keys()):
+        logger.warning("--log-mode-for: there is no feature service %r yet, so nothing has its log mode", service)
+    if not options.logs:
+        return None
+    directory = settings.log_directory or log_directory_of(repo.root)
+    check_log_directory(directory)
+    return directory
 
 
 def _write_settings(repo: Repo) -> WriteSettings:

@@ -3,6 +3,7 @@ on standard input and ends it by SIGTERM, or by dying, which closes that input. 
 """
 
 import asyncio
+import contextlib
 import logging
 import signal
 import sys
@@ -16,6 +17,7 @@ import uvloop
 from hindcast.catalog import Catalog
 from hindcast.clock import system_clock
 from hindcast.errors import HindcastError
+from hindcast.lookups.writer import LookupLog
 from hindcast.online.layouts import LAYOUTS, Layout
 from hindcast.online.reader import RedisReader
 from hindcast.online.sinks import SINKS
@@ -27,6 +29,8 @@ from hindcast.serving.ingest import Ingest
 from hindcast.serving.lookup import Lookup
 from hindcast.serving.metrics import Metrics, WorkerMetrics
 from hindcast.serving.observed import ObservedLayout
+from hindcast.serving.receipts import Receipts
+from hindcast.serving.recorder import Recorder
 from hindcast.serving.reflection import add_reflection
 from hindcast.serving.rpcs import generic_handlers
 from hindcast.serving.sockets import above_connections
@@ -58,6 +62,10 @@ _OPTIONS = (
 _SWITCH_SECONDS = 0.001
 """How long a function in its thread keeps the interpreter from the loop. Beside one that computes for 200 ms a call takes 2 ms
 so, 12 ms with Python's own 5 ms, and 200 ms without the thread; less than 1 ms gains nothing more."""
+
+
+_IDLE_SECONDS = 1.0
+"""For what was cut off to end; an on-demand view that runs in its thread is not waited for any longer."""
 
 
 async def serve() -> None:
@@ -92,8 +100,10 @@ async def serve() -> None:
             traces=traces,
         )
 
+    log = _log(settings, metrics)
     handlers = Handlers(
         lookup=lookup_in(settings.catalog),
+        recorder=Recorder(log, mode=options.log_mode, modes=options.log_modes, clock=system_clock, metrics=metrics),
         clock=system_clock,
         call_timeout_ms=options.call_timeout_ms,
     )
@@ -105,9 +115,11 @@ async def serve() -> None:
         call_timeout_ms=options.call_timeout_ms,
         metrics=metrics,
     )
+    receipts = Receipts(settings.log_directory, call_timeout_ms=options.call_timeout_ms)
     health = Health(reader, SERVICES)
     server = grpc.aio.server(options=[*_OPTIONS, *age_options(options.max_connection_age_seconds)])
-    server.add_generic_rpc_handlers(generic_handlers([handlers.rpcs(), writes.rpcs()], metrics=metrics, traces=traces))
+    rpcs = [handlers.rpcs(), writes.rpcs(), receipts.rpcs()]
+    server.add_generic_rpc_handlers(generic_handlers(rpcs, metrics=metrics, traces=traces))
     health.add_to(server)
     add_reflection(server, SERVICES)
     with above_connections():
@@ -130,6 +142,10 @@ async def serve() -> None:
             stop=stop,
         )
         following.cancel()
+        if log is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(handlers.idle(), _IDLE_SECONDS)
+            await log.close()
     await sink.close()
     await reader.close()
 
@@ -154,6 +170,27 @@ async def _follow(
         else:
             _say(TAKEN)
     stop.set()
+
+
+def _log(settings: WorkerSettings, metrics: Metrics) -> LookupLog | None:
+    if settings.log_directory is None:
+        return None
+    log = LookupLog(
+        settings.log_directory,
+        slot=settings.slot,
+        mode=settings.options.log_mode,
+        clock=system_clock,
+        on_alarm=_tell_of_log,
+    )
+    metrics.watch_log(lambda: log.counters)
+    return log
+
+
+def _tell_of_log(problem: str | None) -> None:
+    if problem is None:
+        logger.info("the log of lookups is written again")
+    else:
+        logger.error("%s", problem)
 
 
 def _say(word: bytes) -> None:

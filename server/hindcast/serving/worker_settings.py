@@ -33,6 +33,7 @@ class WorkerSettings:
         slot: a number below twice the number of workers that no other living worker of this server has. A worker's
             successor overlaps with it and has another one; numbers come back once their worker has ended.
         metrics_folder: where the worker writes what it counts; None if it counts nothing.
+        log_directory: where it logs lookups; None if it logs none.
     """
 
     slot: int
@@ -43,6 +44,7 @@ class WorkerSettings:
     writes: WriteSettings
     options: WorkerOptions
     metrics_folder: Path | None = None
+    log_directory: Path | None = None
 
     def to_line(self) -> bytes:
         """One line of JSON."""

@@ -310,14 +310,44 @@ class FeatureService(_message.Message):
     def __init__(self, spec: _Optional[_Union[FeatureServiceSpec, _Mapping]] = ...) -> None: ...
 
 class FeatureServiceSpec(_message.Message):
-    __slots__ = ("name", "project", "features")
+    __slots__ = ("name", "project", "features", "logging_config")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROJECT_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
+    LOGGING_CONFIG_FIELD_NUMBER: _ClassVar[int]
     name: str
     project: str
     features: _containers.RepeatedCompositeFieldContainer[FeatureViewProjection]
-    def __init__(self, name: _Optional[str] = ..., project: _Optional[str] = ..., features: _Optional[_Iterable[_Union[FeatureViewProjection, _Mapping]]] = ...) -> None: ...
+    logging_config: LoggingConfig
+    def __init__(self, name: _Optional[str] = ..., project: _Optional[str] = ..., features: _Optional[_Iterable[_Union[FeatureViewProjection, _Mapping]]] = ..., logging_config: _Optional[_Union[LoggingConfig, _Mapping]] = ...) -> None: ...
+
+class LoggingConfig(_message.Message):
+    __slots__ = ("sample_rate", "file_destination", "bigquery_destination", "redshift_destination", "snowflake_destination", "custom_destination", "athena_destination", "couchbase_columnar_destination")
+    SAMPLE_RATE_FIELD_NUMBER: _ClassVar[int]
+    FILE_DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    BIGQUERY_DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    REDSHIFT_DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    SNOWFLAKE_DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    CUSTOM_DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    ATHENA_DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    COUCHBASE_COLUMNAR_DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    sample_rate: float
+    file_destination: LogFiles
+    bigquery_destination: bytes
+    redshift_destination: bytes
+    snowflake_destination: bytes
+    custom_destination: bytes
+    athena_destination: bytes
+    couchbase_columnar_destination: bytes
+    def __init__(self, sample_rate: _Optional[float] = ..., file_destination: _Optional[_Union[LogFiles, _Mapping]] = ..., bigquery_destination: _Optional[bytes] = ..., redshift_destination: _Optional[bytes] = ..., snowflake_destination: _Optional[bytes] = ..., custom_destination: _Optional[bytes] = ..., athena_destination: _Optional[bytes] = ..., couchbase_columnar_destination: _Optional[bytes] = ...) -> None: ...
+
+class LogFiles(_message.Message):
+    __slots__ = ("path", "partition_by")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_BY_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    partition_by: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, path: _Optional[str] = ..., partition_by: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class FeatureViewProjection(_message.Message):
     __slots__ = ("feature_view_name", "feature_columns", "feature_view_name_alias", "join_key_map", "version_tag")

@@ -279,3 +279,75 @@ class HindcastPushItem(_message.Message):
     PUSH_FIELD_NUMBER: _ClassVar[int]
     push: bytes
     def __init__(self, push: _Optional[bytes] = ...) -> None: ...
+
+class HindcastReceipt(_message.Message):
+    __slots__ = ("entities", "request_data", "columns", "computed_from", "request_bytes", "response_bytes")
+    class EntitiesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: ValueColumn
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[ValueColumn, _Mapping]] = ...) -> None: ...
+    class RequestDataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: ValueColumn
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[ValueColumn, _Mapping]] = ...) -> None: ...
+    class ComputedFromEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: HindcastReceiptInputs
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[HindcastReceiptInputs, _Mapping]] = ...) -> None: ...
+    ENTITIES_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_DATA_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    COMPUTED_FROM_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    entities: _containers.MessageMap[str, ValueColumn]
+    request_data: _containers.MessageMap[str, ValueColumn]
+    columns: _containers.RepeatedCompositeFieldContainer[HindcastReceiptColumn]
+    computed_from: _containers.MessageMap[str, HindcastReceiptInputs]
+    request_bytes: bytes
+    response_bytes: bytes
+    def __init__(self, entities: _Optional[_Mapping[str, ValueColumn]] = ..., request_data: _Optional[_Mapping[str, ValueColumn]] = ..., columns: _Optional[_Iterable[_Union[HindcastReceiptColumn, _Mapping]]] = ..., computed_from: _Optional[_Mapping[str, HindcastReceiptInputs]] = ..., request_bytes: _Optional[bytes] = ..., response_bytes: _Optional[bytes] = ...) -> None: ...
+
+class HindcastReceiptColumn(_message.Message):
+    __slots__ = ("name", "view", "feature", "values", "statuses", "view_index")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    STATUSES_FIELD_NUMBER: _ClassVar[int]
+    VIEW_INDEX_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    view: str
+    feature: str
+    values: _containers.RepeatedScalarFieldContainer[bytes]
+    statuses: bytes
+    view_index: int
+    def __init__(self, name: _Optional[str] = ..., view: _Optional[str] = ..., feature: _Optional[str] = ..., values: _Optional[_Iterable[bytes]] = ..., statuses: _Optional[bytes] = ..., view_index: _Optional[int] = ...) -> None: ...
+
+class HindcastReceiptInputs(_message.Message):
+    __slots__ = ("columns",)
+    class ColumnsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: ValueColumn
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[ValueColumn, _Mapping]] = ...) -> None: ...
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    columns: _containers.MessageMap[str, ValueColumn]
+    def __init__(self, columns: _Optional[_Mapping[str, ValueColumn]] = ...) -> None: ...
+
+class HindcastReceiptAnswer(_message.Message):
+    __slots__ = ("receipt",)
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    receipt: bytes
+    def __init__(self, receipt: _Optional[bytes] = ...) -> None: ...

@@ -1,0 +1,312 @@
+"""`hindcast receipt` and `hindcast lookups`: what was answered, and whether all of it is still known."""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hindcast.cli import options
+from hindcast.clock import from_micros, system_clock, to_micros
+from hindcast.settings import log_directory_of
+
+if TYPE_CHECKING:
+    from hindcast.lookups.gap_report import WriterReport
+    from hindcast.lookups.reading import Damage, Summary
+
+_INCOMPLETE = 3
+"""Exit code of `check` where something is missing."""
+
+_ROWS = 10
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+_log_directory = click.option(
+    "--log-dir",
+    "log_directory",
+    type=click.Path(path_type=Path),
+    help="As given to `hindcast serve`.  [default: lookups in the state directory, .hindcast in the repo]",
+)
+
+
+def _log_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    return options.repo(_log_directory(options.output(command)))
+
+
+def _instant_of(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
+    """A time, or how long ago, in microseconds since 1970."""
+    if text is None:
+        return None
+    if text[-1:] in _UNITS and text[:-1].isdecimal():
+        return system_clock() - int(text[:-1]) * _UNITS[text[-1]] * 1_000_000
+    try:
+        return to_micros(datetime.fromisoformat(text))
+    except (ValueError, OverflowError) as error:
+        raise click.BadParameter(
+            f"{text!r} is no time; write 2026-11-01T12:00:00 (UTC where no zone is given), or 15m, 2h, 3d for so long ago"
+        ) from error
+
+
+def _tags_of(_context: click.Context, _parameter: click.Parameter, texts: Sequence[str]) -> dict[str, str]:
+    """NAME=VALUE each; a value may hold `=` itself."""
+    tags = {}
+    for text in texts:
+        name, equals, content = text.partition("=")
+        if not name or not equals:
+            raise click.BadParameter(f"{text!r} is not NAME=VALUE")
+        tags[name] = content
+    return tags
+
+
+def _codes_of(_context: click.Context, _parameter: click.Parameter, text: str | None) -> frozenset[int] | None:
+    """Codes of google.rpc by name, or `failed` for all but OK."""
+    if text is None:
+        return None
+    from google.rpc import code_pb2  # noqa: PLC0415 - for this option only
+
+    codes = dict(code_pb2.Code.items())
+    if text.upper() == "FAILED":
+        return frozenset(number for number in codes.values() if number)
+    if text.upper() not in codes:
+        raise click.BadParameter(f"{text!r} is no status; write OK, failed, or a code such as NOT_FOUND")
+    return frozenset([codes[text.upper()]])
+
+
+@click.command()
+@click.argument("receipt_id", metavar="ID")
+@_log_options
+@click.option(
+    "--rows", "rows_max", type=click.IntRange(0), default=_ROWS, show_default=True, help="Shown as text; 0 is all."
+)
+def receipt(receipt_id: str, repo_root: Path, log_directory: Path | None, output: str, rows_max: int) -> None:
+    """Show what one lookup asked and was answered, value by value.
+
+    ID is the lookup id of an answer, or the request id that its caller sent; of several lookups with that one, the newest is shown
+    (`hindcast lookups ls --request-id` lists them). JSON is without loss: docs/operations.md says how values look. Times are UTC.
+    """
+    from hindcast.lookups.receipt_json import receipt_json  # noqa: PLC0415 - protobuf, which most commands do not need
+    from hindcast.lookups.receipt_text import receipt_text  # noqa: PLC0415
+    from hindcast.lookups.receipts import as_lookup_id, by_lookup_id, by_request_id  # noqa: PLC0415
+
+    directory = log_directory or log_directory_of(repo_root)
+    lookup_id = as_lookup_id(receipt_id)
+    search = None if lookup_id is None else by_lookup_id(directory, lookup_id)
+    if search is None or search.receipt is None:
+        # A caller's own id can look like one of ours.
+        search = by_request_id(directory, receipt_id)
+    _tell(search.damage)
+    found = search.or_fail(receipt_id)
+    click.echo(json.dumps(receipt_json(found)) if output == "json" else receipt_text(found, rows_max=rows_max or None))
+
+
+@click.group()
+def lookups() -> None:
+    """The log of lookups: what was asked of the server, and how it ended."""
+
+
+@lookups.command("ls")
+@_log_options
+@click.option("--service", metavar="NAME", help="Only lookups of this feature service.")
+@click.option(
+    "--since",
+    callback=_instant_of,
+    metavar="TIME",
+    help="Only those served then or later: a time (UTC), or 15m, 2h, 3d ago.",
+)
+@click.option("--until", callback=_instant_of, metavar="TIME", help="Only those served before that.")
+@click.option(
+    "--tag",
+    "tags",
+    callback=_tags_of,
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Only those with this tag; may be repeated.",
+)
+@click.option(
+    "--status", "codes", callback=_codes_of, metavar="STATUS", help="OK, failed, or a code such as NOT_FOUND."
+)
+@click.option("--request-id", metavar="ID", help="Only those to which their caller gave this id.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="At most so many.")
+def ls(
+    repo_root: Path,
+    log_directory: Path | None,
+    output: str,
+    service: str | None,
+    since: int | None,
+    until: int | None,
+    tags: dict[str, str],
+    codes: frozenset[int] | None,
+    request_id: str | None,
+    limit: int,
+) -> None:
+    """List lookups, the newest first. Times are UTC."""
+    from hindcast.lookups.reading import Matching, SegmentRecords  # noqa: PLC0415 - protobuf
+    from hindcast.lookups.receipt_json import summary_json  # noqa: PLC0415
+
+    directory = log_directory or log_directory_of(repo_root)
+    records = SegmentRecords(directory)
+    wanted = Matching(
+        since_micros=since,
+        until_micros=until,
+        request_id=request_id,
+        service=service,
+        tags=tags,
+        codes=codes,
+    )
+    found = records.newest(wanted, limit=limit)
+    _tell(records.damage)
+    if output == "json":
+        click.echo(json.dumps([summary_json(summary) for summary in found]))
+    elif found:
+        click.echo("\n".join(_lookup_lines(found)))
+    else:
+        click.echo(
+            f"no such lookups in {directory}; `hindcast serve` logs them there, unless --log-dir or --log-mode says otherwise"
+        )
+
+
+@lookups.command("check")
+@_log_options
+@click.pass_context
+def check(context: click.Context, repo_root: Path, log_directory: Path | None, output: str) -> None:
+    """Read every record of the log, and say per writer what is there and what is missing.
+
+    A running server may go on meanwhile. Exit codes: 0 nothing is missing, 3 something is missing, torn or damaged, 1 it failed.
+    """
+    from hindcast.lookups.gap_report import gap_report  # noqa: PLC0415
+
+    directory = log_directory or log_directory_of(repo_root)
+    reports = gap_report(directory)
+    is_whole = all(report.is_whole for report in reports)
+    if output == "json":
+        click.echo(json.dumps({"whole": is_whole, "writers": [_report_json(report) for report in reports]}))
+    elif reports:
+        click.echo("\n".join([*_report_lines(reports), "", _verdict(reports)]))
+    else:
+        click.echo(f"no lookups were ever logged in {directory}")
+    if not is_whole:
+        context.exit(_INCOMPLETE)
+
+
+def _tell(damage: "Sequence[Damage]") -> None:
+    for place in damage:
+        click.echo(f"hindcast: {place}; `hindcast lookups check` says what is missing", err=True)
+
+
+def _lookup_lines(found: "Sequence[Summary]") -> list[str]:
+    from uuid import UUID  # noqa: PLC0415 - beside its only use
+
+    from hindcast.lookups.receipt_json import code_name  # noqa: PLC0415
+
+    lines = [("lookup", "served at", "status", "rows", "asked for", "request id", "tags")]
+    for summary in found:
+        asked = summary.service or _shortened(summary.refs)
+        lines.append(
+            (
+                str(UUID(bytes=summary.lookup_id)),
+                _instant(summary.served_at_micros),
+                code_name(summary.code),
+                "" if summary.entity_rows is None else f"{summary.entity_rows:,}",
+                asked,
+                summary.request_id,
+                " ".join(f"{name}={value}" for name, value in sorted(summary.tags.items())),
+            )
+        )
+    return _aligned(lines, right={3})
+
+
+def _shortened(refs: Sequence[str]) -> str:
+    return refs[0] + (f" and {len(refs) - 1} more" if len(refs) > 1 else "") if refs else ""
+
+
+def _aligned(lines: Sequence[Sequence[str]], *, right: set[int]) -> list[str]:
+    """Words to the left, numbers to the right, two spaces between; a column without content is left out."""
+    kept = [at for at, _ in enumerate(lines[0]) if any(line[at] for line in lines[1:])]
+    widths = {at: max(len(line[at]) for line in lines) for at in kept}
+    return [
+        "  ".join(line[at].rjust(widths[at]) if at in right else line[at].ljust(widths[at]) for at in kept).rstrip()
+        for line in lines
+    ]
+
+
+def _report_lines(reports: "Sequence[WriterReport]") -> list[str]:
+    lines = [("writer", "began", "state", "segments", "first", "last", "written", "synced", "lost", "erased")]
+    lines += [
+        (
+            str(report.writer),
+            _instant(report.writer.epoch),
+            "writing" if report.lives else "ended",
+            f"{report.segments:,}",
+            f"{report.first_sequence:,}",
+            f"{report.last_sequence:,}",
+            f"{report.written:,}",
+            f"{report.synced:,}",
+            f"{report.lost:,}",
+            f"{report.erased:,}" if report.erased else "",
+        )
+        for report in reports
+    ]
+    told = []
+    for report in reports:
+        told += [
+            f"{report.writer}: {f'{part.first_sequence:,} to {part.last_sequence:,}' if part.last_sequence else f'from {part.first_sequence:,} on, perhaps'} missing: "
+            f"{_REASONS[part.reason]}"
+            for part in report.missing
+        ]
+        told += [f"{report.writer}: {place}" for place in (*report.torn, *report.damage)]
+    return [*_aligned(lines, right=set(range(3, 10))), *([""] if told else []), *told]
+
+
+_REASONS = {
+    "write_failed": "the log could not be written",
+    "overflow": "best_effort had no more room in memory",
+    "sync_failed": "the disk did not take them",
+    "killed": "the process ended with them in its memory",
+    "torn": "the file ended in the midst of a record",
+    "damaged": "the file was damaged after it was synced",
+    "untold": "nothing says why; was a file removed?",
+}
+
+
+def _verdict(reports: "Sequence[WriterReport]") -> str:
+    written, lost = sum(report.written for report in reports), sum(report.lost for report in reports)
+    torn = sum(len(report.torn) for report in reports)
+    damaged = sum(len(report.damage) for report in reports)
+    if all(report.is_whole for report in reports):
+        return f"{written:,} records, none missing"
+    words = [f"{written:,} records", f"{lost:,} missing"]
+    words += [f"{torn:,} torn segment(s)"] if torn else []
+    words += [f"{damaged:,} damaged place(s)"] if damaged else []
+    return ", ".join(words)
+
+
+def _report_json(report: "WriterReport") -> dict[str, Any]:
+    return {
+        "writer": str(report.writer),
+        "slot": report.writer.slot,
+        "epoch": str(report.writer.epoch),
+        "lives": report.lives,
+        "segments": report.segments,
+        "first_sequence": report.first_sequence,
+        "last_sequence": report.last_sequence,
+        "written": report.written,
+        "synced": report.synced,
+        "lost": report.lost,
+        "erased": report.erased,
+        "missing": [
+            {"first_sequence": part.first_sequence, "last_sequence": part.last_sequence, "reason": part.reason}
+            for part in report.missing
+        ],
+        "torn": [_damage_json(place) for place in report.torn],
+        "damage": [_damage_json(place) for place in report.damage],
+    }
+
+
+def _damage_json(place: "Damage") -> dict[str, Any]:
+    return {"segment": str(place.segment), "offset": place.offset, "what": place.what}
+
+
+def _instant(micros: int) -> str:
+    return from_micros(micros).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,146 @@
+"""The few calls of the operating system that the log makes, as an argument, so that a test can cut its power."""
+
+import errno
+import fcntl
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from hindcast import durable
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Disk(Protocol):
+    """Files and directories. All of it raises OSError where the system does, and nothing is tried again here."""
+
+    def boot_id(self) -> bytes:
+        """8 bytes that differ from one start of the kernel to the next; zeros where that is not known."""
+
+    def make_directory(self, directory: Path) -> None:
+        """Make a directory and what is missing above it, synced."""
+
+    def open(self, path: Path, flags: int) -> int:
+        """A descriptor of a file."""
+
+    def lock(self, handle: int, path: Path) -> bool:
+        """Take the file's lock, which goes with the descriptor or its process; false if another one has it or `path` is not this file."""
+
+    def writev(self, handle: int, parts: Sequence[bytes | memoryview], /) -> int:
+        """Append; how many bytes were written, which can be fewer than all."""
+
+    def pwrite(self, handle: int, content: bytes, offset: int, /) -> int:
+        """Write at an offset."""
+
+    def fdatasync(self, handle: int, /) -> None:
+        """Wait until the file's content and length are on the disk. Never to be called again on a file where it failed."""
+
+    def truncate(self, handle: int, size_bytes: int, /) -> None:
+        """Cut a file."""
+
+    def close(self, handle: int, /) -> None:
+        """Give a descriptor back."""
+
+    def read(self, path: Path) -> bytes:
+        """A file's content."""
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Give a file another name, in one step."""
+
+    def unlink(self, path: Path) -> None:
+        """Remove a file."""
+
+    def names(self, directory: Path) -> list[str]:
+        """The names in a directory, sorted; none where there is no such directory."""
+
+    def fsync(self, handle: int, /) -> None:
+        """Wait until a directory's names are on the disk."""
+
+
+class RealDisk:
+    """The operating system's own."""
+
+    writev = staticmethod(os.writev)
+    pwrite = staticmethod(os.pwrite)
+    fdatasync = staticmethod(os.fdatasync)
+    fsync = staticmethod(os.fsync)
+    truncate = staticmethod(os.ftruncate)
+    close = staticmethod(os.close)
+
+    def boot_id(self) -> bytes:
+        """From Linux's /proc."""
+        try:
+            return bytes.fromhex(_BOOT_ID.read_text(encoding="ascii").strip().replace("-", ""))[:8]
+        except (OSError, ValueError):
+            return bytes(8)
+
+    def make_directory(self, directory: Path) -> None:
+        """See `durable`."""
+        durable.make_directory(directory)
+
+    def open(self, path: Path, flags: int) -> int:
+        """For the owner alone: lookups are about people."""
+        return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+    def lock(self, handle: int, path: Path) -> bool:
+        """By flock, which a killed process gives back."""
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
+                return False
+            raise
+        try:
+            return os.path.samestat(os.fstat(handle), path.stat())
+        except FileNotFoundError:
+            return False
+
+    def read(self, path: Path) -> bytes:
+        """Whole."""
+        return path.read_bytes()
+
+    def rename(self, source: Path, target: Path) -> None:
+        """In the place of a file that has the name."""
+        source.replace(target)
+
+    def unlink(self, path: Path) -> None:
+        """It must be there."""
+        path.unlink()
+
+    def names(self, directory: Path) -> list[str]:
+        """Sorted."""
+        try:
+            return sorted(path.name for path in directory.iterdir())
+        except FileNotFoundError:
+            return []
+
+
+REAL_DISK: Disk = RealDisk()
+
+
+def sync_directory(disk: Disk, directory: Path) -> None:
+    """Open a directory, and wait until its names are on the disk.
+
+    Raises:
+        OSError: it is not there, or its disk failed to take it.
+    """
+    handle = disk.open(directory, os.O_RDONLY)
+    try:
+        disk.fsync(handle)
+    finally:
+        disk.close(handle)
+
+
+def write_all(disk: Disk, handle: int, content: bytes | memoryview) -> None:
+    """Append all of it, in as many writes as that takes.
+
+    Raises:
+        OSError: some of it may be there.
+    """
+    done = 0
+    while done < len(content):
+        put = disk.writev(handle, (content[done:],))
+        if put == 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        done += put
