@@ -3,6 +3,8 @@
 import datetime as dt
 import decimal
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import deltalake
@@ -857,3 +859,37 @@ def test_a_relation_that_fails_is_said_so(tmp_path):
 
     assert "entity_df: could not be read to its end" in said
     assert "secret" not in said
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+import pyarrow as pa
+from hindcast.offline.frames.frame import entity_frame
+rows = pa.table({"event_timestamp": pa.array([0], pa.timestamp("us", "UTC"))}).to_reader()
+with entity_frame(rows, spill_dir=Path(sys.argv[1]), repo_root=Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_process_set_aside_is_swept_by_the_next(tmp_path):
+    """The next frame removes it, and nothing of what living processes have, this one among them, or of what is somebody else's."""
+    spill = tmp_path / "spill"
+    (spill / "frame-mine").mkdir(parents=True)
+    options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with (
+        subprocess.Popen([sys.executable, "-c", HOLDER, str(spill)], **options) as killed,
+        subprocess.Popen([sys.executable, "-c", HOLDER, str(spill)], **options) as living,
+    ):
+        assert [b"held\n"] * 2 == [killed.stdout.readline(), living.stdout.readline()]
+        killed.kill()
+        killed.wait()
+        assert 3 == len(list(spill.iterdir()))
+        with entity_frame(ROWS.to_reader(), spill_dir=spill, repo_root=tmp_path) as frame:
+            assert 3 == len(list(spill.iterdir()))
+            with entity_frame(ROWS.to_reader(), spill_dir=spill, repo_root=tmp_path):
+                assert 4 == len(list(spill.iterdir()))
+            assert ROWS.column("key").to_pylist() == frame.columns(["key"]).column(0).to_pylist()
+        living.stdin.close()
+    assert ["frame-mine"] == [path.name for path in spill.iterdir()]

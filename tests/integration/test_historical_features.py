@@ -1,7 +1,9 @@
 """`get_historical_features` through Feast: every form of entity frame, what may have been known, explanations, leaks, and answers larger than memory."""
 
+import gc
 from datetime import timedelta
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -54,6 +56,7 @@ def read(store, frame, features=("trips:trips",), **options):
 
 FRAME = asked((1, 2), (2, 1), (1, -1), (3, 2), (1, 2), (1, 1))
 VALUES = [21, 30, None, None, 21, 10]
+KNOWN_AT_4 = [20, None, None, None, 20, 10]
 
 
 def test_each_row_is_answered_as_of_its_own_time_in_the_frames_order(store):
@@ -82,11 +85,65 @@ def test_a_stream_that_can_be_read_once_serves_a_job_many_times(store):
     assert 3 == job.leaks()["trips"].rows
 
 
+class OneStream:
+    """Nothing but an Arrow stream, which can be had once."""
+
+    def __init__(self, reader):
+        self.reader = reader
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return self.reader.__arrow_c_stream__(requested_schema)
+
+
+@pytest.mark.parametrize("form", [lambda reader: reader, OneStream])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_stream_that_can_be_read_once_serves_the_jobs_of_known_at_too(store, form, is_first):
+    """They share the frame with the job that they are made of, whichever of them is asked first."""
+    reader = pa.Table.from_pandas(FRAME, preserve_index=False).to_reader()
+    job = store.get_historical_features(entity_df=form(reader), features=["trips:trips"])
+    then = job.known_at(hours(4))
+    answers = {made: made.to_arrow().column("trips").to_pylist() for made in ([job, then] if is_first else [then, job])}
+    assert [VALUES, KNOWN_AT_4] == [answers[job], answers[then]]
+
+
+def test_a_stream_that_failed_is_not_read_on(store):
+    """Asked again, the job does not take what is left of a stream for all of it."""
+    table = pa.Table.from_pandas(FRAME, preserve_index=False)
+
+    def failing():
+        yield table.to_batches()[0]
+        raise OSError
+
+    reader = pa.RecordBatchReader.from_batches(table.schema, failing())
+    job = store.get_historical_features(entity_df=reader, features=["trips:trips"])
+    for _ in range(2):
+        with pytest.raises(InvalidArgument, match="entity_df: could not be read to its end"):
+            job.to_arrow()
+
+
+def test_what_a_frame_takes_on_the_disk_goes_with_its_last_job(store, tmp_path):
+    """The directory is removed when the job and what `known_at` made of it are let go, and not when memory is next swept."""
+    spill = tmp_path / "repo" / ".hindcast" / "spill"
+    reader = pa.Table.from_pandas(FRAME, preserve_index=False).to_reader()
+    gc.disable()
+    try:
+        job = store.get_historical_features(entity_df=reader, features=["trips:trips"])
+        job.to_arrow()
+        then = job.known_at(hours(4))
+        del job
+        assert KNOWN_AT_4 == then.to_arrow().column("trips").to_pylist()
+        assert 1 == len(list(spill.iterdir()))
+        del then
+        assert [] == list(spill.iterdir())
+    finally:
+        gc.enable()
+
+
 def test_known_at_leaves_out_what_was_created_later(store):
     """Of the rows of one event time the one is seen that was known by then, and a row that was not known is none."""
     job = store.get_historical_features(entity_df=FRAME, features=["trips:trips"])
     then = job.known_at(hours(4)).to_arrow().column("trips").to_pylist()
-    assert [20, None, None, None, 20, 10] == then
+    assert KNOWN_AT_4 == then
     assert VALUES == job.to_arrow().column("trips").to_pylist()
 
 
@@ -117,6 +174,66 @@ def test_a_known_at_that_is_no_time_or_no_column_is_refused_by_name(store):
         job.known_at("driver_id").to_arrow()
     with pytest.raises(InvalidArgument, match="nowhere: is no column of the entity frame"):
         job.known_at("nowhere").to_arrow()
+
+
+@pytest.mark.parametrize("wrong", [pd.NaT, np.datetime64("NaT"), None, 5, True])
+def test_a_known_at_that_is_no_time_at_all_is_refused_at_once(store, wrong):
+    """NaT above all, which would cut nothing off."""
+    job = store.get_historical_features(entity_df=FRAME, features=["trips:trips"])
+    with pytest.raises(InvalidArgument, match=r"known_at: is .*; give a datetime"):
+        job.known_at(wrong)
+
+
+def test_a_known_at_of_text_is_told_to_be_a_datetime(store):
+    """A time as text would be the name of a column, and there is none."""
+    job = store.get_historical_features(entity_df=FRAME, features=["trips:trips"])
+    with pytest.raises(InvalidArgument, match=r"known_at: '2026-03-01' is text.*give a datetime"):
+        job.known_at("2026-03-01").to_arrow()
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        hours(4).replace(tzinfo=None),
+        pd.Timestamp(hours(4)),
+        pd.Timestamp(hours(4)).tz_convert("Asia/Kolkata"),
+        pd.Timestamp("2026-03-01T16:00:00"),
+        np.datetime64("2026-03-01T16:00:00"),
+        np.datetime64("2026-03-01T16", "h"),
+        np.datetime64("2026-03-01T16:00:00.000000999", "ns"),
+    ],
+)
+def test_every_form_of_a_time_means_the_same(store, same):
+    """A datetime, pandas' and NumPy's, with a zone or without one."""
+    job = store.get_historical_features(entity_df=FRAME, features=["trips:trips"])
+    assert KNOWN_AT_4 == job.known_at(same).to_arrow().column("trips").to_pylist()
+
+
+def test_a_date_is_its_midnight(store):
+    """As a cut-off, and as either end of all keys between two times."""
+    job = store.get_historical_features(entity_df=FRAME, features=["trips:trips"])
+    assert [None] * 6 == job.known_at(hours(0).date()).to_arrow().column("trips").to_pylist()
+    assert VALUES == job.known_at(hours(24).date()).to_arrow().column("trips").to_pylist()
+    days = {"start_date": hours(0).date(), "end_date": hours(24).date()}
+    assert 3 == store.get_historical_features(features=["trips:trips"], **days).to_arrow().num_rows
+
+
+def test_an_end_of_all_keys_that_is_no_time_is_refused_by_name(store):
+    """Text and NaT are told from times before anything is read."""
+    for name, wrong in (("start_date", "2026-03-01"), ("start_date", pd.NaT), ("end_date", "2026-03-01")):
+        days = {"start_date": hours(0), "end_date": hours(24)} | {name: wrong}
+        with pytest.raises(InvalidArgument, match=rf"{name}: is .*; give a datetime"):
+            store.get_historical_features(features=["trips:trips"], **days).to_arrow()
+
+
+def test_times_that_python_has_no_datetime_for_are_none_in_the_metadata(store):
+    """The job answers as ever, on-demand views too, for which Feast asks for the metadata."""
+    far = pa.array([hours(1), None], UTC_MICROS).fill_null(pa.scalar(10**18, pa.int64()).cast(UTC_MICROS))
+    job = store.get_historical_features(
+        entity_df=pa.table({"driver_id": [1, 2], "event_timestamp": far}), features=["trips:trips"]
+    )
+    assert (hours(1), None) == (job.metadata.min_event_timestamp, job.metadata.max_event_timestamp)
+    assert [10, 30] == job.to_arrow().column("trips").to_pylist()
 
 
 def test_explain_says_which_files_and_rows_are_read_before_they_are(store, tmp_path):
@@ -174,6 +291,56 @@ def test_on_demand_views_get_their_sources_and_the_frames_request_data(store):
     assert [20.0, 15.0] == table.column("income").to_pylist()
     with pytest.raises(RequestDataNotFoundInEntityDfException, match="fare"):
         store.get_historical_features(entity_df=frame.drop_columns(["fare"]), features=["incomes:income"]).to_arrow()
+
+
+def on_demand(store, **outputs):
+    """On-demand views over `trips`, each of some outputs."""
+
+    def made(name, features):
+        return on_demand_feature_view(
+            name=name,
+            sources=[store.get_feature_view("trips")],
+            schema=[Field(name=feature, dtype=Int64) for feature in features],
+            mode="pandas",
+        )(lambda inputs: pd.DataFrame(dict.fromkeys(features, inputs["trips"] + 1)))
+
+    store.apply([made(name, features) for name, features in outputs.items()])
+
+
+def test_an_output_with_the_name_of_another_column_is_refused(store):
+    """Of the frame, of a feature that it is computed from, or of another output: two columns of one name are in no answer."""
+    on_demand(store, more=["label", "a__b"], more__a=["b"], same=["trips"], twin=["trips__trips"])
+    frame = asked((1, 1)).assign(label=["x"], more__label=["y"])
+    for features, is_full, message in (
+        (["more:label"], False, "label: of the on-demand view 'more' has the name of a column of the entity frame"),
+        (["more:label"], True, "more__label: of the on-demand view 'more' has the name of a column of the entity"),
+        (["more:a__b", "more__a:b"], True, "more__a__b: of .* has the name of another feature of this read"),
+        (
+            ["same:trips"],
+            False,
+            "trips: of the on-demand view 'same' has the name of a feature that it is computed from",
+        ),
+        (["same:trips"], True, "same__trips: of .* has the name of a feature that it is computed from"),
+        (["twin:trips__trips"], False, "trips__trips: of .* has the name of a feature that it is computed from"),
+    ):
+        job = store.get_historical_features(entity_df=frame, features=features, full_feature_names=is_full)
+        with pytest.raises(InvalidArgument, match=message):
+            job.to_arrow()
+    job = store.get_historical_features(entity_df=asked((1, 1)), features=["more:label", "more:a__b", "more__a:b"])
+    assert [[11]] * 3 == [job.to_arrow().column(name).to_pylist() for name in ("label", "a__b", "b")]
+
+
+@pytest.mark.parametrize(("column", "is_full"), [("trips", True), ("trips__trips", False)])
+def test_an_input_with_the_name_of_a_column_of_the_frame_is_refused(store, column, is_full):
+    """Feast gives a function its inputs by both of their names, and the frame's column would be a second one of it."""
+    on_demand(store, more=["label"])
+    job = store.get_historical_features(
+        entity_df=asked((1, 1)).assign(**{column: 5}), features=["more:label"], full_feature_names=is_full
+    )
+    with pytest.raises(
+        InvalidArgument, match=rf"{column}: is a column of the entity frame and a feature that .* 'more' is"
+    ):
+        job.to_arrow()
 
 
 def test_one_view_under_two_names_joins_two_columns(store):
@@ -285,7 +452,7 @@ def test_pushed_parts_are_part_of_the_history(store):
 
 
 def test_an_answer_larger_than_its_memory_goes_to_parquet(tmp_path):
-    """Under a limit that the values do not fit in, the file holds every row in the frame's order, and nothing is left on the disk."""
+    """Under a limit that the values do not fit in, they are set aside on the disk meanwhile, the file holds every row in the frame's order, and nothing is left."""
     with offline_repo(tmp_path / "repo", memory_limit_mb=32) as store:
         drivers, wide = 60_000, 40
         fields = {f"f{at}": pa.array([float(n * wide + at) for n in range(drivers)]) for at in range(wide)}
@@ -299,11 +466,17 @@ def test_an_answer_larger_than_its_memory_goes_to_parquet(tmp_path):
             entity_df=frame, features=["trips:trips", *(f"trips:{name}" for name in fields)]
         )
         assert job.explain().spills
+        spill = tmp_path / "repo" / ".hindcast" / "spill"
+        halves = job.to_arrow_batches(75_000)
+        next(halves)
+        (aside,) = spill.glob("answer-*")
+        assert any(path.stat().st_size for path in aside.rglob("*") if path.is_file())
+        halves.close()
         job.to_parquet(tmp_path / "answer.parquet")
         answer = pq.read_table(tmp_path / "answer.parquet")
         assert order == answer.column("trips").to_pylist()
         assert [float(n * wide + 39) for n in order] == answer.column("f39").to_pylist()
-        assert [] == list((tmp_path / "repo" / ".hindcast" / "spill").glob("answer-*"))
+        assert [] == list(spill.glob("answer-*"))
 
 
 def test_a_saved_data_set_holds_the_answer(store):

@@ -6,6 +6,8 @@ import subprocess
 import sys
 
 import deltalake
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +17,8 @@ from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
 from feast.infra.offline_stores.offline_store import RetrievalMetadata
 
 from hindcast.errors import InvalidArgument, StoreUnavailable
-from hindcast.offline.plugin.jobs import ArrowJob, Destinations
+from hindcast.offline.plugin.jobs import Destinations
+from hindcast.offline.plugin.pulls import PulledJob
 from hindcast.offline.writing import outputs
 from hindcast.offline.writing.outputs import write_directory, write_file
 from hindcast.offline.writing.parts import append_part
@@ -60,7 +63,7 @@ def test_a_saved_data_set_comes_back_through_feast(store, tmp_path, kind):
     """`create_saved_dataset` and `get_saved_dataset` give the rows of a retrieval, of whichever form, from any working directory."""
     about = RetrievalMetadata(["trips:trips"], ["driver_id"], hours(0), hours(2))
     with elsewhere(tmp_path):
-        job = ArrowJob(pulled(store)._opened, Destinations.of(store.config), metadata=about)
+        job = PulledJob(pulled(store)._opened, Destinations.of(store.config), metadata=about)
         created = store.create_saved_dataset(job, "set", PLACES[kind]())
         found = store.get_saved_dataset("set").to_arrow()
     rows = sorted(tuple(row.values()) for row in found.to_pylist())
@@ -154,6 +157,26 @@ def test_columns_without_a_form_are_refused_by_name(store, tmp_path):
     job("moments").persist(PLACES["delta"]())
     stored = pa.table(deltalake.DeltaTable(str(tmp_path / "repo/saved/lake")).to_pyarrow_table())
     assert [1, -1] == stored["moments"].cast(pa.int64()).to_pylist()
+
+
+@pytest.mark.parametrize("rows", [0, -1, 0.5, None])
+def test_batches_have_at_least_one_row(store, rows):
+    """A number of rows that no batch can have is refused at once, not answered with nothing."""
+    for batched in (pulled(store).to_arrow_batches, pulled(store).to_pandas_batches):
+        with pytest.raises(InvalidArgument, match=r"rows: of a batch are .*; give a whole number above 0"):
+            batched(rows)
+    assert [1] * 4 == [len(batch) for batch in pulled(store).to_pandas_batches(1)]
+
+
+@pytest.mark.parametrize("wrong", ["2026-03-01", pd.NaT, 5])
+def test_an_end_of_an_interval_that_is_no_time_is_refused_by_name(store, wrong):
+    """Dates and NumPy's times are times; text, numbers and NaT are not."""
+    day = pulled(store, start=hours(0).date(), end=np.datetime64("2026-03-01T13:00:00", "s")).to_arrow()
+    assert [10, 20] == day.column("trips").to_pylist()
+    with pytest.raises(InvalidArgument, match=r"start_date: is .*; give a datetime"):
+        pulled(store, start=wrong).to_arrow()
+    with pytest.raises(InvalidArgument, match=r"end_date: is .*; give a datetime"):
+        pulled(store, end=wrong).to_arrow()
 
 
 def batches(count, *, rows=1000):

@@ -1,8 +1,8 @@
 """Feast's offline store for Hindcast: `offline_store: {type: hindcast.offline.plugin.AsOfOfflineStore}`.
 
-The one place of this room that imports Feast. `history` answers `get_historical_features`, `pulls` what materialization, saved data sets and
+This package and `offline.spark` are the places of this room that import Feast. `history` answers `get_historical_features`, `pulls` what materialization, saved data sets and
 logs are read with, `writes` what is appended to sources and logs, and `monitoring` Feast's figures about columns. `jobs` is what Feast gets
-for a read, and `sources` what a Feast data source is here.
+for a read, `sources` what a Feast data source is here, and `times` what a caller's time is.
 """
 
 import logging
@@ -23,7 +23,7 @@ from pydantic import Field, PositiveInt
 
 from hindcast.errors import HindcastError
 from hindcast.offline.plugin.duckdb_source import DuckDBSource
-from hindcast.offline.plugin.history import Asked, HistoricalJob, historical_features
+from hindcast.offline.plugin.history import Call, HistoricalJob, historical_features
 from hindcast.offline.plugin.monitoring import keep_metrics, kept_files, newest_time, source_metrics
 from hindcast.offline.plugin.pulls import Pull, pull_all, pull_latest
 from hindcast.offline.plugin.sources import column_of, columns_of, pinned
@@ -126,7 +126,7 @@ class AsOfOfflineStore(DuckDBOfflineStore):
                 `start_date` and `end_date`, both closed.
             filter_by_created_timestamp: only rows that were known by each row's own time are seen.
         """
-        asked = Asked(
+        asked = Call(
             config=config,
             views=feature_views,
             refs=feature_refs,

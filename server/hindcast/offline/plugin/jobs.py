@@ -2,9 +2,11 @@
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +31,6 @@ from hindcast.offline.writing.tables import check_delta_place, write_delta
 
 BATCH_ROWS = 65_536
 """Of a batch, where the caller names no number."""
-
-Opened = Callable[[], AbstractContextManager[pa.RecordBatchReader]]
-"""Opens the rows of a job from the beginning; each call reads the source again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,6 @@ class ArrowJob(RetrievalJob):
 
     def __init__(
         self,
-        opened: Opened,
         destinations: Destinations,
         *,
         metadata: RetrievalMetadata | None = None,
@@ -72,11 +70,14 @@ class ArrowJob(RetrievalJob):
         on_demand_feature_views: Sequence[OnDemandFeatureView] = (),
     ) -> None:
         super().__init__()
-        self._opened = opened
         self._destinations = destinations
         self._metadata = metadata
         self._full_feature_names = full_feature_names
         self._on_demand_feature_views = list(on_demand_feature_views)
+
+    @abstractmethod
+    def _opened(self) -> AbstractContextManager[pa.RecordBatchReader]:
+        """Opens the rows from the beginning; each call reads the source again."""
 
     @property
     def full_feature_names(self) -> bool:
@@ -97,7 +98,15 @@ class ArrowJob(RetrievalJob):
         """The result as Arrow record batches of at most `rows` rows, as they are read. At least one batch, if an empty one.
 
         On-demand views are computed from whole columns, so a result with some is in memory first.
+
+        Raises:
+            InvalidArgument: `rows` is no number above 0.
         """
+        if not isinstance(rows, Integral) or rows < 1:
+            raise InvalidArgument.at("rows", f"of a batch are {rows!r}; give a whole number above 0")
+        return self._sliced(rows)
+
+    def _sliced(self, rows: int) -> Iterator[pa.RecordBatch]:
         with self._answer() as reader:
             is_empty = True
             for batch in reader:
@@ -109,8 +118,7 @@ class ArrowJob(RetrievalJob):
 
     def to_pandas_batches(self, rows: int = BATCH_ROWS) -> Iterator[pd.DataFrame]:
         """The result as data frames of at most `rows` rows, as `to_arrow_batches`."""
-        for batch in self.to_arrow_batches(rows):
-            yield batch.to_pandas()
+        return (batch.to_pandas() for batch in self.to_arrow_batches(rows))
 
     def to_parquet(self, path: str | Path, *, allow_overwrite: bool = False) -> None:
         """Write the result as one Parquet file, as it is read; it appears whole or not at all, and is synced then.

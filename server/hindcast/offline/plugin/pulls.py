@@ -1,20 +1,20 @@
 """What Feast reads from a source as such: all rows of an interval, or the newest of each key."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
 import pyarrow as pa
 from feast.data_source import DataSource
 from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
-from feast.infra.offline_stores.offline_store import RetrievalJob
+from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
 from feast.repo_config import RepoConfig
 
-from hindcast.clock import to_micros
 from hindcast.errors import SourceError
 from hindcast.offline.plugin.jobs import BATCH_ROWS, ArrowJob, Destinations
 from hindcast.offline.plugin.sources import as_logs, column_of, columns_but, columns_of, pinned, repo_root
+from hindcast.offline.plugin.times import given_micros
 from hindcast.offline.sources.instants import MICROS_MAX, MICROS_MIN
 from hindcast.offline.sources.rows import RowsQuery, read_rows
 from hindcast.offline.sources.source import DeltaTable, SourceFiles
@@ -55,6 +55,23 @@ class _Found:
     features: Sequence[str]
 
 
+class PulledJob(ArrowJob):
+    """Rows of a source."""
+
+    def __init__(
+        self,
+        opened: Callable[[], AbstractContextManager[pa.RecordBatchReader]],
+        destinations: Destinations,
+        *,
+        metadata: RetrievalMetadata | None = None,
+    ) -> None:
+        super().__init__(destinations, metadata=metadata)
+        self._open = opened
+
+    def _opened(self) -> AbstractContextManager[pa.RecordBatchReader]:
+        return self._open()
+
+
 def pull_latest(config: RepoConfig, pull: Pull) -> RetrievalJob:
     """The newest row per key, by the total order of materialization. Rows with a null in a key are not among them."""
 
@@ -67,8 +84,8 @@ def pull_latest(config: RepoConfig, pull: Pull) -> RetrievalJob:
             fields={name: found.columns[name] for name in found.features},
             event_column=found.columns[pull.event],
             created_column=found.columns[pull.created] if pull.created else None,
-            start_micros=MICROS_MIN if pull.start is None else to_micros(pull.start),
-            end_micros=MICROS_MAX if pull.end is None else to_micros(pull.end),
+            start_micros=MICROS_MIN if pull.start is None else given_micros("start_date", pull.start),
+            end_micros=MICROS_MAX if pull.end is None else given_micros("end_date", pull.end),
             # No row is ahead: the interval alone decides, and nothing goes to quarantine.
             future_after_micros=MICROS_MAX,
             quarantine=state_dir(repo_root(config)) / "quarantine" / "nothing.parquet",
@@ -91,7 +108,7 @@ def pull_latest(config: RepoConfig, pull: Pull) -> RetrievalJob:
             with _with_dummy_key(schema, batches, pull) as reader:
                 yield reader
 
-    return ArrowJob(opened, Destinations.of(config))
+    return PulledJob(opened, Destinations.of(config))
 
 
 def pull_all(config: RepoConfig, pull: Pull) -> RetrievalJob:
@@ -105,13 +122,13 @@ def pull_all(config: RepoConfig, pull: Pull) -> RetrievalJob:
             columns=found.columns,
             event_column=found.columns[pull.event],
             created_column=found.columns[pull.created] if pull.created else None,
-            start_micros=None if pull.start is None else to_micros(pull.start),
-            end_micros=None if pull.end is None else to_micros(pull.end),
+            start_micros=None if pull.start is None else given_micros("start_date", pull.start),
+            end_micros=None if pull.end is None else given_micros("end_date", pull.end),
         )
         with read_rows(query) as rows, _with_dummy_key(rows.schema, rows, pull) as reader:
             yield reader
 
-    return ArrowJob(opened, Destinations.of(config))
+    return PulledJob(opened, Destinations.of(config))
 
 
 def _find(config: RepoConfig, pull: Pull) -> _Found:
