@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from as_of_reads import read, view_of
+from as_of_vectors import read_vectors, table_of_docs
 from hindcast.catalog import Catalog, Field, View
 from hindcast.clock import Deadline
 from hindcast.offline.sources.instants import as_instants
@@ -26,7 +27,6 @@ from hindcast.shadow.v1.shadow_pb2 import FeatureRefs
 from hindcast.v1.value_pb2 import Value
 from lookups import make_lookup
 from oracle import leaks, micros, winners
-from point_in_time import read_vectors, table_of_docs
 
 SEMANTICS = Path(__file__).parents[2] / "docs" / "semantics.md"
 VECTORS = read_vectors()
