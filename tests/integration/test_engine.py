@@ -1,7 +1,6 @@
 """Materialization through Feast with the streaming engine: from files of every sort into a real Redis, and back out."""
 
 import contextlib
-import os
 import subprocess
 import sys
 import threading
@@ -26,7 +25,6 @@ from engine_repo import AS_OF, END, NOW, PACKED, START, STREAMING, UTC_MICROS, e
 from faults.deployments import run_cluster
 from hindcast.clock import to_micros
 from hindcast.errors import HindcastError, InvalidArgument, LedgerError
-from hindcast.materialize.engine import processes
 from hindcast.materialize.runs import Outcome
 from hindcast.offline.location import source_files
 from hindcast.online.embedded import EmbeddedRedis
@@ -617,17 +615,28 @@ def test_a_cluster_gets_the_rows_that_one_server_gets(new_repo, tmp_path):
     assert min(counts) > 0
 
 
+HOLDER = """
+import sys
+from pathlib import Path
+from hindcast.offline.spill import spill_directory
+with spill_directory(Path(sys.argv[1]), prefix="run-") as spilled:
+    (spilled / "keys.tmp").write_text("spilled")
+    print(spilled.name, flush=True)
+    sys.stdin.read()
+"""
+
+
 def test_what_a_killed_run_spilled_is_cleared(repo):
-    """What runs left whose processes are gone is cleared by the next run; what a living one has, or one that cannot be seen, is not."""
+    """What runs left whose processes are gone is cleared by the next run; what a living one has, or somebody else, is not."""
     applied(repo, (1, 10, 4))
     spill = repo.root / ".hindcast" / "spill"
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    here = processes()
-    left = [f"{here}-{gone.pid}-01a2", f"{here}-{os.getppid()}-01a2", f"elsewhere-{gone.pid}-01a2", "somebody's"]
-    for name in left:
-        (spill / name).mkdir(parents=True)
-        (spill / name / "keys.tmp").write_text("spilled")
-    repo.materialize()
-
-    assert sorted(left[1:]) == sorted(path.name for path in spill.iterdir())
+    (spill / "somebody's").mkdir(parents=True)
+    command, pipes = [sys.executable, "-c", HOLDER, str(spill)], {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as living, subprocess.Popen(command, **pipes) as killed:
+        names = [holder.stdout.readline().decode().strip() for holder in (living, killed)]
+        assert sorted([*names, "somebody's"]) == sorted(path.name for path in spill.iterdir())
+        killed.kill()
+        killed.wait()
+        repo.materialize()
+        assert sorted([names[0], "somebody's"]) == sorted(path.name for path in spill.iterdir())
+        assert "spilled" == (spill / names[0] / "keys.tmp").read_text()

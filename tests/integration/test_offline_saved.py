@@ -177,6 +177,10 @@ def test_an_end_of_an_interval_that_is_no_time_is_refused_by_name(store, wrong):
         pulled(store, start=wrong).to_arrow()
     with pytest.raises(InvalidArgument, match=r"end_date: is .*; give a datetime"):
         pulled(store, end=wrong).to_arrow()
+    with pytest.raises(InvalidArgument, match=r"end_date: is .*; give a datetime"):
+        offline_of(store).compute_monitoring_metrics(
+            store.config, source("t.parquet"), [("trips", "numeric")], "event_timestamp", end_date=wrong
+        )
 
 
 def batches(count, *, rows=1000):

@@ -1,5 +1,6 @@
 """What the Spark store does beside Feast's: files, parts, saved data sets, settings."""
 
+import contextlib
 from datetime import timedelta
 
 import pandas as pd
@@ -9,7 +10,7 @@ from feast import FeatureView, FileSource
 from feast.data_format import DeltaFormat
 from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
 
-from hindcast.errors import NotWritable
+from hindcast.errors import NotWritable, SourceError
 from hindcast.offline.spark import SparkOfflineStore, SparkOfflineStoreConfig
 from spark.stores import QUIET, SECOND, T, entities, rows, small_repo, values_by_row
 
@@ -25,6 +26,41 @@ def test_a_session_is_in_utc_unless_it_is_told_otherwise():
     assert {zone: "UTC"} == SparkOfflineStoreConfig(spark_conf=None).spark_conf
     assert {zone: "UTC", "a": "b"} == SparkOfflineStoreConfig(spark_conf={"a": "b"}).spark_conf
     assert {zone: "Asia/Tokyo"} == SparkOfflineStoreConfig(spark_conf={zone: "Asia/Tokyo"}).spark_conf
+
+
+def test_a_job_leaves_no_views_in_the_session(tmp_path, spark):
+    """What a source is to the session goes with the last job that reads it; a frame of Spark's that the job gave is read on."""
+    stores = small_repo(tmp_path, spark, rows(("a", ZERO, ZERO, 1)))
+    source = stores.spark.get_feature_view("w").batch_source
+
+    def ours(session):
+        return [table.name for table in session.catalog.listTables() if table.name.startswith("hindcast_")]
+
+    job = stores.spark.get_historical_features(entities(("a", SECOND)), ["w:v"])
+    session = job.spark_session
+    pulled = SparkOfflineStore.pull_all_from_table_or_query(stores.spark.config, source, ["k"], ["v"], "event_ts")
+    assert [1] == pulled.to_df()["v"].tolist()
+    before = len(ours(session))
+    frame = job.to_spark_df()
+    del job, pulled
+    assert before - 2 == len(ours(session))
+    assert [1] == [row["v"] for row in frame.collect()]
+    SparkOfflineStore.get_monitoring_max_timestamp(stores.spark.config, source, "event_ts")
+    assert before - 2 == len(ours(session))
+
+
+@pytest.mark.parametrize(("zone", "is_utc"), [("GMT", True), ("Etc/UTC", True), ("Europe/London", False)])
+def test_a_session_in_a_zone_that_is_utc_is_taken(tmp_path, spark, zone, is_utc):
+    """GMT is UTC by another name; London is not, for half of the year."""
+    stores = small_repo(tmp_path, spark, rows(("a", ZERO, ZERO, 1)))
+    session = stores.spark.get_historical_features(entities(("a", SECOND)), ["w:v"]).spark_session
+    session.conf.set("spark.sql.session.timeZone", zone)
+    try:
+        with contextlib.nullcontext() if is_utc else pytest.raises(SourceError, match="is 'Europe/London'"):
+            found = stores.spark.get_historical_features(entities(("a", SECOND)), ["w:v"]).to_df()
+            assert {0: [1]} == values_by_row(found)
+    finally:
+        session.conf.set("spark.sql.session.timeZone", "UTC")
 
 
 def test_appended_rows_are_read_by_both(tmp_path, spark):

@@ -4,10 +4,7 @@ A source is read twice, narrow to find the winners and wide to take them (`offli
 and handed to a thread that writes it, while the next one is made. Knows no Feast: `plugin` says what the view is.
 """
 
-import hashlib
 import logging
-import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +13,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import psutil
 import pyarrow as pa
 
 from hindcast.catalog import BatchSource, View
@@ -24,11 +20,11 @@ from hindcast.clock import Clock, from_micros, uuid7
 from hindcast.errors import InvalidArgument, SourceError, StoredDataError, StoreUnavailable
 from hindcast.materialize.digests import digest_files
 from hindcast.materialize.ledger import Ledger, Record, recorded
-from hindcast.materialize.process import RunProcess
 from hindcast.materialize.progress import Progress
 from hindcast.materialize.runs import STAGES, Kind, Run, Source
 from hindcast.offline.sources.objects import ObjectPin
 from hindcast.offline.sources.source import DeltaTable, FilePin, SourceFiles, source_pins
+from hindcast.offline.spill import spill_directory
 from hindcast.offline.winners.winners import WinnersQuery, read_winners
 from hindcast.online.connection import RedisTarget
 from hindcast.online.encode import Unusual, encode_column, encode_keys, row_keys
@@ -211,24 +207,23 @@ class Engine:
                 f"the source of view {task.view.name!r} names no timestamp_field; set it, and run `feast apply`"
             )
         source = task.pinned()
-        query = WinnersQuery(
-            source=source,
-            keys={key.name: task.column(key.name) for key in task.view.join_keys},
-            fields={field.name: task.column(field.name) for field in task.view.fields},
-            event_column=task.column(task.source.timestamp_field),
-            created_column=task.column(task.source.created_timestamp_column) or None,
-            start_micros=task.start_micros,
-            end_micros=task.end_micros,
-            future_after_micros=self.clock() + self.policy.future_seconds * _MICROS,
-            quarantine=self.state / "quarantine" / f"{run.run_id}.parquet",
-            memory_limit_bytes=self.limits.memory_limit_bytes,
-            threads=self.limits.threads,
-            spill_dir=self.state / "spill" / f"{processes()}-{os.getpid()}-{run.run_id}",
-        )
         stages = _Stages()
         pins = source_pins(source)
         with ExitStack() as stack:
-            stack.callback(_clear_spilled, query.spill_dir)
+            query = WinnersQuery(
+                source=source,
+                keys={key.name: task.column(key.name) for key in task.view.join_keys},
+                fields={field.name: task.column(field.name) for field in task.view.fields},
+                event_column=task.column(task.source.timestamp_field),
+                created_column=task.column(task.source.created_timestamp_column) or None,
+                start_micros=task.start_micros,
+                end_micros=task.end_micros,
+                future_after_micros=self.clock() + self.policy.future_seconds * _MICROS,
+                quarantine=self.state / "quarantine" / f"{run.run_id}.parquet",
+                memory_limit_bytes=self.limits.memory_limit_bytes,
+                threads=self.limits.threads,
+                spill_dir=stack.enter_context(spill_directory(self.state / "spill", prefix="run-")),
+            )
             beside = stack.enter_context(ThreadPoolExecutor(1))
             ended = threading.Event()
             stack.callback(ended.set)  # before the thread is waited for
@@ -327,19 +322,6 @@ def _digested(
 
 def _counted(run: Run, report: WriteReport) -> Run:
     return replace(run, rows_written=report.written, rows_older=report.older)
-
-
-def processes() -> str:
-    """The set of process ids that ours is one of: this start of this host, or a container on it."""
-    return hashlib.sha256(RunProcess.this().boot.encode()).hexdigest()[:8]
-
-
-def _clear_spilled(spill_dir: Path) -> None:
-    """Remove what a run spilled, and what runs left that were killed, as far as their processes can be seen from here."""
-    for folder in spill_dir.parent.glob(f"{processes()}-*-*"):
-        process_id = folder.name.split("-")[1]
-        if folder == spill_dir or (process_id.isdigit() and not psutil.pid_exists(int(process_id))):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Stages:

@@ -9,7 +9,9 @@ The one module that imports pyspark: the extra `spark` (docs/decisions/0024-spar
 """
 
 import copy
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +43,9 @@ from hindcast.offline.location import local_path, parts_directory
 from hindcast.offline.plugin import AsOfOfflineStore
 
 _TIME_ZONE = "spark.sql.session.timeZone"
+_UTC = {"UTC", "Etc/UTC", "Z", "+00:00", "GMT", "Etc/GMT"}
+_VIEWS = "hindcast_"
+"""How the names of our views of a session begin."""
 
 
 class SparkOfflineStoreConfig(FeastStoreConfig):
@@ -72,9 +77,10 @@ class SparkOfflineStore(FeastStore):
         end_date: datetime,
     ) -> RetrievalJob:
         """The newest row per key between two times; a view without entities has one key."""
-        return FeastStore.pull_latest_from_table_or_query(
+        placed = _on_spark(config, data_source, keyless=not _stored(join_key_columns))
+        job = FeastStore.pull_latest_from_table_or_query(
             config=config,
-            data_source=_on_spark(config, data_source, keyless=not _stored(join_key_columns)),
+            data_source=placed,
             join_key_columns=_stored(join_key_columns) or [DUMMY_ENTITY_ID],
             feature_name_columns=feature_name_columns,
             timestamp_field=timestamp_field,
@@ -82,6 +88,8 @@ class SparkOfflineStore(FeastStore):
             start_date=start_date,
             end_date=end_date,
         )
+        _drop_with(job, [placed], session=_session(config))
+        return job
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -95,9 +103,10 @@ class SparkOfflineStore(FeastStore):
         end_date: datetime | None = None,
     ) -> RetrievalJob:
         """Every row between two times. Of no feature means of all columns."""
-        return FeastStore.pull_all_from_table_or_query(
+        placed = _on_spark(config, data_source, keyless=not _stored(join_key_columns))
+        job = FeastStore.pull_all_from_table_or_query(
             config=config,
-            data_source=_on_spark(config, data_source, keyless=not _stored(join_key_columns)),
+            data_source=placed,
             join_key_columns=_stored(join_key_columns) or [DUMMY_ENTITY_ID],
             feature_name_columns=feature_name_columns,
             timestamp_field=timestamp_field,
@@ -105,6 +114,8 @@ class SparkOfflineStore(FeastStore):
             start_date=start_date,
             end_date=end_date,
         )
+        _drop_with(job, [placed], session=_session(config))
+        return job
 
     @staticmethod
     def get_historical_features(
@@ -119,9 +130,10 @@ class SparkOfflineStore(FeastStore):
         **kwargs: Any,
     ) -> RetrievalJob:
         """Features of an entity frame (pandas, Spark, or text of Spark's SQL), each as of its row's own time."""
+        views = [_view_on_spark(config, view) for view in feature_views]
         job = FeastStore.get_historical_features(
             config=config,
-            feature_views=[_view_on_spark(config, view) for view in feature_views],
+            feature_views=views,
             feature_refs=feature_refs,
             entity_df=entity_df,
             registry=registry,
@@ -130,7 +142,7 @@ class SparkOfflineStore(FeastStore):
             filter_by_created_timestamp=filter_by_created_timestamp,
             **kwargs,
         )
-        return _FileSavingJob(
+        saving = _FileSavingJob(
             spark_session=job.spark_session,
             query=job.query,
             full_feature_names=job.full_feature_names,
@@ -138,6 +150,8 @@ class SparkOfflineStore(FeastStore):
             on_demand_feature_views=job.on_demand_feature_views,
             metadata=job.metadata,
         )
+        _drop_with(saving, [view.batch_source for view in views], session=job.spark_session)
+        return saving
 
     @staticmethod
     def offline_write_batch(
@@ -161,12 +175,14 @@ class SparkOfflineStore(FeastStore):
     @staticmethod
     def compute_monitoring_metrics(config: RepoConfig, data_source: DataSource, *args: Any, **kwargs: Any) -> Any:
         """Feast's statistics of a source's columns."""
-        return FeastStore.compute_monitoring_metrics(config, _on_spark(config, data_source), *args, **kwargs)
+        with _held_on_spark(config, data_source) as placed:
+            return FeastStore.compute_monitoring_metrics(config, placed, *args, **kwargs)
 
     @staticmethod
     def get_monitoring_max_timestamp(config: RepoConfig, data_source: DataSource, timestamp_field: str) -> Any:
         """The newest event time of a source."""
-        return FeastStore.get_monitoring_max_timestamp(config, _on_spark(config, data_source), timestamp_field)
+        with _held_on_spark(config, data_source) as placed:
+            return FeastStore.get_monitoring_max_timestamp(config, placed, timestamp_field)
 
 
 class _FileSavingJob(SparkRetrievalJob):
@@ -216,7 +232,7 @@ def _on_spark(config: RepoConfig, source: DataSource, *, keyless: bool = False) 
     rows = session.read.format("delta" if _is_delta(source) else "parquet").load(paths)
     if keyless:
         rows = rows.withColumn(DUMMY_ENTITY_ID, lit(DUMMY_ENTITY_VAL))
-    name = f"hindcast_{uuid4().hex}"
+    name = f"{_VIEWS}{uuid4().hex}"
     rows.createOrReplaceTempView(name)
     return SparkSource(
         name=source.name,
@@ -226,6 +242,35 @@ def _on_spark(config: RepoConfig, source: DataSource, *, keyless: bool = False) 
         field_mapping=source.field_mapping,
         date_partition_column=source.date_partition_column,
     )
+
+
+@contextmanager
+def _held_on_spark(config: RepoConfig, source: DataSource) -> Iterator[DataSource]:
+    """A source as `_on_spark` gives it, while the block lasts."""
+    placed = _on_spark(config, source)
+    try:
+        yield placed
+    finally:
+        _drop(_session(config), _views_of([placed]))
+
+
+def _drop_with(job: RetrievalJob, placed: Sequence[DataSource | None], *, session: SparkSession) -> None:
+    """Let the views of the session that a job reads go with it. Spark's own frames that it gave stay good: they hold the files' plan."""
+    # A session that ends with the process takes them along.
+    weakref.finalize(job, _drop, session, _views_of(placed)).atexit = False
+
+
+def _views_of(placed: Sequence[DataSource | None]) -> Sequence[str]:
+    """The names of those that are ours: a SparkSource of the caller's is no view of ours."""
+    tables = (source.table for source in placed if isinstance(source, SparkSource) and source.table)
+    return [table for table in tables if table.startswith(_VIEWS)]
+
+
+def _drop(session: SparkSession, views: Sequence[str]) -> None:
+    # None of them is there any more where the session was stopped meanwhile.
+    if session.sparkContext._jsc is not None:  # noqa: SLF001 - PySpark has no other sign of it
+        for view in views:
+            session.catalog.dropTempView(view)
 
 
 def _is_delta(source: FileSource) -> bool:
@@ -240,7 +285,7 @@ def _path(config: RepoConfig, source: FileSource) -> Path | None:
 def _session(config: RepoConfig) -> SparkSession:
     session = get_spark_session_or_start_new_with_repoconfig(config.offline_store)
     zone = session.conf.get(_TIME_ZONE)
-    if zone not in {"UTC", "Etc/UTC", "Z", "+00:00"}:
+    if zone not in _UTC:
         raise SourceError(
             f"{_TIME_ZONE} of the Spark session is {zone!r}, and Feast's SQL would shift times by its distance from UTC; set it to UTC where "
             "the session is started: in spark_conf of the offline_store block, or in your own code"

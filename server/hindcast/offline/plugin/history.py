@@ -179,7 +179,7 @@ class HistoricalJob(ArrowJob):
         for view in self._on_demand:
             name = view.projection.name_to_use()
             refs = [ref.partition(":") for ref in dict.fromkeys(self._asked.refs)]
-            asked = [feature for of, _, feature in refs if of in {view.name, name}]
+            asked = dict.fromkeys(feature for of, _, feature in refs if of in {view.name, name})
             # Feast gives the function its inputs by both of their names, and takes both away afterwards.
             inputs = {
                 given

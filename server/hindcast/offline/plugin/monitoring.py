@@ -33,6 +33,7 @@ from hindcast.durable import make_directory, sync
 from hindcast.errors import SourceError, StoreUnavailable
 from hindcast.offline.connection import open_duckdb
 from hindcast.offline.plugin.sources import as_logs, column_of, columns_of, pinned, repo_root
+from hindcast.offline.plugin.times import given_micros
 from hindcast.offline.sources.rows import RowsQuery, newest_event, read_rows
 from hindcast.settings import state_dir
 
@@ -62,8 +63,8 @@ def source_metrics(
         source=as_logs(source, event=event, columns=columns.values()),
         columns=columns,
         event_column=event,
-        start_micros=None if start_date is None else to_micros(start_date),
-        end_micros=None if end_date is None else to_micros(end_date),
+        start_micros=None if start_date is None else given_micros("start_date", start_date),
+        end_micros=None if end_date is None else given_micros("end_date", end_date),
     )
     with (
         _enough_memory(),
