@@ -169,3 +169,17 @@ def test_a_ttl_is_exact_to_the_microsecond(tmp_path):
         asked = pd.DataFrame({"driver_id": [1], "event_timestamp": [hours(0) + ttl]})
         answer = store.get_historical_features(asked, ["trips:trips"]).to_arrow()
         assert [7] == answer.column("trips").to_pylist()
+
+
+def test_columns_of_a_pinned_version_say_it(tmp_path):
+    """Under full feature names two versions of one view stand side by side, as they do online."""
+    with offline_repo(tmp_path / "repo") as store:
+        driver = Entity(name="driver", join_keys=["driver_id"], value_type=ValueType.INT64)
+        table = pa.table({"driver_id": [1], "event_timestamp": pa.array([hours(0)], UTC_MICROS), "trips": [7]})
+        pq.write_table(table, tmp_path / "repo" / "trips.parquet")
+        store.apply([driver, view(source("trips.parquet"))])
+        # What `registry: {enable_online_feature_view_versioning: true}` sets.
+        store.registry.enable_online_versioning = True
+        asked = pd.DataFrame({"driver_id": [1], "event_timestamp": [hours(1)]})
+        job = store.get_historical_features(asked, ["trips@v0:trips", "trips:trips"], full_feature_names=True)
+        assert ["driver_id", "event_timestamp", "trips@v0__trips", "trips__trips"] == job.to_arrow().column_names

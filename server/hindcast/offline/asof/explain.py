@@ -13,8 +13,10 @@ from hindcast.offline.sources.source import files_of
 
 _NARROW_ROW_BYTES = 64
 """What DuckDB holds for a row that it sorts: id, two times and a position, as key and as payload."""
-_ASKED_ROW_BYTES = 40
+_ASKED_ROW_BYTES = 150
 """Of a row of the frame while rows are found: id, order, time, and what was found for it so far."""
+_FOUND_ROW_BYTES = 25
+"""Of a row of the frame for each view: where its row is in the source, among those that are fetched, and in the fetched table."""
 _BATCH_ROWS = 65_536
 
 
@@ -26,7 +28,8 @@ class ViewReading:
         view: its name.
         source: its path, as the repo writes it.
         files, files_read: of the source, and those of them that can hold rows of the times asked about.
-        rows, rows_read: the same for rows. Those read are read narrow: keys and times.
+        rows, rows_read: the same for rows; of a Delta table those of the files that its log does not rule out. Those read are read
+            narrow: keys and times.
         narrow_bytes: of the files' columns that find the rows.
         rows_fetched_max: at most so many rows' values are fetched.
         wide_bytes_max: of the files' columns that hold the values; fewer are read where the rows lie in few row groups.
@@ -106,7 +109,7 @@ def explain(query: AsOfQuery) -> Explanation:
         row_width += widths
     half = query.limits.memory_bytes // 2
     rows = query.frame.rows
-    found_bytes = rows * 8 * len(views)
+    found_bytes = rows * _FOUND_ROW_BYTES * len(views)
     finding = rows * _ASKED_ROW_BYTES + min(sorted_bytes, half)
     fetching = int(min(value_bytes, half) + min(rows, _BATCH_ROWS) * row_width)
     return Explanation(

@@ -300,7 +300,7 @@ def as_of_view(asked: Call, view: FeatureView) -> AsOfView:
     columns = {field: column for column, field in source.field_mapping.items() if column in stored}
     projection = view.projection
     prefix = f"{projection.name_to_use()}:"
-    shown = f"{projection.name_alias or view.name}__" if asked.full_feature_names else ""
+    shown = f"{projection.name_to_use()}__" if asked.full_feature_names else ""
     features = dict.fromkeys(ref.removeprefix(prefix) for ref in asked.refs if ref.startswith(prefix))
     keys = [key.name for key in view.entity_columns if key.name != DUMMY_ENTITY_ID]
     created = source.created_timestamp_column
