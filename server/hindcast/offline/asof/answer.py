@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hindcast.errors import StoreUnavailable
 from hindcast.offline.asof.wide import Fetched, fetch, row_bytes
@@ -179,8 +180,31 @@ class _Columns:
     def taken(self, begin: int, end: int) -> Mapping[str, pa.Array]:
         """The columns of some rows."""
         at = self._at[begin:end]
-        places = pa.array(at, mask=at < 0)
-        return {name: _whole(column.take(places)) for name, column in _columns(self._table)}
+        is_there = at >= 0
+        if is_there.all():
+            places = pa.array(at)
+            return {name: _whole(column.take(places)) for name, column in _columns(self._table)}
+        if not self._table.num_rows:
+            return {field.name: pa.nulls(len(at), field.type) for field in self._table.schema}
+        # Places without nulls are taken three times as fast (1,000,000 doubles: 3 ms against 10), and the nulls set afterwards.
+        there, somewhere, some = pa.array(is_there), pa.array(np.maximum(at, 0)), pa.array(at, mask=~is_there)
+        return {
+            name: _with_nulls(_whole(column.take(somewhere)), there)
+            if _is_flat(column.type)
+            else _whole(column.take(some))
+            for name, column in _columns(self._table)
+        }
+
+
+def _is_flat(kind: pa.DataType) -> bool:
+    """Whether an array of the type is its nulls beside buffers that do not depend on them."""
+    return bool(pa.types.is_primitive(kind) or pa.types.is_string(kind) or pa.types.is_binary(kind))
+
+
+def _with_nulls(array: pa.Array, there: pa.Array) -> pa.Array:
+    """The array, which is no slice, with null where nothing is there; no value is copied."""
+    valid = pc.and_(array.is_valid(), there) if array.null_count else there
+    return pa.Array.from_buffers(array.type, len(array), [valid.buffers()[1], *array.buffers()[1:]])
 
 
 def _columns(table: pa.Table | pa.RecordBatch) -> Iterator[tuple[str, pa.ChunkedArray | pa.Array]]:
