@@ -1,4 +1,4 @@
-"""Where the files of a log stand, what they are called, and the marks that writers leave (docs/formats.md).
+"""Where the files of a log stand, and what they are called (docs/formats.md).
 
 segments/<slot>-<epoch>-<first sequence>.open | .sealed
 synced/<slot>-<epoch>.synced
@@ -7,17 +7,12 @@ damaged/                        segments of which not all could be read, as they
 """
 
 import re
-import struct
 from dataclasses import dataclass
 from pathlib import Path
-
-import google_crc32c
 
 OPEN = ".open"
 SEALED = ".sealed"
 _NAME = re.compile(r"(?P<slot>\d{4,5})-(?P<epoch>[0-9a-f]{16})(?:-(?P<sequence>[0-9a-f]{16}))?(?P<suffix>\.[a-z]+)")
-_MARK = struct.Struct(">QQQQqI4x")
-MARK_BYTES = _MARK.size
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -97,47 +92,3 @@ def marks_writer(name: str) -> WriterId | None:
     if match is None or match["sequence"] is not None or match["suffix"] != ".synced":
         return None
     return WriterId(int(match["slot"]), int(match["epoch"], 16))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
-    """What a writer knew of a segment: how much of it is certain, and how many records there should be.
-
-    Attributes:
-        first_sequence: of the segment.
-        synced_end: bytes of the segment that were synced.
-        written_sequence: the last sequence that was given when the mark was made.
-        due_sequence: the last that there would be if nothing were lost: records in memory and lost ones count.
-        at_micros: when the mark was made.
-    """
-
-    first_sequence: int
-    synced_end: int
-    written_sequence: int
-    due_sequence: int
-    at_micros: int
-
-
-def mark_bytes(mark: Mark) -> bytes:
-    """The 48 bytes of a mark."""
-    values = (mark.first_sequence, mark.synced_end, mark.written_sequence, mark.due_sequence, mark.at_micros)
-    summed = _MARK.pack(*values, 0)[:40]
-    return _MARK.pack(*values, google_crc32c.value(summed))
-
-
-def read_marks(content: bytes) -> list[Mark]:
-    """The marks of a writer, one for each segment that it gave up and one for its current one; a torn one is left out."""
-    marks = []
-    for at in range(0, len(content) - MARK_BYTES + 1, MARK_BYTES):
-        first_sequence, synced_end, written_sequence, due_sequence, at_micros, crc = _MARK.unpack_from(content, at)
-        if crc == google_crc32c.value(content[at : at + 40]):
-            marks.append(
-                Mark(
-                    first_sequence=first_sequence,
-                    synced_end=synced_end,
-                    written_sequence=written_sequence,
-                    due_sequence=due_sequence,
-                    at_micros=at_micros,
-                )
-            )
-    return marks

@@ -54,7 +54,7 @@ class Disk(Protocol):
     def names(self, directory: Path) -> list[str]:
         """The names in a directory, sorted; none where there is no such directory."""
 
-    def sync_directory(self, directory: Path) -> None:
+    def fsync(self, handle: int, /) -> None:
         """Wait until a directory's names are on the disk."""
 
 
@@ -64,6 +64,7 @@ class RealDisk:
     writev = staticmethod(os.writev)
     pwrite = staticmethod(os.pwrite)
     fdatasync = staticmethod(os.fdatasync)
+    fsync = staticmethod(os.fsync)
     truncate = staticmethod(os.ftruncate)
     close = staticmethod(os.close)
 
@@ -91,7 +92,7 @@ class RealDisk:
                 return False
             raise
         try:
-            return os.path.samestat(os.fstat(handle), os.stat(path))
+            return os.path.samestat(os.fstat(handle), path.stat())
         except FileNotFoundError:
             return False
 
@@ -110,13 +111,36 @@ class RealDisk:
     def names(self, directory: Path) -> list[str]:
         """Sorted."""
         try:
-            return sorted(os.listdir(directory))
+            return sorted(path.name for path in directory.iterdir())
         except FileNotFoundError:
             return []
 
-    def sync_directory(self, directory: Path) -> None:
-        """See `durable`."""
-        durable.sync(directory)
-
 
 REAL_DISK: Disk = RealDisk()
+
+
+def sync_directory(disk: Disk, directory: Path) -> None:
+    """Open a directory, and wait until its names are on the disk.
+
+    Raises:
+        OSError: it is not there, or its disk failed to take it.
+    """
+    handle = disk.open(directory, os.O_RDONLY)
+    try:
+        disk.fsync(handle)
+    finally:
+        disk.close(handle)
+
+
+def write_all(disk: Disk, handle: int, content: bytes) -> None:
+    """Append all of it, in as many writes as that takes.
+
+    Raises:
+        OSError: some of it may be there.
+    """
+    done = 0
+    while done < len(content):
+        put = disk.writev(handle, (content[done:],))
+        if put == 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        done += put

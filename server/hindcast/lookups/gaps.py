@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import msgspec
 
 from hindcast.lookups.directory import LogDirectory, WriterId
-from hindcast.lookups.disk import Disk
+from hindcast.lookups.disk import Disk, sync_directory
 from hindcast.lookups.segment import Gap, GapReason
 
 
@@ -78,7 +78,7 @@ def append_lines(directory: LogDirectory, lines: list[GapLine], *, disk: Disk) -
         disk.fdatasync(handle)
     finally:
         disk.close(handle)
-    disk.sync_directory(directory.gaps)
+    sync_directory(disk, directory.gaps)
 
 
 def read_lines(directory: LogDirectory, writer: WriterId | None = None, *, disk: Disk) -> list[GapLine]:

@@ -160,7 +160,7 @@ class Scan:
         valid_end: length of the longest valid prefix, with the footer.
         data_end: the same without the footer.
         size_bytes: of all that was scanned.
-        next_sequence: which the next record of the valid prefix would have had; 0 without a header.
+        last_sequence: of the last record or gap; one less than the header's first where there is none, 0 without a header.
         cut_short: whether what follows the valid prefix can be the beginning of one record, and nothing else.
         skipped: with `salvage`, the places (begin, end) that are no records.
     """
@@ -172,7 +172,7 @@ class Scan:
     valid_end: int
     data_end: int
     size_bytes: int
-    next_sequence: int
+    last_sequence: int
     state: State
     cut_short: bool
     skipped: list[tuple[int, int]]
@@ -180,7 +180,7 @@ class Scan:
 
 def header_bytes(header: SegmentHeader) -> bytes:
     """The first 64 bytes of a segment."""
-    unsummed = _HEADER.pack(
+    unsummed: bytes = _HEADER.pack(
         MAGIC,
         FORMAT,
         header.slot,
@@ -191,7 +191,8 @@ def header_bytes(header: SegmentHeader) -> bytes:
         header.boot_id,
         0,
     )
-    return unsummed[:-4] + google_crc32c.value(unsummed[:-4]).to_bytes(4, "big")
+    crc: int = google_crc32c.value(unsummed[:-4])
+    return unsummed[:-4] + crc.to_bytes(4, "big")
 
 
 def frame(sequence: int, parts: Sequence[bytes], *, seed: int) -> tuple[bytes, ...]:
@@ -212,8 +213,13 @@ def frame(sequence: int, parts: Sequence[bytes], *, seed: int) -> tuple[bytes, .
 
 
 def gap_bytes(gap: Gap, *, seed: int) -> bytes:
-    """The gap record of a gap whose end is known; the next record has the sequence after its last."""
-    assert gap.last_sequence is not None
+    """The gap record of a gap whose end is known; the next record has the sequence after its last.
+
+    Raises:
+        ValueError: its end is not known.
+    """
+    if gap.last_sequence is None:
+        raise ValueError("a gap without an end has no record: nothing can follow it")
     payload = _GAP.pack(gap.last_sequence, gap.since_micros, gap.until_micros, gap.reason)
     length = _IS_GAP | len(payload)
     crc = _extend(_extend(seed, _SUMMED.pack(length, gap.first_sequence)), payload)
@@ -224,7 +230,7 @@ def footer_bytes(footer: Footer, *, seed: int) -> bytes:
     """The last 40 bytes of a sealed segment."""
     flags = _HAS_GAPS if footer.gaps else 0
     unsummed = _FOOTER.pack(_IS_FOOTER, 0, footer.last_sequence, footer.records, footer.size_bytes, flags)
-    crc = _extend(seed, unsummed[:4] + unsummed[8:])
+    crc: int = _extend(seed, unsummed[:4] + unsummed[8:])
     return unsummed[:4] + crc.to_bytes(4, "big") + unsummed[8:]
 
 
@@ -269,7 +275,7 @@ def scan(
     reading = _Reading(data, header)
     if header is not None:
         reading.run()
-    valid_end, data_end, next_sequence = reading.offset, reading.data_end, reading.next_sequence
+    valid_end, data_end = reading.offset, reading.data_end
     cut_short = _is_cut_short(data, valid_end)
     whole = header is not None and valid_end == len(data) and (reading.footer is not None or not sealed)
     if whole:
@@ -292,7 +298,7 @@ def scan(
         valid_end=valid_end,
         data_end=data_end,
         size_bytes=len(data),
-        next_sequence=next_sequence,
+        last_sequence=reading.next_sequence - 1 if header else 0,
         state=state,
         cut_short=cut_short,
         skipped=skipped,
@@ -402,16 +408,18 @@ def _frame_at(data: bytes, offset: int, seed: int) -> _Frame | None:
     if body > len(data):
         return None
     length, crc, sequence = _RECORD.unpack_from(data, offset)
-    if length == _IS_FOOTER:
-        return None
     end = body + (length & ~_IS_GAP)
-    if end > len(data):
+    if length == _IS_FOOTER or end > len(data):
         return None
     payload = bytes(data[body:end])
     if crc != _extend(_extend(seed, _SUMMED.pack(length, sequence)), payload):
         return None
-    if not length & _IS_GAP:
-        return _Frame(end, sequence, sequence, Record(sequence, payload))
+    if length & _IS_GAP:
+        return _gap_frame(end, sequence, payload)
+    return _Frame(end, sequence, sequence, Record(sequence, payload))
+
+
+def _gap_frame(end: int, sequence: int, payload: bytes) -> _Frame | None:
     if len(payload) != _GAP.size:
         return None
     last_sequence, since_micros, until_micros, reason = _GAP.unpack(payload)

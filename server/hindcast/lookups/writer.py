@@ -14,32 +14,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from hindcast.clock import Clock, system_clock
 from hindcast.errors import LogUnavailable
-from hindcast.lookups.directory import (
-    MARK_BYTES,
-    SEALED,
-    LogDirectory,
-    Mark,
-    SegmentName,
-    WriterId,
-    mark_bytes,
-)
+from hindcast.lookups.directory import LogDirectory, SegmentName, WriterId
 from hindcast.lookups.disk import REAL_DISK, Disk
 from hindcast.lookups.gaps import GapLine, append_lines
-from hindcast.lookups.segment import (
-    Footer,
-    Gap,
-    GapReason,
-    SegmentHeader,
-    footer_bytes,
-    frame,
-    gap_bytes,
-    header_bytes,
-)
+from hindcast.lookups.marks import Mark, MarksFile
+from hindcast.lookups.open_segment import OpenSegment
+from hindcast.lookups.segment import Gap, GapReason, SegmentHeader, frame, gap_bytes
 from hindcast.settings import LogMode
 
 _PARTS_MAX = 1_000
@@ -51,14 +36,14 @@ _RETRY_SECONDS = 0.25
 _DRAIN_SECONDS = 0.02
 """How long a record of `best_effort` waits in memory at the most, once one has come."""
 
+_DRAINED_SECONDS = 1.0
+"""Without a record of `best_effort` for so long the thread sleeps longer again."""
+
 _DRAIN_BYTES = 1 << 18
 """Written of the queue while the lock is held; some 100 us."""
 
 _STALLED_SECONDS = 1.0
 """A sync that takes longer is an alarm, and `durable` is refused."""
-
-_PROBE = bytes(1 << 16)
-"""After a failure there must be room for this much, or the next record would fail again."""
 
 _RETIRED_MAX = 8
 """Full segments that wait for their footer; each holds a descriptor."""
@@ -84,7 +69,7 @@ class LogCounters:
         unsynced: records in the current segment that wait for its next sync.
         waiting: records of `best_effort` in memory.
         written_bytes: of segments.
-        first_sequence, last_sequence: given so far, lost ones among them; last is 0 before the first.
+        first_sequence, last_sequence: given so far, those of gap records among them; last is 0 before the first.
         alarm: whether the log cannot keep its promises at this moment.
     """
 
@@ -100,32 +85,10 @@ class LogCounters:
     alarm: bool
 
 
-@dataclass(slots=True, eq=False)
-class _Segment:
-    """A segment that is being written."""
-
-    name: SegmentName
-    handle: int
-    seed: int
-    began: float
-    size_bytes: int
-    records: int = 0
-    gaps: bool = False
-    last_sequence: int = 0
-    synced_bytes: int = 0
-    synced_records: int = 0
-    synced_sequence: int = 0
-    named: bool = False
-    """Whether its name is synced."""
-    torn: bool = False
-    """Whether it ends in the midst of a record, and could not be cut."""
-    sealed: bool = False
-    """Whether it has its footer."""
-    waiters: list[asyncio.Future[None]] = field(default_factory=list)
-
-
 @dataclass(slots=True)
 class _Missing:
+    """Records that were lost and have no gap record yet."""
+
     count: int = 0
     since_micros: int = 0
     until_micros: int = 0
@@ -143,7 +106,7 @@ class LookupLog:
             with another mode.
         segment_bytes_max, segment_seconds_max: when a segment is sealed and the next begun; a segment of `segment_bytes_max` is
             written on until the thread has begun the next.
-        sync_seconds: how old an unsynced record gets, half a second more at the most for the sync itself.
+        sync_seconds: how old an unsynced record gets; the sync itself comes on top.
         queue_bytes_max: memory for records of `best_effort`.
         on_alarm: see there.
     """
@@ -165,33 +128,30 @@ class LookupLog:
         self.mode = mode
         self._directory = LogDirectory(directory)
         self._clock, self._disk, self._on_alarm = clock, disk, on_alarm
-        self._writev = disk.writev
         self._segment_bytes_max, self._segment_seconds_max = segment_bytes_max, segment_seconds_max
         self._sync_seconds, self._queue_bytes_max = sync_seconds, queue_bytes_max
         self._writer = WriterId(slot, clock())
         self._boot_id = disk.boot_id()
 
         self._lock = threading.Lock()
-        self._segment: _Segment | None = None
+        self._segment: OpenSegment | None = None
         self._next = 1
         self._missing: dict[GapReason, _Missing] = {}
         self._queue: deque[Sequence[bytes]] = deque()
         self._queued_bytes = 0
-        self._retired: list[_Segment] = []
+        self._retired: list[OpenSegment] = []
         self._lines: list[GapLine] = []
-        self._marks: int | None = None
-        self._mark_at = 0
-        self._last_mark = b""
-        self._marks_synced_at = 0.0
-        self._marks_fail = False
+        self._marks: MarksFile | None = None
+        self._folder: int | None = None
 
-        self._written = self._synced = self._lost = self._at_risk = self._bytes = 0
+        self._written = self._synced = self._lost = self._at_risk = self._written_bytes = 0
         self._alarm: str | None = None
         self._told: str | None = None
         self._sync_began: float | None = None
 
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tick = sync_seconds
+        self._drained_at = self._synced_at = time.monotonic()
         self._wake = threading.Event()
         self._ending = self._closed = False
         self._thread: threading.Thread | None = None
@@ -214,7 +174,7 @@ class LookupLog:
             at_risk=self._at_risk,
             unsynced=segment.records - segment.synced_records if segment is not None else 0,
             waiting=len(self._queue),
-            written_bytes=self._bytes,
+            written_bytes=self._written_bytes,
             first_sequence=1,
             last_sequence=self._next - 1,
             alarm=self._alarm is not None or self._is_stalled(),
@@ -230,10 +190,8 @@ class LookupLog:
             return
         if self._thread is None:
             self._start()
-        if self._closed:
-            raise LogUnavailable(_CLOSED)
         if self._segment is None:
-            raise LogUnavailable(_REFUSED)
+            raise LogUnavailable(_CLOSED if self._closed else _REFUSED)
         if self._is_stalled():
             raise LogUnavailable(_STALLED)
 
@@ -257,9 +215,8 @@ class LookupLog:
         if mode is LogMode.BEST_EFFORT:
             self._enqueue(parts)
             return None
-        if len(parts) > _PARTS_MAX:
-            parts = (b"".join(parts),)
-        future = None
+        if mode is LogMode.DURABLE:
+            return self._append_durably(parts)
         with self._lock:
             segment = self._segment
             if segment is not None:
@@ -268,24 +225,16 @@ class LookupLog:
                 except OSError as error:
                     self._stop_writing(segment, error)
                     segment = None
-            if mode is LogMode.DURABLE:
-                if segment is not None:
-                    loop = self._loop = asyncio.get_running_loop()
-                    future = loop.create_future()
-                    segment.waiters.append(future)
-            elif segment is None:
+            if segment is None:
                 self._lose(GapReason.WRITE_FAILED)
         if segment is None:
             self._tell()
-            if mode is LogMode.DURABLE:
-                raise LogUnavailable(_CLOSED if self._closed else _REFUSED)
-            return None
-        if future is not None or segment.size_bytes >= self._segment_bytes_max:
+        elif segment.size_bytes >= self._segment_bytes_max:
             self._wake.set()
-        return future
+        return None
 
     async def close(self) -> None:
-        """Write what waits, seal the segment, and end. What cannot be written any more is left for recovery, and counted."""
+        """Write what waits, seal the segment, and end. What cannot be written any more is counted, and left for recovery."""
         await asyncio.to_thread(self.end)
 
     def end(self) -> None:
@@ -297,81 +246,23 @@ class LookupLog:
         else:
             self._thread.join()
 
-    # What follows down to `_run` is called with the lock held, where it changes anything.
-
-    def _write(self, segment: _Segment, parts: Sequence[bytes]) -> None:
-        """Append a record.
-
-        Raises:
-            OSError: it is not there.
-        """
-        sequence = self._next
-        buffers = frame(sequence, parts, seed=segment.seed)
-        size_bytes = sum(map(len, buffers))
-        self._put(segment, buffers, size_bytes)
-        segment.records += 1
-        segment.last_sequence = sequence
-        self._next = sequence + 1
-        self._written += 1
-
-    def _put(self, segment: _Segment, buffers: Sequence[bytes], size_bytes: int) -> None:
-        """Append bytes, or leave the segment as it was; `torn` says when even that failed."""
-        try:
-            done = self._writev(segment.handle, buffers)
-            if done != size_bytes:
-                content = b"".join(buffers)
-                while done < size_bytes:
-                    put = self._writev(segment.handle, (content[done:],))
-                    if put == 0:
-                        raise OSError(errno.EIO, os.strerror(errno.EIO))
-                    done += put
-        except OSError:
-            try:
-                self._disk.truncate(segment.handle, segment.size_bytes)
-            except OSError:
-                segment.torn = True
-            raise
-        segment.size_bytes += size_bytes
-        self._bytes += size_bytes
-
-    def _write_gaps(self, segment: _Segment) -> None:
-        """Append a gap record for all that is missing so far.
-
-        Raises:
-            OSError: what is still missing stays so.
-        """
-        while self._missing:
-            reason, missing = next(iter(self._missing.items()))
-            gap = Gap(
-                first_sequence=self._next,
-                last_sequence=self._next + missing.count - 1,
-                reason=reason,
-                since_micros=missing.since_micros,
-                until_micros=missing.until_micros,
-            )
-            content = gap_bytes(gap, seed=segment.seed)
-            self._put(segment, (content,), len(content))
-            segment.gaps = True
-            segment.last_sequence = self._next + missing.count - 1
-            self._next += missing.count
-            del self._missing[reason]
-            self._note(gap)
-
-    def _lose(self, reason: GapReason) -> None:
-        now = self._clock()
-        missing = self._missing.setdefault(reason, _Missing(since_micros=now))
-        missing.count += 1
-        missing.until_micros = now
-        self._lost += 1
-
-    def _note(self, gap: Gap) -> None:
-        self._lines.append(GapLine(writer=self._writer, gap=gap, found_micros=self._clock()))
-
-    def _stop_writing(self, segment: _Segment, error: OSError) -> None:
-        self._segment = None
-        self._retired.append(segment)
-        self._alarm = _trouble("cannot be written", error)
+    def _append_durably(self, parts: Sequence[bytes]) -> Awaitable[None]:
+        loop = self._loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        with self._lock:
+            segment = self._segment
+            if segment is not None:
+                try:
+                    self._write(segment, parts)
+                    segment.waiters.append(future)
+                except OSError as error:
+                    self._stop_writing(segment, error)
+                    segment = None
+        if segment is None:
+            self._tell()
+            raise LogUnavailable(_CLOSED if self._closed else _REFUSED)
         self._wake.set()
+        return future
 
     def _enqueue(self, parts: Sequence[bytes]) -> None:
         size_bytes = sum(map(len, parts))
@@ -386,97 +277,151 @@ class LookupLog:
             self._wake.set()
 
     def _start(self) -> None:
+        if self._closed:
+            return
         self._begin()
         self._thread = threading.Thread(target=self._run, name="hindcast-lookups", daemon=True)
         self._thread.start()
 
-    # What follows is the thread's.
+    # Down to the thread's part these are called with the lock held.
+
+    def _write(self, segment: OpenSegment, parts: Sequence[bytes]) -> None:
+        """Append a record.
+
+        Raises:
+            OSError: it is not there.
+        """
+        if len(parts) > _PARTS_MAX:
+            parts = (b"".join(parts),)
+        sequence = self._next
+        self._written_bytes += segment.put(frame(sequence, parts, seed=segment.seed))
+        segment.records += 1
+        segment.last_sequence = sequence
+        self._next = sequence + 1
+        self._written += 1
+
+    def _write_gaps(self, segment: OpenSegment) -> None:
+        """Append a gap record for all that is missing so far.
+
+        Raises:
+            OSError: what is still missing stays so.
+        """
+        while self._missing:
+            reason, missing = next(iter(self._missing.items()))
+            gap = Gap(
+                first_sequence=self._next,
+                last_sequence=self._next + missing.count - 1,
+                reason=reason,
+                since_micros=missing.since_micros,
+                until_micros=missing.until_micros,
+            )
+            self._written_bytes += segment.put((gap_bytes(gap, seed=segment.seed),))
+            segment.gaps = True
+            self._next += missing.count
+            segment.last_sequence = self._next - 1
+            del self._missing[reason]
+            self._note(gap)
+
+    def _lose(self, reason: GapReason) -> None:
+        now = self._clock()
+        missing = self._missing.setdefault(reason, _Missing(since_micros=now))
+        missing.count += 1
+        missing.until_micros = now
+        self._lost += 1
+
+    def _note(self, gap: Gap) -> None:
+        self._lines.append(GapLine(writer=self._writer, gap=gap, found_micros=self._clock()))
+
+    def _stop_writing(self, segment: OpenSegment, error: OSError) -> None:
+        self._segment = None
+        self._retired.append(segment)
+        self._alarm = _trouble("cannot be written", error)
+        self._wake.set()
+
+    # The thread's part.
 
     def _run(self) -> None:
         while not self._ending:
-            self._wake.wait(_RETRY_SECONDS if self._segment is None else self._tick)
+            self._wake.wait(self._seconds_to_wait())
             self._wake.clear()
-            try:
-                self._turn()
-            except Exception as defect:
-                logging.getLogger(__name__).exception("a defect in the log of lookups; it is tried again")
-                with self._lock:
-                    segment, self._segment = self._segment, None
-                    self._alarm = "the log of lookups met a defect"
-                if segment is not None:
-                    self._abandon(segment, OSError(errno.EIO, str(defect)))
-                time.sleep(_RETRY_SECONDS)
-            self._tell()
-        self._finish()
+            self._guarded(self._turn)
+        self._guarded(self._finish)
+
+    def _seconds_to_wait(self) -> float:
+        if self._segment is None:
+            return _RETRY_SECONDS
+        now = time.monotonic()
+        if now - self._drained_at > _DRAINED_SECONDS:
+            self._tick = self._sync_seconds
+        return max(0.0, min(self._tick, self._synced_at + self._sync_seconds - now))
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        """Do a step; a defect of ours in it must not end the thread, or `durable` would wait for ever."""
+        try:
+            step()
+        except Exception:
+            logging.getLogger(__name__).exception("a defect in the log of lookups; it begins a new segment")
+            segment = self._segment
+            if segment is not None:
+                self._abandon(segment, OSError())
+            time.sleep(_RETRY_SECONDS)
         self._tell()
 
     def _turn(self) -> None:
+        """Do all that is due: begin, drain, rotate, seal, sync, and tell of it."""
         if self._segment is None:
             self._begin()
-        self._mark()
-        self._drain()
-        rotated = self._rotate()
+        if self._queue or self._missing:
+            self._mark(self._segment)  # so that they are counted, should the process be killed now
+            self._drain()
+        rotates = self._rotate()
         for segment in list(self._retired):
             self._seal(segment)
         self._sync()
         if self._segment is None:
             self._begin()
-        elif rotated:
+        elif self._retired:
+            self._alarm = "the log of lookups cannot end a file; see to its disk"
+        elif rotates:
             self._alarm = None
         self._tell_of_gaps()
-        self._mark()
+        self._mark(self._segment)
 
     def _begin(self) -> None:
-        """Begin a segment where there is none, if there is room for more than its header; else it stays an alarm."""
+        """Begin a segment where there is none; where that fails it stays an alarm, and is tried at the next turn."""
         try:
-            self._claim()
+            folder = self._claim()
             # Without a segment no sequence is given, so its first one is certain without the lock.
-            segment = self._create()
+            segment = self._new_segment(folder)
             try:
                 if self._alarm is not None:
-                    self._put(segment, (_PROBE,), len(_PROBE))
-                    self._disk.fdatasync(segment.handle)
-                    self._disk.truncate(segment.handle, segment.size_bytes - len(_PROBE))
-                    segment.size_bytes -= len(_PROBE)
-                    self._bytes -= len(_PROBE)
+                    segment.probe()
                 with self._lock:
                     self._write_gaps(segment)
                     self._segment = segment
             except OSError:
-                self._discard(segment)
+                if segment.gaps:
+                    self._retired.append(segment)
+                else:
+                    segment.discard()
                 raise
         except OSError as error:
             self._alarm = _trouble("cannot be written", error)
             return
         self._alarm = None
 
-    def _claim(self) -> None:
-        """Make the directories, and the writer's own file of marks, whose lock says that the writer lives."""
-        if self._marks is not None:
-            return
-        for folder in (self._directory.segments, self._directory.synced):
-            self._disk.make_directory(folder)
-        while self._marks is None:
-            path = self._directory.marks(self._writer)
-            try:
-                handle = self._disk.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-            except FileExistsError:
-                # The clock was set back to when another one began in this slot.
-                self._writer = WriterId(self._writer.slot, self._writer.epoch + 1)
-                continue
-            if self._disk.lock(handle, path):
-                self._marks = handle
-            else:
-                self._disk.close(handle)
+    def _claim(self) -> int:
+        """Make the directories and the file of marks, once; a descriptor of the directory of segments."""
+        if self._marks is None:
+            self._disk.make_directory(self._directory.segments)
+            self._disk.make_directory(self._directory.synced)
+            self._marks = MarksFile(self._directory, self._writer, disk=self._disk, sync_seconds=self._sync_seconds)
+            self._writer = self._marks.writer
+        if self._folder is None:
+            self._folder = self._disk.open(self._directory.segments, os.O_RDONLY)
+        return self._folder
 
-    def _create(self) -> _Segment:
-        """A new segment with its header, the next sequence for its first."""
-        name = SegmentName(self._writer, self._next)
-        path = self._directory.segment(name)
-        with contextlib.suppress(FileNotFoundError):
-            # One of this sequence is ours, and no record of it was ever acknowledged.
-            self._disk.unlink(path)
-        handle = self._disk.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND)
+    def _new_segment(self, folder: int) -> OpenSegment:
         header = SegmentHeader(
             slot=self._writer.slot,
             epoch=self._writer.epoch,
@@ -485,26 +430,15 @@ class LookupLog:
             segment_id=os.urandom(16),
             boot_id=self._boot_id,
         )
-        segment = _Segment(name, handle, header.seed, time.monotonic(), 0, last_sequence=self._next - 1)
-        segment.synced_sequence = segment.last_sequence
-        try:
-            if not self._disk.lock(handle, path):
-                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
-            content = header_bytes(header)
-            self._put(segment, (content,), len(content))
-        except OSError:
-            self._discard(segment)
-            raise
+        segment = OpenSegment.begin(
+            self._directory, header, SegmentName(self._writer, self._next), folder=folder, disk=self._disk
+        )
+        self._written_bytes += segment.size_bytes
         return segment
-
-    def _discard(self, segment: _Segment) -> None:
-        """Give up a segment without a record."""
-        self._close_handle(segment)
-        with contextlib.suppress(OSError):
-            self._disk.unlink(self._directory.segment(segment.name))
 
     def _drain(self) -> None:
         """Write what is missing and what waits in memory."""
+        self._drained_at = time.monotonic()
         while True:
             with self._lock:
                 segment = self._segment
@@ -514,10 +448,8 @@ class LookupLog:
                     self._write_gaps(segment)
                     end = segment.size_bytes + _DRAIN_BYTES
                     while self._queue and segment.size_bytes < end:
-                        parts = self._queue[0]
-                        self._write(segment, parts if len(parts) <= _PARTS_MAX else (b"".join(parts),))
-                        self._queue.popleft()
-                        self._queued_bytes -= sum(map(len, parts))
+                        self._write(segment, self._queue[0])
+                        self._queued_bytes -= sum(map(len, self._queue.popleft()))
                 except OSError as error:
                     self._stop_writing(segment, error)
 
@@ -526,126 +458,101 @@ class LookupLog:
         segment = self._segment
         if segment is None or not (segment.records or segment.gaps):
             return True
-        if (
-            segment.size_bytes < self._segment_bytes_max
-            and time.monotonic() - segment.began < self._segment_seconds_max
-        ):
+        old = time.monotonic() - segment.began >= self._segment_seconds_max
+        if not old and segment.size_bytes < self._segment_bytes_max:
             return True
         try:
             with self._lock:
-                self._segment = self._create()
-                self._retired.append(segment)
+                if self._segment is segment:
+                    self._segment = self._new_segment(segment.folder)
+                    self._retired.append(segment)
         except OSError as error:
-            self._segment = segment
             self._alarm = _trouble("cannot begin a new file", error)
             return False
         return True
 
     def _sync(self) -> None:
+        segment, now = self._segment, time.monotonic()
+        if segment is None:
+            return
+        if segment.size_bytes == segment.synced_bytes and segment.named:
+            self._synced_at = now
+        elif segment.waiters or self._ending or now - self._synced_at >= self._sync_seconds:
+            self._synced_at = now
+            self._sync_segment(segment)
+
+    def _sync_segment(self, segment: OpenSegment) -> bool:
+        """Sync what the segment has now, and answer those who wait for it; false where that failed, and it was given up."""
         with self._lock:
-            segment = self._segment
-            if segment is None or (segment.size_bytes == segment.synced_bytes and segment.named):
-                return
             waiters, segment.waiters = segment.waiters, []
             known = (segment.size_bytes, segment.records, segment.last_sequence)
-        try:
-            self._fdatasync(segment)
-        except OSError as error:
-            segment.waiters[:0] = waiters
-            self._abandon(segment, error)
-            return
-        self._is_synced(segment, known, waiters)
-
-    def _fdatasync(self, segment: _Segment) -> None:
         self._sync_began = time.monotonic()
         try:
-            self._disk.fdatasync(segment.handle)
-            if not segment.named:
-                self._disk.sync_directory(self._directory.segments)
-                segment.named = True
+            segment.sync()
+        except OSError as error:
+            with self._lock:
+                segment.waiters[:0] = waiters
+            self._abandon(segment, error)
+            return False
         finally:
             self._sync_began = None
-
-    def _is_synced(self, segment: _Segment, known: tuple[int, int, int], waiters: list[asyncio.Future[None]]) -> None:
-        size_bytes, records, last_sequence = known
-        self._synced += records - segment.synced_records
-        segment.synced_bytes, segment.synced_records, segment.synced_sequence = size_bytes, records, last_sequence
+        self._synced += known[1] - segment.synced_records
+        segment.synced_bytes, segment.synced_records, segment.synced_sequence = known
         self._answer(waiters, None)
+        return True
 
-    def _seal(self, segment: _Segment) -> None:
-        """End a segment that nothing is appended to any more; what fails in a way that can pass is tried at the next turn."""
-        path = self._directory.segment(segment.name)
+    def _seal(self, segment: OpenSegment) -> None:
+        """End a segment that nothing is appended to any more; what can pass is tried again at the next turn."""
         if not segment.records and not segment.gaps:
             self._retired.remove(segment)
-            self._discard(segment)
+            segment.discard()
             return
-        footed = True
-        if not segment.sealed and not segment.torn:
-            footer = Footer(
-                last_sequence=segment.last_sequence,
-                records=segment.records,
-                size_bytes=segment.size_bytes,
-                gaps=segment.gaps,
-            )
-            content = footer_bytes(footer, seed=segment.seed)
-            try:
-                self._put(segment, (content,), len(content))
-                segment.sealed = True
-            except OSError:
-                footed = False
-        try:
-            if segment.size_bytes != segment.synced_bytes or not segment.named:
-                self._fdatasync(segment)
-                waiters, segment.waiters = segment.waiters, []
-                self._is_synced(segment, (segment.size_bytes, segment.records, segment.last_sequence), waiters)
-        except OSError as error:
-            self._retired.remove(segment)
-            self._abandon(segment, error)
+        footed = segment.put_footer()
+        unsynced = segment.size_bytes != segment.synced_bytes or not segment.named
+        if unsynced and not self._sync_segment(segment):
             return
-        if segment.torn:
+        if footed and segment.rename():
             self._retired.remove(segment)
+        elif segment.torn:
             self._give_up(segment)
-        elif footed:
-            with contextlib.suppress(OSError):
-                self._disk.rename(path, path.with_suffix(SEALED))
-                self._retired.remove(segment)
-                self._close_handle(segment)
-                self._disk.sync_directory(self._directory.segments)
-                return
-        if len(self._retired) > _RETIRED_MAX:
-            self._give_up(self._retired.pop(0))
+        elif len(self._retired) > _RETIRED_MAX:
+            self._give_up(self._retired[0])
 
-    def _abandon(self, segment: _Segment, error: OSError) -> None:
+    def _abandon(self, segment: OpenSegment, error: OSError) -> None:
         """Leave a segment whose sync failed as it is: what a second attempt says of it would not be true."""
         with self._lock:
             if self._segment is segment:
                 self._segment = None
             self._alarm = _trouble("cannot be synced", error)
-            unsynced = segment.records - segment.synced_records
-            refused = len(segment.waiters)
-            self._lost += refused
-            self._at_risk += unsynced - refused
+            waiters, segment.waiters = segment.waiters, []
+            self._lost += len(waiters)
+            self._at_risk += segment.records - segment.synced_records - len(waiters)
             if segment.last_sequence > segment.synced_sequence:
-                self._note(
-                    Gap(
-                        first_sequence=segment.synced_sequence + 1,
-                        last_sequence=segment.last_sequence,
-                        reason=GapReason.SYNC_FAILED,
-                    )
+                gap = Gap(
+                    first_sequence=segment.synced_sequence + 1,
+                    last_sequence=segment.last_sequence,
+                    reason=GapReason.SYNC_FAILED,
                 )
-        waiters, segment.waiters = segment.waiters, []
+                self._note(gap)
         self._answer(waiters, LogUnavailable(_UNSYNCED))
         self._give_up(segment)
+        self._close_folder()
 
-    def _give_up(self, segment: _Segment) -> None:
-        """Close a segment that recovery is to seal; its mark stays, and the next segment has another place for its own."""
+    def _give_up(self, segment: OpenSegment) -> None:
+        """Close a segment that recovery is to seal, and keep its mark."""
+        if segment in self._retired:
+            self._retired.remove(segment)
         self._mark(segment)
-        self._mark_at += MARK_BYTES
-        self._close_handle(segment)
+        if self._marks is not None:
+            self._marks.keep()
+        segment.close()
 
-    def _close_handle(self, segment: _Segment) -> None:
-        with contextlib.suppress(OSError):
-            self._disk.close(segment.handle)
+    def _close_folder(self) -> None:
+        """So that the next segment is synced by another descriptor than the one that failed."""
+        folder, self._folder = self._folder, None
+        if folder is not None and not self._retired and self._segment is None:
+            with contextlib.suppress(OSError):
+                self._disk.close(folder)
 
     def _answer(self, waiters: list[asyncio.Future[None]], error: LogUnavailable | None) -> None:
         if waiters and self._loop is not None:
@@ -654,37 +561,24 @@ class LookupLog:
 
     def _tell_of_gaps(self) -> None:
         lines = list(self._lines)
-        try:
+        with contextlib.suppress(OSError):  # they are told at the next turn
             append_lines(self._directory, lines, disk=self._disk)
-        except OSError:
-            return
-        del self._lines[: len(lines)]
+            del self._lines[: len(lines)]
 
-    def _mark(self, segment: _Segment | None = None) -> None:
-        """Remember how far the segment is synced, and how many records there should be."""
-        with self._lock:
-            segment = segment or self._segment
-            written = self._next - 1
-            due = written + sum(missing.count for missing in self._missing.values()) + len(self._queue)
+    def _mark(self, segment: OpenSegment | None) -> None:
         if self._marks is None:
             return
-        first, end = (segment.name.first_sequence, segment.synced_bytes) if segment else (self._next, 0)
-        mark = Mark(
-            first_sequence=first, synced_end=end, written_sequence=written, due_sequence=due, at_micros=self._clock()
-        )
-        content = mark_bytes(mark)
-        if content[:32] == self._last_mark[:32]:
-            return
-        # A mark that is missing or old makes recovery say less, never something wrong.
-        with contextlib.suppress(OSError):
-            self._disk.pwrite(self._marks, content, self._mark_at)
-            self._last_mark = content
-            now = time.monotonic()
-            if not self._marks_fail and now - self._marks_synced_at >= self._sync_seconds:
-                self._marks_fail = True
-                self._disk.fdatasync(self._marks)
-                self._marks_fail = False
-                self._marks_synced_at = now
+        with self._lock:
+            written = self._next - 1
+            missing = sum(missing.count for missing in self._missing.values())
+            mark = Mark(
+                first_sequence=segment.name.first_sequence if segment else self._next,
+                synced_end=segment.synced_bytes if segment else 0,
+                written_sequence=written,
+                due_sequence=written + missing + len(self._queue),
+                at_micros=self._clock(),
+            )
+        self._marks.write(mark)
 
     def _tell(self) -> None:
         with self._lock:
@@ -708,21 +602,17 @@ class LookupLog:
             for _ in self._queue:
                 self._lose(GapReason.WRITE_FAILED)
             self._queue.clear()
-        clean = not self._missing and not self._mark_at
         for retired in list(self._retired):
             self._seal(retired)
-        clean = clean and not self._retired and not self._mark_at
-        for retired in self._retired:
+        for retired in list(self._retired):
             self._give_up(retired)
-        self._retired.clear()
-        self._mark()
         self._tell_of_gaps()
+        self._mark(None)
         if self._marks is not None:
-            with contextlib.suppress(OSError):
-                if clean and not self._lines:
-                    self._disk.unlink(self._directory.marks(self._writer))
-                self._disk.close(self._marks)
+            left = self._missing or self._lines or self._marks.keeps_others
+            self._marks.close(remove=not left)
             self._marks = None
+        self._close_folder()
 
 
 def _answer_all(waiters: list[asyncio.Future[None]], error: LogUnavailable | None) -> None:
