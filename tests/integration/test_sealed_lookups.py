@@ -1,0 +1,295 @@
+"""Sealed lookups: closed segments become tables, which hold what was answered, and are found and queried."""
+
+import dataclasses
+from datetime import UTC, date, datetime
+from uuid import UUID
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable, QueryBuilder
+
+from hindcast.catalog import Logging, Projection, Service
+from hindcast.clock import from_micros
+from hindcast.errors import InvalidArgument, SealError
+from hindcast.lookups.directory import OPEN, WriterId
+from hindcast.lookups.record import Rpc
+from hindcast.lookups.sealed import find_sealed, find_sealed_record
+from hindcast.lookups.sealer import Sealer
+from hindcast.lookups.segment import Gap, GapReason
+from hindcast.lookups.sql import query
+from hindcast.lookups.tables import sealing_lock
+from sealing import (
+    DAY,
+    DOUBLE,
+    INT64,
+    NOON,
+    RUN_ID,
+    STRING,
+    keep,
+    make_catalog,
+    make_failure,
+    make_record,
+    write_segment,
+)
+
+
+@pytest.fixture
+def log(tmp_path):
+    """A log's directory, with the usual catalog kept in it."""
+    keep(tmp_path / "log", make_catalog())
+    return tmp_path / "log"
+
+
+COLUMNS = {"trips": [7, None], "rating": [4.5, -0.0], "city": ["Köln", None]}
+
+
+def rows_of(table) -> list[dict]:
+    """All rows of a Delta table, in the order of the log."""
+    found = QueryBuilder().register("t", DeltaTable(table)).execute("SELECT * FROM t").read_all()
+    rows = pa.table(found).to_pylist()
+    return sorted(rows, key=lambda row: (row.get("hc_sequence", row.get("sequence")), row.get("hc_row", 0)))
+
+
+@pytest.mark.parametrize("rpc", list(Rpc))
+def test_a_service_s_answers_are_rows_in_feast_s_logging_schema(log, rpc):
+    """Each entity row of an answer is a row with its keys, and each feature's value, event time and status, in any dialect."""
+    record = make_record([1, 2], COLUMNS, rpc=rpc, tags={"model": "m"}, request_id="r-1")
+    write_segment(log, [record], first_sequence=5)
+    done = Sealer(log).seal()
+    first, second = rows_of(log / "tables" / "fraud")
+
+    assert (1, 1, 2, []) == (done.segments, done.records, done.entity_rows, done.left)
+    assert (1, 7, 4.5, "Köln") == tuple(
+        first[name] for name in ("driver_id", "driver__trips", "driver__rating", "driver__city")
+    )
+    assert (None, "-0.0", None) == (second["driver__trips"], str(second["driver__rating"]), second["driver__city"])
+    assert (1, 2) == (first["driver__trips__status"], second["driver__trips__status"])
+    assert from_micros(NOON - 1_000_000) == first["driver__trips__timestamp"]
+    assert (from_micros(NOON), date(2026, 11, 1)) == (first["__log_timestamp"], first["__log_date"])
+    assert str(UUID(bytes=record.lookup_id)) == first["__request_id"] == first["hc_lookup_id"]
+    assert (0, 1) == (first["hc_row"], second["hc_row"])
+    assert ("r-1", '{"model":"m"}', "sha256:one", "batched") == tuple(
+        first[name] for name in ("hc_request_id", "hc_tags", "hc_catalog_version", "hc_mode")
+    )
+    assert (1.0, None, str(UUID(bytes=RUN_ID))) == tuple(
+        first[f"hc_driver__{name}"] for name in ("age_seconds", "created_ts", "run_id")
+    )
+    assert (0, NOON, 5) == tuple(first[name] for name in ("hc_slot", "hc_epoch", "hc_sequence"))
+
+
+def test_a_sealed_segment_is_gone_and_its_records_are_found(log):
+    """After sealing no segment is left, and each lookup is found by its id as it was logged, failed ones too."""
+    records = [make_record([1], {"trips": [1], "rating": [1.0], "city": ["a"]}), make_failure()]
+    write_segment(log, records)
+    Sealer(log).seal()
+
+    assert [] == list((log / "segments").iterdir())
+    assert records == [find_sealed(log, record.lookup_id) for record in records]
+    assert (WriterId(0, NOON), 2) == find_sealed_record(log, records[1].lookup_id)[:2]
+    assert find_sealed(log, make_failure().lookup_id) is None
+
+
+def test_sealing_again_changes_nothing(log):
+    """What is sealed once more, as after a kill before its segment was removed, is there once."""
+    path = write_segment(log, [make_record([1, 2], COLUMNS), make_failure()])
+    content = path.read_bytes()
+    Sealer(log).seal()
+    path.write_bytes(content)
+    Sealer(log).seal()
+
+    assert 2 == len(rows_of(log / "tables" / "fraud"))
+    assert 2 == len(rows_of(log / "tables" / "_records"))
+    assert [] == list((log / "segments").iterdir())
+
+
+def test_a_segment_waits_for_an_open_one_before_it(log):
+    """A closed segment stays while an earlier one of its writer cannot be read, and says so; other writers' go on."""
+    write_segment(log, [make_failure()], first_sequence=1, suffix=OPEN).rename(
+        log / "segments" / f"{WriterId(0, NOON)}-{9:016x}.open"
+    )
+    write_segment(log, [make_failure()], first_sequence=10)
+    write_segment(log, [make_failure()], writer=WriterId(1, NOON))
+    done = Sealer(log).seal()
+
+    assert 1 == done.segments
+    assert 2 == len(done.left)
+    assert ["waits for an earlier segment"] == [
+        what for what in ["waits for an earlier segment"] if what in done.left[1]
+    ]
+    assert 1 == len(rows_of(log / "tables" / "_records"))
+
+
+def test_a_column_that_is_new_is_added(log):
+    """Logs of before and after a feature was added are in one table, each read by its own definitions; the older ones have a null."""
+    keep(log, make_catalog({"trips": INT64, "score": DOUBLE}, version="sha256:two"))
+    write_segment(log, [make_record([1], {"trips": [1], "rating": [1.5], "city": ["a"]})])
+    Sealer(log).seal()
+    newer = make_record([2], {"trips": [2], "score": [2.5]}, catalog_version="sha256:two")
+    write_segment(log, [newer], first_sequence=2)
+    Sealer(log).seal()
+    older, newer = rows_of(log / "tables" / "fraud")
+
+    assert (1.5, None) == (older["driver__rating"], older["driver__score"])
+    assert (None, 2.5) == (newer["driver__rating"], newer["driver__score"])
+
+
+def test_a_feature_whose_type_has_changed_has_a_column_of_its_own(log):
+    """Values of a feature's new type go to a column that is named by it, and those of the old type stay as they are."""
+    keep(log, make_catalog({"trips": STRING}, version="sha256:two"))
+    one = make_record([1], {"trips": [1], "rating": [1.5], "city": ["a"]})
+    two = make_record([2], {"trips": ["many"]}, catalog_version="sha256:two")
+    write_segment(log, [one, two])
+    write_segment(log, [two], first_sequence=3)
+    Sealer(log, batch_bytes=1).seal()
+    rows = rows_of(log / "tables" / "fraud")
+
+    assert [(1, None), (None, "many"), (None, "many")] == [
+        (row["driver__trips"], row["driver__trips__hc_string"]) for row in rows
+    ]
+
+
+def test_references_are_in_the_long_table(log):
+    """A list of references leaves a row per value, with its text, its serialized Value, its keys, status and event time."""
+    refs = ["driver:trips", "driver:city"]
+    record = make_record([1, 2], {"trips": [7, None], "city": ["a", "b"]}, service="", refs=refs)
+    write_segment(log, [record])
+    Sealer(log).seal()
+    rows = rows_of(log / "tables" / "_ad_hoc")
+
+    assert [
+        ("driver:trips", 0, "7"),
+        ("driver:trips", 1, None),
+        ("driver:city", 0, "a"),
+        ("driver:city", 1, "b"),
+    ] == sorted(
+        ((row["hc_feature"], row["hc_row"], row["hc_text"]) for row in rows),
+        key=lambda row: (refs.index(row[0]), row[1]),
+    )
+    assert {'{"driver_id":1}', '{"driver_id":2}'} == {row["hc_keys"] for row in rows}
+    assert {from_micros(NOON - 1_000_000)} == {row["hc_event_ts"] for row in rows}
+    assert not (log / "tables" / "fraud").exists()
+
+
+def test_a_service_without_its_definitions_is_in_the_long_table(log):
+    """Where the catalog that a record names is not kept, its values are in the long table under their names in the answer."""
+    write_segment(log, [make_record([1], {"trips": [7]}, catalog_version="sha256:lost", rpc=Rpc.FEAST)])
+    Sealer(log).seal()
+    (row,) = rows_of(log / "tables" / "_ad_hoc")
+
+    assert ("fraud", "trips", "7") == (row["hc_service"], row["hc_feature"], row["hc_text"])
+
+
+def test_a_gap_is_told_before_its_segment_is_gone(log):
+    """What a segment says of lost records is in `gaps/` once the segment is sealed."""
+    gap = Gap(first_sequence=2, last_sequence=2, reason=GapReason.OVERFLOW)
+    write_segment(log, [make_failure(), gap, make_failure()])
+    Sealer(log).seal()
+
+    (told,) = (log / "gaps").iterdir()
+    assert 1 == told.read_text().count("overflow")
+
+
+def test_days_are_partitions(log):
+    """Lookups of two days are in two folders of each table, and are found in both."""
+    records = [make_failure(served_at_micros=NOON), make_failure(served_at_micros=NOON + DAY)]
+    write_segment(log, records)
+    Sealer(log).seal()
+
+    folders = {path.name for path in (log / "tables" / "_records").iterdir()} - {"_delta_log"}
+    assert {"__log_date=2026-11-01", "__log_date=2026-11-02"} == folders
+    assert records == [find_sealed(log, record.lookup_id) for record in records]
+
+
+def test_one_sealer_at_a_time(log):
+    """Who cannot have the lock in time says so, and has changed nothing."""
+    write_segment(log, [make_failure()])
+    with sealing_lock(log), pytest.raises(SealError, match="another process"):
+        Sealer(log).seal(lock_seconds=0)
+
+    assert not (log / "tables").exists()
+
+
+def test_queries_see_all_lookups_once_sealed_or_not(log):
+    """A query's views hold what is in tables, in closed segments and in open ones, each lookup once, and a service's rows with their lookup."""
+    answer = {"trips": [1], "rating": [1.0], "city": ["a"]}
+    before = write_segment(log, [make_record([1], answer), make_failure()])
+    content = before.read_bytes()
+    Sealer(log).seal()
+    before.write_bytes(content)
+    write_segment(log, [make_record([2], answer)], first_sequence=3)
+    write_segment(log, [make_record([3], answer)], first_sequence=4, suffix=OPEN)
+
+    counted = query(log, "SELECT status, count(*), sum(entity_rows) FROM lookups GROUP BY status ORDER BY status")
+    joined = query(log, "SELECT driver_id, driver__trips FROM fraud JOIN lookups USING (lookup_id) ORDER BY driver_id")
+    assert [("NOT_FOUND", 1, 0), ("OK", 3, 3)] == counted.rows
+    assert (["driver_id", "driver__trips"], [(1, 1), (2, 1), (3, 1)]) == (joined.columns, joined.rows)
+    assert [(date(2026, 11, 1), datetime(2026, 11, 1, 12, tzinfo=UTC))] == query(
+        log, 'SELECT DISTINCT __log_date, __log_timestamp FROM "fraud"'
+    ).rows
+
+
+def test_an_empty_log_can_be_queried(tmp_path):
+    """Where nothing was logged, there are no lookups."""
+    assert [(0,)] == query(tmp_path / "log", "SELECT count(*) FROM lookups").rows
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DROP VIEW lookups",
+        "SELECT 1; SELECT 2",
+        "COPY lookups TO 'x.csv'",
+        "SELECT * FROM read_text('/etc/hostname')",
+        "nonsense",
+        "",
+    ],
+)
+def test_a_query_can_only_read_lookups(log, sql):
+    """Anything but one SELECT over the views is refused."""
+    with pytest.raises(InvalidArgument, match="SQL"):
+        query(log, sql)
+
+
+def test_a_service_may_have_any_name(log):
+    """Services that are called as our own views, by characters that no folder has, or alike but for capitals, each have a table and a view."""
+    catalog = make_catalog({"trips": INT64}, version="sha256:odd")
+    projection = (Projection("driver", "driver", ("trips",)),)
+    names = ["lookups", "ad_hoc", "Fraud", "fraud", "a/b %=1", "ü", "_records"]
+    keep(log, dataclasses.replace(catalog, services={name: Service(name, projection) for name in names}))
+    write_segment(
+        log,
+        [
+            make_record([at], {"trips": [at]}, service=name, catalog_version="sha256:odd")
+            for at, name in enumerate(names)
+        ],
+    )
+
+    def rows() -> list:
+        views = ["lookups (service)", "ad_hoc (service)", "a/b %=1", "ü", "_records", "Fraud", "fraud (service)"]
+        return [query(log, f'SELECT count(*), any_value(driver_id) FROM "{view}"').rows[0] for view in views]  # noqa: S608 - names of ours
+
+    unsealed = rows()
+    Sealer(log).seal()
+    assert [(1, 0), (1, 1), (1, 4), (1, 5), (1, 6), (1, 2), (1, 3)] == unsealed == rows()
+
+
+def test_a_destination_gets_parquet_parts(log, tmp_path):
+    """A service that logs to a folder has its rows in Parquet parts there, once, though they are sealed twice and in other batches."""
+    logging = Logging(1.0, "file", "logs/fraud")
+    keep(log, make_catalog({"trips": INT64}, version="sha256:dest", logging=logging))
+    records = [
+        make_record([at], {"trips": [at]}, catalog_version="sha256:dest", served_at_micros=NOON + at * DAY // 2)
+        for at in range(4)
+    ]
+    path = write_segment(log, records)
+    content = path.read_bytes()
+    Sealer(log, repo_root=tmp_path).seal()
+    path.write_bytes(content)
+    later = make_record([9], {"trips": [9]}, catalog_version="sha256:dest", served_at_micros=NOON)
+    write_segment(log, [later], first_sequence=5)
+    Sealer(log, repo_root=tmp_path).seal()
+
+    assert [0, 1, 2, 3, 9] == sorted(pq.read_table(tmp_path / "logs" / "fraud").column("driver__trips").to_pylist())
+    assert not (log / "tables" / "fraud").exists()
+    assert [(5,)] == query(log, "SELECT count(*) FROM fraud", repo_root=tmp_path).rows
