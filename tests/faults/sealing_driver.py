@@ -1,13 +1,16 @@
-"""A sealer in a process of its own that is killed before a step: `python sealing_driver.py LOG REPO STEP [compact]`.
+"""Seals and compacts in processes that are killed before a step, each forked from this one, which has all imports and has used none.
 
-STEP is the number of the step before which it kills itself; a number that is never reached lets it end. With `compact`, tables are
-compacted again and again instead, until the process is killed or told to stop by its standard input's end.
+A line of JSON on its standard input begins one: `log`, `repo`, `compacts`, and before which step it kills itself: `step`, its name, and
+`occurrence`, 0 for the first. It answers with a line: whether it was killed, and what it said if it failed. One that compacts does so
+again and again, until the next line comes.
 """
 
+import json
 import os
 import select
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 from hindcast.errors import SealError
@@ -15,32 +18,48 @@ from hindcast.lookups import tables
 from hindcast.lookups.places import TablePlaces
 from hindcast.lookups.sealer import Sealer, all_tables
 
-# Few files, so that every pass has some to compact.
-tables._FILES_MAX = 2  # noqa: SLF001 - what takes a day of files otherwise
-tables._CHECKPOINT_VERSIONS = 5  # noqa: SLF001
 
+def run(job: dict) -> None:
+    """Do one job, in a process of its own."""
+    # So that every pass has something to compact, which takes a day of files otherwise.
+    tables._FILES_MAX = 1
+    tables._CHECKPOINT_VERSIONS = 5
+    log, left = Path(job["log"]), job["occurrence"]
 
-def main(log: Path, repo: Path, kill_at: int, *, compacts: bool) -> None:
-    """Seal, or compact, until the step."""
-    steps = 0
+    def step(name: str) -> None:
+        nonlocal left
+        if name == job["step"]:
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left -= 1
 
-    def step(_name: str) -> None:
-        nonlocal steps
-        if steps == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        steps += 1
-
-    if not compacts:
-        Sealer(log, repo_root=repo, step=step, batch_bytes=2_000).seal()
+    if not job["compacts"]:
+        Sealer(log, repo_root=Path(job["repo"]), step=step, batch_bytes=4_000).seal()
         return
-    while not select.select([sys.stdin], [], [], 0)[0]:
-        try:
-            with tables.sealing_lock(log, seconds=5):
-                for table in all_tables(TablePlaces(log), step=step):
-                    table.compact()
-        except SealError as error:
-            sys.exit(f"compaction failed: {error}: {error.__cause__!r}")
+    while not select.select([sys.stdin], [], [], 0.05)[0]:
+        with tables.sealing_lock(log, seconds=30):
+            for table in all_tables(TablePlaces(log), step=step):
+                table.compact()
+
+
+def main() -> None:
+    """Answer one line after the other."""
+    for line in iter(sys.stdin.buffer.raw.readline, b""):
+        read, write = os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                run(json.loads(line))
+            except (SealError, OSError):
+                os.write(write, traceback.format_exc().encode()[-4_000:])
+            finally:
+                os._exit(0)
+        os.close(write)
+        with os.fdopen(read, "rb") as said:
+            failure = said.read().decode()
+        _, status = os.waitpid(child, 0)
+        print(json.dumps({"killed": os.WIFSIGNALED(status), "failure": failure}), flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), compacts=sys.argv[4:] == ["compact"])
+    main()
