@@ -39,7 +39,7 @@ test: $(STAMP)
 
 # Every fault 20 times over; `make test` has each of them twice.
 faults: $(STAMP)
-	@HINDCAST_FAULT_CYCLES=20 $(BIN)/python -m pytest tests/faults
+	@HINDCAST_FAULT_CYCLES=20 $(BIN)/python -m pytest tests/faults tests/property/test_segments.py
 
 lint: $(STAMP) $(PROTO_STAMP)
 	@$(BIN)/ruff check

@@ -13,6 +13,7 @@ from hindcast.online.codec import pack_row
 from hindcast.online.python_codec import Block
 from hindcast.online.row_format import NULLS
 from hindcast.online.times import timestamp_bytes
+from hindcast.shadow.v1 import shadow_pb2
 from hindcast.v1.value_pb2 import Value
 
 TWINS = (python_codec, compiled)
@@ -298,6 +299,8 @@ def test_usual_keys_are_read_alike(values):
         ),
         lambda twin: twin.splice_feast(b"", [SimpleNamespace()], statuses=bytes(256)),
         lambda twin: twin.splice_feast(None, [], statuses=bytes(256)),
+        lambda twin: twin.fold(None),
+        lambda twin: twin.fold("text"),
     ],
 )
 def test_what_is_no_input_is_refused_and_crashes_nothing(call):
@@ -307,6 +310,32 @@ def test_what_is_no_input_is_refused_and_crashes_nothing(call):
     assert result is None or issubclass(
         result[0], TypeError | ValueError | IndexError | AttributeError | python_codec.StoredDataError
     )
+
+
+RESULTS = st.lists(st.tuples(st.sampled_from([b"", b"ab", b"head" * 9]), st.sampled_from([b"", b"z", b"tail" * 40])))
+
+
+@IN_MEMORY
+@given(
+    st.binary(max_size=30)
+    | RESULTS.map(
+        lambda parts: shadow_pb2.FeastResponse(
+            metadata=b"m",
+            results=[shadow_pb2.FeastVector(statuses=head, event_timestamps=[tail]) for head, tail in parts],
+        ).SerializeToString()
+    ),
+    st.integers(0, 400),
+    st.integers(0, 255),
+)
+@example(b"\x8a\x00\x00\x92\x80\x00\x00", 0, 0)
+@example(b"\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 0, 0)
+@example(b"\x12\x80\x80\x80\x80\x80\x00", 0, 0)
+def test_answers_are_folded_alike(answer, at, byte):
+    """What is left of an answer, whole or damaged, and what was taken out are the same in both forms."""
+    damaged = answer[:at] + bytes([byte]) + answer[at + 1 :]
+
+    assert python_codec.fold(answer) == compiled.fold(answer)
+    assert python_codec.fold(damaged) == compiled.fold(damaged)
 
 
 @pytest.mark.parametrize("twin", TWINS)

@@ -46,7 +46,9 @@ def differences(shadow, original, path):
             continue  # a packed list of small numbers, a byte each
         elif field.is_repeated != real.is_repeated:
             found.append(f"{where}: only one of the two is repeated")
-        elif not any({field.type, real.type} <= alike for alike in (LENGTH_DELIMITED, VARINT)):
+        elif not any(
+            {field.type, real.type} <= alike for alike in (LENGTH_DELIMITED, VARINT, {FieldDescriptor.TYPE_FLOAT})
+        ):
             found.append(f"{where}: the two have other wire types")
         elif field.message_type and real.message_type and field.message_type.full_name != real.message_type.full_name:
             found += differences(field.message_type, real.message_type, where)

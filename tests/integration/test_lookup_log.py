@@ -2,6 +2,7 @@
 
 import contextlib
 import resource
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,6 +121,14 @@ def test_an_answer_leaves_its_record_before_it_leaves(server, log, repo, redis, 
     two, one = stored_header(redis, 2), stored_header(redis, 1)
     assert two + bytes(42) + one + two == of_driver.headers
     assert [bytes(16)] * 4 == [header.run_id for header in row_headers(of_platform)]
+
+
+@pytest.mark.parametrize("method", LOOKUPS)
+def test_an_answer_of_many_rows_is_recorded_bit_for_bit(server, log, method):
+    """An answer whose repetitions the log leaves out reads as it was sent, with missing rows and repeated ones too."""
+    answer, lookup_id = call(server, method, ask(method, drivers=[*range(1, DRIVERS + 5), 1, 2] * 10))
+
+    assert answer == record_of(log, lookup_id).response
 
 
 def test_an_answer_of_our_own_says_the_instant_that_its_record_says(server, log):
@@ -260,6 +269,12 @@ def test_what_is_no_lookup_leaves_no_record(server, log):
     assert before + 1 == len(records(log))
 
 
+def begun(channel: grpc.Channel) -> None:
+    """Wait until the server has begun all calls of a channel while Redis does not answer: until a later one is out of time."""
+    with pytest.raises(grpc.RpcError):
+        channel.unary_unary(HINDCAST)(ask(HINDCAST, "ride"), timeout=0.3, wait_for_ready=True)
+
+
 @pytest.fixture
 def own_redis() -> Iterator[RedisServer]:
     """A Redis that the test may pause, with driver 1."""
@@ -282,8 +297,7 @@ def test_calls_that_redis_does_not_answer_leave_their_records(tmp_path, own_redi
             message = ask(HINDCAST, "ride", tags={"end": "dropped"})
             request = StreamOnlineFeaturesRequest(lookup=GetOnlineFeaturesRequest.FromString(message))
             dropped = channel.stream_stream(STREAM)(iter([request.SerializeToString()]))
-            # Once this has been answered, the two before it have begun.
-            fail(server, HINDCAST, ask(HINDCAST, "ride"), timeout=0.3)
+            begun(channel)
             gone.cancel()
             dropped.cancel()
             ended = {tag: wait_for_record(log, lambda record, tag=tag: record.tags.get("end") == tag) for tag in by_tag}
@@ -294,6 +308,27 @@ def test_calls_that_redis_does_not_answer_leave_their_records(tmp_path, own_redi
     codes = {code.value[0]: code.name for code in grpc.StatusCode}
     assert by_tag == {tag: codes[record.code] for tag, record in ended.items()}
     assert [("ride", b"")] * 3 == [(record.service, record.response) for record in ended.values()]
+
+
+def test_calls_that_a_hurried_stop_cuts_off_leave_their_records(tmp_path, own_redis):
+    """A second signal cancels what still runs, and its record says so, in a segment that is sealed."""
+    repo = make_repo(tmp_path / "repo", own_redis.connection_string)
+    with run_hindcast(repo) as server, grpc.insecure_channel(server.address) as channel:
+        call(server, HINDCAST, ask(HINDCAST, "ride"))
+        own_redis.pause()
+        try:
+            cut_off = [channel.unary_unary(HINDCAST).future(ask(HINDCAST, "ride"), timeout=30) for _ in range(10)]
+            begun(channel)
+            server.process.send_signal(signal.SIGTERM)
+            wait_for(lambda: any("served until they have gone" in line for line in server.output))
+            assert 0 == server.stop()
+            assert all(call.exception(30) is not None for call in cut_off)
+        finally:
+            own_redis.resume()
+
+    log = log_directory(repo)
+    assert {".sealed"} == {path.suffix for path in (log / "segments").iterdir()}
+    assert [0, *[1] * 10, 4] == sorted(record.code for record in records(log))
 
 
 def test_a_store_that_is_away_is_recorded(tmp_path, own_redis):
@@ -406,6 +441,17 @@ def test_a_mode_for_a_service_that_is_not_there_is_said(small_repo):
         assert any("no feature service 'rides'" in line for line in server.output)
 
 
+@pytest.mark.parametrize("given", ["ride", "ride=safe", "=off"])
+def test_a_mode_that_there_is_not_is_bad_usage(small_repo, given):
+    """What is not SERVICE=MODE ends the command with exit code 2, and the modes that there are."""
+    told = subprocess.run(
+        [PROGRAM, "serve", "--repo", small_repo, "--log-mode-for", given], capture_output=True, text=True, check=False
+    )
+
+    assert 2 == told.returncode
+    assert f"{given!r} is not SERVICE=MODE; a mode is one of durable, batched, best_effort, off" in told.stderr
+
+
 @contextlib.contextmanager
 def no_room(server: HindcastServer) -> Iterator[None]:
     """No file of the server's workers can grow, as on a full disk, until the block ends."""
@@ -498,4 +544,7 @@ def test_a_log_directory_that_cannot_be_used_keeps_a_server_from_starting(small_
     )
 
     assert 1 == told.returncode
-    assert f"lookups cannot be logged in {tmp_path / 'file' / 'log'} (File exists: {tmp_path / 'file'}). Give --log-dir" in told.stderr
+    assert (
+        f"lookups cannot be logged in {tmp_path / 'file' / 'log'} (File exists: {tmp_path / 'file'}). Give --log-dir"
+        in told.stderr
+    )

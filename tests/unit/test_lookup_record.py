@@ -8,8 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hindcast.errors import StoredDataError
-from hindcast.lookups.record import LookupRecord, RowHeader, Rpc, StoredRows, decode, encode, row_headers
-from hindcast.online.codec import pack_row
+from hindcast.lookups.record import (
+    LookupRecord,
+    RecordHead,
+    RowHeader,
+    Rpc,
+    StoredRows,
+    decode,
+    encode,
+    encode_parts,
+    row_headers,
+)
+from hindcast.online.codec import fold, pack_row
+from hindcast.shadow.v1.shadow_pb2 import FeastResponse, FeastVector
 
 HEADERS = st.lists(st.binary(min_size=42, max_size=42), max_size=3).map(b"".join)
 RECORDS = st.builds(
@@ -45,10 +56,10 @@ def test_a_decoded_record_is_the_one_that_was_encoded(record):
 
 @given(RECORDS)
 def test_a_payload_is_one_msgpack_array_that_begins_with_its_format(record):
-    """Any msgpack reader can read a record: an array of 17, the format's number first, request and response last."""
+    """Any msgpack reader can read a record: an array of 18, the format's number first, request and response last."""
     read = msgspec.msgpack.decode(b"".join(encode(record)))
 
-    assert (17, 1, record.request, record.response) == (len(read), read[0], read[-2], read[-1])
+    assert (18, 1, record.request, record.response) == (len(read), read[0], read[-2], read[-1])
 
 
 @given(RECORDS)
@@ -69,6 +80,75 @@ def test_a_cut_record_is_damage(record, data):
         decode(payload[: data.draw(st.integers(0, len(payload) - 1))])
 
 
+FAILURE = LookupRecord(
+    lookup_id=bytes(16),
+    served_at_micros=0,
+    rpc=Rpc.FEAST,
+    request_id="",
+    tags={},
+    catalog_version="",
+    service="",
+    refs=[],
+    mode="",
+    code=0,
+    reason="",
+    message="",
+    rows=[],
+    computed={},
+    request=b"",
+    response=b"",
+)
+
+
+def folded(left, repeats):
+    """The payload of a record with a response of which something was taken out."""
+    shared = [getattr(FAILURE, name) for name in RecordHead.__struct_fields__ if name != "repeats"]
+    return b"".join(encode_parts(RecordHead(*shared, repeats), b"", left))
+
+
+ANSWERS = st.builds(
+    lambda metadata, columns, times: FeastResponse(
+        metadata=metadata,
+        results=[
+            FeastVector(values=[column] * 9, statuses=bytes(9), event_timestamps=[times[at % len(times)]] * 9)
+            for at, column in enumerate(columns)
+        ],
+    ).SerializeToString(),
+    st.binary(max_size=9),
+    st.lists(st.binary(max_size=9), max_size=9),
+    st.lists(st.binary(min_size=4, max_size=9), min_size=1, max_size=3),
+)
+
+
+@given(ANSWERS)
+def test_what_was_taken_out_of_a_response_is_put_back(answer):
+    """A record of a folded answer has the answer, bit for bit."""
+    left, repeats = fold(answer)
+
+    assert answer == decode(folded(left, repeats)).response
+
+
+def test_a_response_of_many_rows_is_halved():
+    """The event times that every column repeats are kept once."""
+    times = [bytes(12)] * 100
+    answer = FeastResponse(results=[FeastVector(values=[b"value"] * 100, event_timestamps=times)] * 50)
+    whole = answer.SerializeToString()
+    left, repeats = fold(whole)
+
+    assert len(left) + len(repeats) < len(whole) / 2
+
+
+@given(st.binary(max_size=20), st.lists(st.integers(0, 25), min_size=1, max_size=9))
+def test_repeats_that_cannot_be_are_damage(left, numbers):
+    """Whatever stands where repeats should, a record is read or refused, and nothing else happens."""
+    repeats = b"".join(number.to_bytes(4, "big") for number in numbers)
+    try:
+        response = decode(folded(left, repeats)).response
+    except StoredDataError:
+        return
+    assert len(response) == len(left) + sum(numbers[2::3])
+
+
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_are_damage_or_a_record(payload):
     """Bytes that are no record raise StoredDataError and nothing else."""
@@ -77,6 +157,13 @@ def test_arbitrary_bytes_are_damage_or_a_record(payload):
     except StoredDataError:
         return
     assert isinstance(record, LookupRecord)
+
+
+def test_an_element_that_a_later_version_adds_is_passed_over():
+    """A record with one more element at its end reads as it would without it."""
+    elements = msgspec.msgpack.decode(b"".join(encode(FAILURE)))
+
+    assert FAILURE == decode(msgspec.msgpack.encode([*elements, "new"]))
 
 
 def test_a_record_of_another_format_is_refused_by_name():

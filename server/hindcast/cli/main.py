@@ -47,18 +47,15 @@ def _checked_address(_context: click.Context, _parameter: click.Parameter, addre
     return address
 
 
-class _ServiceMode(click.ParamType):
-    """SERVICE=MODE; a name of a service may hold `=` itself."""
-
-    name = "service=mode"
-
-    def convert(
-        self, value: Any, _parameter: click.Parameter | None, _context: click.Context | None
-    ) -> tuple[str, LogMode]:
-        service, _, mode = str(value).rpartition("=")
+def _service_modes(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, LogMode]:
+    """SERVICE=MODE each; a service's name may hold `=` itself."""
+    modes = {}
+    for one in given:
+        service, _, mode = one.rpartition("=")
         if not service or mode not in set(LogMode):
-            self.fail(f"{value!r} is not SERVICE=MODE; a mode is one of {', '.join(LogMode)}")
-        return service, LogMode(mode)
+            raise click.BadParameter(f"{one!r} is not SERVICE=MODE; a mode is one of {', '.join(LogMode)}")
+        modes[service] = LogMode(mode)
+    return modes
 
 
 _pem = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -137,7 +134,7 @@ def cli() -> None:
 @click.option(
     "--log-mode-for",
     "log_modes",
-    type=_ServiceMode(),
+    callback=_service_modes,
     multiple=True,
     metavar="SERVICE=MODE",
     help="The mode of one feature service; may be repeated.",
@@ -164,7 +161,7 @@ def serve(
     metrics_address: str | None,
     otel: bool,  # noqa: FBT001 - a flag of the command line
     log_mode: str,
-    log_modes: tuple[tuple[str, LogMode], ...],
+    log_modes: dict[str, LogMode],
     log_directory: Path | None,
     tls_cert: Path | None,
     tls_key: Path | None,
@@ -195,7 +192,7 @@ def serve(
             stale_values=StaleValues(stale_values),
             traces=otel,
             log_mode=LogMode(log_mode),
-            log_modes=dict(log_modes),
+            log_modes=log_modes,
         ),
     )
     run(settings, say=click.echo)

@@ -1,9 +1,11 @@
 """Where the files of a log stand, and what they are called (docs/formats.md).
 
-segments/<slot>-<epoch>-<first sequence>.open | .sealed
-synced/<slot>-<epoch>.synced
-gaps/<slot>-<epoch>.jsonl
-damaged/                        segments of which not all could be read, as they were found
+    segments/<slot>-<epoch>-<first sequence>.open | .sealed
+    synced/<slot>-<epoch>.synced
+    gaps/<slot>-<epoch>-<number>.jsonl
+    damaged/                        segments of which not all could be read, as they were found
+
+Slots have four decimal digits (five above 9999), all other numbers 16 hexadecimal ones.
 """
 
 import re
@@ -81,9 +83,9 @@ class LogDirectory:
         """The file of a writer's marks."""
         return self.synced / f"{writer}.synced"
 
-    def gap_lines(self, writer: WriterId) -> Path:
-        """The file that tells what a writer lost."""
-        return self.gaps / f"{writer}.jsonl"
+    def gap_lines(self, writer: WriterId, number: int) -> Path:
+        """A file that tells what a writer lost; the number is of the one who tells, and another one after a failure."""
+        return self.gaps / f"{writer}-{number:016x}.jsonl"
 
 
 def marks_writer(name: str) -> WriterId | None:

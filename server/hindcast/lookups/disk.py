@@ -27,7 +27,7 @@ class Disk(Protocol):
     def lock(self, handle: int, path: Path) -> bool:
         """Take the file's lock, which goes with the descriptor or its process; false if another one has it or `path` is not this file."""
 
-    def writev(self, handle: int, parts: Sequence[bytes], /) -> int:
+    def writev(self, handle: int, parts: Sequence[bytes | memoryview], /) -> int:
         """Append; how many bytes were written, which can be fewer than all."""
 
     def pwrite(self, handle: int, content: bytes, offset: int, /) -> int:
@@ -132,7 +132,7 @@ def sync_directory(disk: Disk, directory: Path) -> None:
         disk.close(handle)
 
 
-def write_all(disk: Disk, handle: int, content: bytes) -> None:
+def write_all(disk: Disk, handle: int, content: bytes | memoryview) -> None:
     """Append all of it, in as many writes as that takes.
 
     Raises:

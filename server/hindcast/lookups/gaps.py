@@ -1,4 +1,4 @@
-"""What was lost, told in `gaps/`: one JSON line for each gap, in a file per writer. No personal data."""
+"""What was lost, told in `gaps/`: one JSON line for each gap, in files per writer. No personal data."""
 
 import os
 from dataclasses import dataclass
@@ -62,16 +62,18 @@ def line_bytes(line: GapLine) -> bytes:
     return msgspec.json.encode(stored) + b"\n"
 
 
-def append_lines(directory: LogDirectory, lines: list[GapLine], *, disk: Disk) -> None:
+def append_lines(directory: LogDirectory, lines: list[GapLine], *, number: int, disk: Disk) -> None:
     """Tell of gaps of one writer, synced.
 
+    Args:
+        number: of the file; another one than at a call that failed, because a second sync of that file would prove nothing.
     Raises:
         OSError: it could not be written; some of it may be there.
     """
     if not lines:
         return
     disk.make_directory(directory.gaps)
-    handle = disk.open(directory.gap_lines(lines[0].writer), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    handle = disk.open(directory.gap_lines(lines[0].writer, number), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
         # A line of a writer that was killed in its midst must not spoil the next one.
         disk.writev(handle, [b"\n", *map(line_bytes, lines)])
@@ -83,14 +85,10 @@ def append_lines(directory: LogDirectory, lines: list[GapLine], *, disk: Disk) -
 
 def read_lines(directory: LogDirectory, writer: WriterId | None = None, *, disk: Disk) -> list[GapLine]:
     """The gaps that were told of, of one writer or all, each once; torn lines are left out."""
-    names = [f"{writer}.jsonl"] if writer else disk.names(directory.gaps)
+    names = [name for name in disk.names(directory.gaps) if name.startswith(f"{writer}-" if writer else "")]
     told: dict[tuple[WriterId, Gap], GapLine] = {}
     for name in names:
-        try:
-            content = disk.read(directory.gaps / name)
-        except FileNotFoundError:
-            continue
-        for text in content.splitlines():
+        for text in disk.read(directory.gaps / name).splitlines():
             try:
                 stored = _DECODER.decode(text)
                 reason = GapReason[stored.reason.upper()]

@@ -53,9 +53,7 @@ class OpenSegment:
     waiters: list[asyncio.Future[None]] = field(default_factory=list)
 
     @classmethod
-    def begin(
-        cls, directory: LogDirectory, header: SegmentHeader, name: SegmentName, *, folder: int, disk: Disk
-    ) -> "OpenSegment":
+    def begin(cls, directory: LogDirectory, header: SegmentHeader, name: SegmentName, *, disk: Disk) -> "OpenSegment":
         """A file with its header.
 
         Raises:
@@ -64,16 +62,21 @@ class OpenSegment:
         path = directory.segment(name)
         handle = disk.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         try:
+            folder = disk.open(directory.segments, os.O_RDONLY)
+        except OSError:
+            disk.close(handle)
+            raise
+        before = header.first_sequence - 1
+        segment = cls(name, handle, header.seed, time.monotonic(), path, folder, disk, before, before)
+        try:
             if not disk.lock(handle, path):
                 # A recovery has it, and takes it for one that was left.
                 raise BlockingIOError(errno.EBUSY, os.strerror(errno.EBUSY))
             # One of this sequence that was left is the writer's own, and no record of it was ever acknowledged.
             disk.truncate(handle, 0)
         except OSError:
-            disk.close(handle)
+            segment.close()
             raise
-        before = header.first_sequence - 1
-        segment = cls(name, handle, header.seed, time.monotonic(), path, folder, disk, before, before)
         try:
             segment.put((header_bytes(header),))
         except OSError:
@@ -139,9 +142,9 @@ class OpenSegment:
             self.disk.rename(self.path, self.path.with_suffix(SEALED))
         except OSError:
             return False
-        self.close()
         with contextlib.suppress(OSError):  # under its old name recovery seals it once more
             self.disk.fsync(self.folder)
+        self.close()
         return True
 
     def discard(self) -> None:
@@ -151,9 +154,10 @@ class OpenSegment:
         self.close()
 
     def close(self) -> None:
-        """Give the descriptor back, and the lock with it."""
-        with contextlib.suppress(OSError):
-            self.disk.close(self.handle)
+        """Give the descriptors back, and the lock with them."""
+        for handle in (self.handle, self.folder):
+            with contextlib.suppress(OSError):
+                self.disk.close(handle)
 
     def _cut(self) -> None:
         try:

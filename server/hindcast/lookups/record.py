@@ -5,6 +5,7 @@ A record holds the request and the answer as they went over the wire; nothing is
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from struct import Struct
 from typing import NamedTuple
 
 import msgspec
@@ -56,7 +57,7 @@ class RowHeader(NamedTuple):
     run_id: bytes | None
 
 
-class LookupRecord(msgspec.Struct, array_like=True, frozen=True, kw_only=True, tag=FORMAT):
+class LookupRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One lookup.
 
     Attributes:
@@ -95,12 +96,16 @@ class LookupRecord(msgspec.Struct, array_like=True, frozen=True, kw_only=True, t
     response: bytes
 
 
-class _Head(msgspec.Struct, array_like=True, tag=FORMAT):
-    """A record without its two messages, which are not copied into what is encoded."""
+class RecordHead(msgspec.Struct, array_like=True, tag=FORMAT):
+    """A record as it is stored, without its two messages; see `LookupRecord`.
+
+    Attributes:
+        repeats: what was taken out of the response, 12 bytes for each place (`online.codec.fold`).
+    """
 
     lookup_id: bytes
     served_at_micros: int
-    rpc: str
+    rpc: Rpc
     request_id: str
     tags: Mapping[str, str]
     catalog_version: str
@@ -110,42 +115,49 @@ class _Head(msgspec.Struct, array_like=True, tag=FORMAT):
     code: int
     reason: str
     message: str
-    rows: Sequence[StoredRows]
+    rows: Sequence[tuple[str, bytes]]
     computed: Mapping[str, Mapping[str, Sequence[bytes]]]
+    repeats: bytes
 
 
-_MESSAGES = 2
-_HEAD_AT = 2
-"""An array of 15 has one byte before its elements, and one of 17 three."""
+class _Stored(RecordHead, tag=FORMAT):
+    request: bytes
+    response: bytes
 
-_ARRAY = b"\xdc" + (1 + len(_Head.__struct_fields__) + _MESSAGES).to_bytes(2, "big")
+
+_SHARED = tuple(name for name in RecordHead.__struct_fields__ if name != "repeats")
+"""Fields that a record has as they are stored."""
+
+_ARRAY = b"\xdc" + (1 + len(RecordHead.__struct_fields__) + 2).to_bytes(2, "big")
+"""Of the format, the head's fields and the two messages."""
+
+_BIN32 = 0xC6
+_bytes_head = Struct(">BI").pack
+"""What stands before bytes in msgpack, in its longest form, so that it has one length."""
+
+_REPEAT = Struct(">III")
 _encode_into = msgspec.msgpack.Encoder().encode_into
-_decode = msgspec.msgpack.Decoder(LookupRecord).decode
+_decode = msgspec.msgpack.Decoder(_Stored).decode
 
 
 def encode(record: LookupRecord) -> tuple[bytes, bytes, bytes, bytes]:
-    """The payload of a record, in parts. Request and response are parts of their own, and the same objects."""
-    head = _Head(
-        record.lookup_id,
-        record.served_at_micros,
-        record.rpc,
-        record.request_id,
-        record.tags,
-        record.catalog_version,
-        record.service,
-        record.refs,
-        record.mode,
-        record.code,
-        record.reason,
-        record.message,
-        record.rows,
-        record.computed,
-    )
+    """The payload of a record, as `encode_parts` gives it."""
+    head = RecordHead(**{name: getattr(record, name) for name in _SHARED}, repeats=b"")
+    return encode_parts(head, record.request, record.response)
+
+
+def encode_parts(head: RecordHead, request: bytes, response: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """The payload of a record, in parts. Request and response are parts of their own, and the same objects.
+
+    Args:
+        response: without what `head.repeats` says was taken out.
+    """
     before_request = bytearray()
-    _encode_into(head, before_request, _HEAD_AT)
+    # An array of 16 has the three bytes before its elements that one of 18 has.
+    _encode_into(head, before_request)
     before_request[: len(_ARRAY)] = _ARRAY
-    before_request += _bytes_head(len(record.request))
-    return bytes(before_request), record.request, _bytes_head(len(record.response)), record.response
+    before_request += _bytes_head(_BIN32, len(request))
+    return bytes(before_request), request, _bytes_head(_BIN32, len(response)), response
 
 
 def decode(payload: bytes) -> LookupRecord:
@@ -155,12 +167,35 @@ def decode(payload: bytes) -> LookupRecord:
         StoredDataError: it is none, or one of a format that this version does not know.
     """
     try:
-        return _decode(payload)
+        stored = _decode(payload)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise StoredDataError(
-            f"a record of the lookup log cannot be read: it is damaged, or of another format than {FORMAT}, which this "
-            "version reads"
-        ) from error
+        raise _damaged() from error
+    response = _unfolded(stored.response, stored.repeats) if stored.repeats else stored.response
+    shared = {name: getattr(stored, name) for name in _SHARED}
+    shared["rows"] = [StoredRows(*rows) for rows in stored.rows]
+    return LookupRecord(**shared, request=stored.request, response=response)
+
+
+def _unfolded(left: bytes, repeats: bytes) -> bytes:
+    """A response with what was taken out put back."""
+    if len(repeats) % _REPEAT.size:
+        raise _damaged()
+    whole, taken = bytearray(), 0
+    for at, source, size in _REPEAT.iter_unpack(repeats):
+        until = taken + at - len(whole)
+        if not taken <= until <= len(left) or source + size > at:
+            raise _damaged()
+        whole += left[taken:until]
+        whole += whole[source : source + size]
+        taken = until
+    return bytes(whole + left[taken:])
+
+
+def _damaged() -> StoredDataError:
+    return StoredDataError(
+        f"a record of the lookup log cannot be read: it is damaged, or of another format than {FORMAT}, which this version "
+        "reads"
+    )
 
 
 def row_headers(rows: StoredRows) -> list[RowHeader | None]:
@@ -174,8 +209,3 @@ def _row_header(header: bytes) -> RowHeader | None:
     event, created = int.from_bytes(header[:8], "big"), int.from_bytes(header[8:16], "big")
     is_packed = header[16] != 0
     return RowHeader(event - _SIGN, created - _SIGN if created else None, header[26:] if is_packed else None)
-
-
-def _bytes_head(size: int) -> bytes:
-    """What stands before bytes in msgpack, in its longest form, so that it has one length."""
-    return b"\xc6" + size.to_bytes(4, "big")

@@ -95,6 +95,7 @@ class _Work:
     def __init__(self, directory: LogDirectory, mode: RecoveryMode, disk: Disk, clock: Clock) -> None:
         self._directory, self._mode, self._disk, self._clock = directory, mode, disk, clock
         self._boot_id = disk.boot_id()
+        self._began_micros = clock()
 
     def segment(self, name: SegmentName) -> Recovered | None:
         """Seal a segment; None where its writer lives, or another one has just done it."""
@@ -209,8 +210,6 @@ class _Work:
         reason = GapReason.DAMAGED if state is State.DAMAGED else GapReason.TORN
         if following is not None:
             return Gap(first_sequence=first, last_sequence=following - 1, reason=reason) if following > first else None
-        if found.footer is not None and state is State.WHOLE:
-            return None
         due = mark.due_sequence if mark else 0
         never_written = found.size_bytes == 0 and mark is None
         if state is not State.DAMAGED and (self._kernel_ran_on(found) or never_written):
@@ -239,13 +238,13 @@ class _Work:
         if state is State.DAMAGED:
             return True
         # Torn by a power cut, with more behind the hole: `salvage` may want it.
-        rest = data[found.valid_end :]
-        return not found.cut_short and any(rest)
+        return not found.cut_short and data.count(0, found.valid_end) < len(data) - found.valid_end
 
     def _write_copy(
         self, path: Path, sealed: Path, data: bytes, found: Scan, header: SegmentHeader, *, ends_in_gap: bool
     ) -> None:
         seed = header.seed
+        content: list[bytes | memoryview]
         if found.skipped:
             content = [header_bytes(header)]
             pieces = [
@@ -255,7 +254,7 @@ class _Work:
             for _, buffers in sorted(pieces, key=lambda piece: piece[0]):
                 content += buffers
         else:
-            content = [data[: found.data_end]]
+            content = [memoryview(data)[: found.data_end]]
         size_bytes = sum(map(len, content))
         footer = Footer(
             last_sequence=found.last_sequence,
@@ -267,7 +266,8 @@ class _Work:
         temporary = path.with_suffix(".tmp")
         handle = self._disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
-            write_all(self._disk, handle, b"".join(content))
+            for piece in content:
+                write_all(self._disk, handle, piece)
             self._disk.fdatasync(handle)
         finally:
             self._disk.close(handle)
@@ -277,7 +277,7 @@ class _Work:
     def _tell(self, writer: WriterId, gaps: Sequence[Gap], *, rest_bytes: int = 0, kept: str = "") -> None:
         now = self._clock()
         lines = [GapLine(writer=writer, gap=gap, found_micros=now, rest_bytes=rest_bytes, kept=kept) for gap in gaps]
-        append_lines(self._directory, lines, disk=self._disk)
+        append_lines(self._directory, lines, number=self._began_micros, disk=self._disk)
 
 
 def _name_of(header: SegmentHeader) -> SegmentName:

@@ -27,6 +27,8 @@ from hindcast.lookups.open_segment import OpenSegment
 from hindcast.lookups.segment import Gap, GapReason, SegmentHeader, frame, gap_bytes
 from hindcast.settings import LogMode
 
+_LOGGER = logging.getLogger(__name__)
+
 _PARTS_MAX = 1_000
 """Linux takes 1,024 buffers in one writev."""
 
@@ -43,7 +45,7 @@ _DRAIN_BYTES = 1 << 18
 """Written of the queue while the lock is held; some 100 us."""
 
 _STALLED_SECONDS = 1.0
-"""A sync that takes longer is an alarm, and `durable` is refused."""
+"""A turn of the thread that takes longer is an alarm, and `durable` is refused."""
 
 _RETIRED_MAX = 8
 """Full segments that wait for their footer; each holds a descriptor."""
@@ -141,13 +143,14 @@ class LookupLog:
         self._queued_bytes = 0
         self._retired: list[OpenSegment] = []
         self._lines: list[GapLine] = []
+        self._gap_files = 0
+        self._gaps_told_at = 0.0
         self._marks: MarksFile | None = None
-        self._folder: int | None = None
 
         self._written = self._synced = self._lost = self._at_risk = self._written_bytes = 0
         self._alarm: str | None = None
         self._told: str | None = None
-        self._sync_began: float | None = None
+        self._turn_began: float | None = None
 
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tick = sync_seconds
@@ -335,6 +338,10 @@ class LookupLog:
     def _stop_writing(self, segment: OpenSegment, error: OSError) -> None:
         self._segment = None
         self._retired.append(segment)
+        if segment.torn:
+            # What stands there may be the whole record, so no other one can have its sequence.
+            self._note(Gap(first_sequence=self._next, last_sequence=self._next, reason=GapReason.TORN))
+            self._next += 1
         self._alarm = _trouble("cannot be written", error)
         self._wake.set()
 
@@ -345,6 +352,7 @@ class LookupLog:
             self._wake.wait(self._seconds_to_wait())
             self._wake.clear()
             self._guarded(self._turn)
+        self._guarded(self._turn)
         self._guarded(self._finish)
 
     def _seconds_to_wait(self) -> float:
@@ -357,14 +365,16 @@ class LookupLog:
 
     def _guarded(self, step: Callable[[], None]) -> None:
         """Do a step; a defect of ours in it must not end the thread, or `durable` would wait for ever."""
+        self._turn_began = time.monotonic()
         try:
             step()
         except Exception:
-            logging.getLogger(__name__).exception("a defect in the log of lookups; it begins a new segment")
+            _LOGGER.exception("a defect in the log of lookups; it begins a new segment")
             segment = self._segment
             if segment is not None:
                 self._abandon(segment, OSError())
             time.sleep(_RETRY_SECONDS)
+        self._turn_began = None
         self._tell()
 
     def _turn(self) -> None:
@@ -390,12 +400,15 @@ class LookupLog:
     def _begin(self) -> None:
         """Begin a segment where there is none; where that fails it stays an alarm, and is tried at the next turn."""
         try:
-            folder = self._claim()
+            self._claim()
             # Without a segment no sequence is given, so its first one is certain without the lock.
-            segment = self._new_segment(folder)
+            segment = self._new_segment()
             try:
                 if self._alarm is not None:
                     segment.probe()
+                # A power cut must leave a trace of the writer, or nobody would know that records are missing.
+                segment.sync()
+                segment.synced_bytes = segment.size_bytes
                 with self._lock:
                     self._write_gaps(segment)
                     self._segment = segment
@@ -410,18 +423,15 @@ class LookupLog:
             return
         self._alarm = None
 
-    def _claim(self) -> int:
-        """Make the directories and the file of marks, once; a descriptor of the directory of segments."""
+    def _claim(self) -> None:
+        """Make the directories where they are missing, and the file of marks, once."""
+        self._disk.make_directory(self._directory.segments)
+        self._disk.make_directory(self._directory.synced)
         if self._marks is None:
-            self._disk.make_directory(self._directory.segments)
-            self._disk.make_directory(self._directory.synced)
             self._marks = MarksFile(self._directory, self._writer, disk=self._disk, sync_seconds=self._sync_seconds)
             self._writer = self._marks.writer
-        if self._folder is None:
-            self._folder = self._disk.open(self._directory.segments, os.O_RDONLY)
-        return self._folder
 
-    def _new_segment(self, folder: int) -> OpenSegment:
+    def _new_segment(self) -> OpenSegment:
         header = SegmentHeader(
             slot=self._writer.slot,
             epoch=self._writer.epoch,
@@ -430,9 +440,7 @@ class LookupLog:
             segment_id=os.urandom(16),
             boot_id=self._boot_id,
         )
-        segment = OpenSegment.begin(
-            self._directory, header, SegmentName(self._writer, self._next), folder=folder, disk=self._disk
-        )
+        segment = OpenSegment.begin(self._directory, header, SegmentName(self._writer, self._next), disk=self._disk)
         self._written_bytes += segment.size_bytes
         return segment
 
@@ -462,9 +470,10 @@ class LookupLog:
         if not old and segment.size_bytes < self._segment_bytes_max:
             return True
         try:
+            self._claim()
             with self._lock:
                 if self._segment is segment:
-                    self._segment = self._new_segment(segment.folder)
+                    self._segment = self._new_segment()
                     self._retired.append(segment)
         except OSError as error:
             self._alarm = _trouble("cannot begin a new file", error)
@@ -486,7 +495,6 @@ class LookupLog:
         with self._lock:
             waiters, segment.waiters = segment.waiters, []
             known = (segment.size_bytes, segment.records, segment.last_sequence)
-        self._sync_began = time.monotonic()
         try:
             segment.sync()
         except OSError as error:
@@ -494,8 +502,6 @@ class LookupLog:
                 segment.waiters[:0] = waiters
             self._abandon(segment, error)
             return False
-        finally:
-            self._sync_began = None
         self._synced += known[1] - segment.synced_records
         segment.synced_bytes, segment.synced_records, segment.synced_sequence = known
         self._answer(waiters, None)
@@ -536,7 +542,6 @@ class LookupLog:
                 self._note(gap)
         self._answer(waiters, LogUnavailable(_UNSYNCED))
         self._give_up(segment)
-        self._close_folder()
 
     def _give_up(self, segment: OpenSegment) -> None:
         """Close a segment that recovery is to seal, and keep its mark."""
@@ -547,22 +552,21 @@ class LookupLog:
             self._marks.keep()
         segment.close()
 
-    def _close_folder(self) -> None:
-        """So that the next segment is synced by another descriptor than the one that failed."""
-        folder, self._folder = self._folder, None
-        if folder is not None and not self._retired and self._segment is None:
-            with contextlib.suppress(OSError):
-                self._disk.close(folder)
-
     def _answer(self, waiters: list[asyncio.Future[None]], error: LogUnavailable | None) -> None:
         if waiters and self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and those who waited with it
                 self._loop.call_soon_threadsafe(_answer_all, waiters, error)
 
     def _tell_of_gaps(self) -> None:
-        lines = list(self._lines)
-        with contextlib.suppress(OSError):  # they are told at the next turn
-            append_lines(self._directory, lines, disk=self._disk)
+        lines, now = list(self._lines), time.monotonic()
+        if not lines or (now - self._gaps_told_at < self._sync_seconds and not self._ending):
+            return
+        self._gaps_told_at = now
+        try:
+            append_lines(self._directory, lines, number=self._gap_files, disk=self._disk)
+        except OSError:
+            self._gap_files += 1
+        else:
             del self._lines[: len(lines)]
 
     def _mark(self, segment: OpenSegment | None) -> None:
@@ -585,15 +589,17 @@ class LookupLog:
             message, told = self._alarm, self._told
             self._told = message
         if message != told:
-            self._on_alarm(message)
+            try:
+                self._on_alarm(message)
+            except Exception:
+                _LOGGER.exception("the log of lookups could not tell of an alarm")
 
     def _is_stalled(self) -> bool:
-        began = self._sync_began
+        began = self._turn_began
         return began is not None and time.monotonic() - began > _STALLED_SECONDS
 
     def _finish(self) -> None:
-        """Write all that can be written, and seal; the marks stay where something is left for recovery."""
-        self._turn()
+        """Seal what was written; the marks stay where something is left for recovery."""
         with self._lock:
             self._closed = True
             segment, self._segment = self._segment, None
@@ -612,7 +618,6 @@ class LookupLog:
             left = self._missing or self._lines or self._marks.keeps_others
             self._marks.close(remove=not left)
             self._marks = None
-        self._close_folder()
 
 
 def _answer_all(waiters: list[asyncio.Future[None]], error: LogUnavailable | None) -> None:

@@ -17,7 +17,7 @@ from hindcast.online.field_status import NULL_VALUE as _NULL_VALUE
 from hindcast.online.field_status import OUTSIDE_MAX_AGE as _OUTSIDE_MAX_AGE
 from hindcast.online.field_status import PRESENT as _PRESENT
 from hindcast.online.row_format import DAMAGED, FORMAT, HEADER_BYTES, SAYS_NULL, WRONG_LENGTH, other_format
-from hindcast.online.python_codec import UnknownSchema
+from hindcast.online.python_codec import _FOLDED_MAX, _FOLDED_MIN, UnknownSchema
 from hindcast.online.times import EARLIEST_MICROS, END_MICROS, EPOCH, timestamp_micros
 
 cdef uint8_t NOT_FOUND = _NOT_FOUND
@@ -579,6 +579,112 @@ def splice_feast(bytes metadata not None, list blocks not None, *, bytes statuse
                 memcpy(at, times_at, times_size)
                 at += times_size
     return answer
+
+
+cdef enum:
+    METADATA_TAG = 0x0A
+    RESULT_TAG = 0x12
+    REPEAT_BYTES = 12
+
+cdef struct Repeat:
+    Py_ssize_t at
+    Py_ssize_t source
+    Py_ssize_t size
+
+cdef Py_ssize_t FOLDED_MIN = _FOLDED_MIN
+cdef Py_ssize_t FOLDED_MAX = _FOLDED_MAX
+
+
+def fold(bytes answer not None):
+    """See `python_codec.fold`."""
+    cdef const uint8_t *begin = <const uint8_t *>PyBytes_AS_STRING(answer)
+    cdef const uint8_t *stop = begin + PyBytes_GET_SIZE(answer)
+    cdef const uint8_t *at = begin
+    cdef const uint8_t *taken = begin
+    cdef const uint8_t *before = NULL
+    cdef Py_ssize_t before_size = 0, same, results = 0, count = 0, repeated = 0, position
+    cdef uint64_t size, tag
+    cdef bytes left, written
+    cdef char *to
+    if stop - begin > FOLDED_MAX:
+        return answer, b""
+    while at < stop:
+        at = _short_varint(at, stop, &tag)
+        if at is NULL:
+            return answer, b""
+        at = _short_varint(at, stop, &size)
+        if at is NULL or (tag != METADATA_TAG and tag != RESULT_TAG) or size > <uint64_t>(stop - at):
+            return answer, b""
+        results += tag == RESULT_TAG
+        at += size
+    cdef Repeat *repeats = <Repeat *>malloc(max(results, 1) * sizeof(Repeat))
+    if repeats is NULL:
+        raise MemoryError
+    try:
+        at = begin
+        while at < stop:
+            at = _short_varint(_short_varint(at, stop, &tag), stop, &size) + size
+            if tag != RESULT_TAG:
+                continue
+            if before is not NULL:
+                same = _same_tail(at, before, min(<Py_ssize_t>size, before_size))
+                if same >= FOLDED_MIN:
+                    repeats[count] = Repeat(at - same - begin, before - same - begin, same)
+                    count += 1
+                    repeated += same
+            before, before_size = at, <Py_ssize_t>size
+        if not count:
+            return answer, b""
+        left = PyBytes_FromStringAndSize(NULL, stop - begin - repeated)
+        written = PyBytes_FromStringAndSize(NULL, count * REPEAT_BYTES)
+        to = PyBytes_AS_STRING(written)
+        for position in range(count):
+            to = _put_number(to, repeats[position].at)
+            to = _put_number(to, repeats[position].source)
+            to = _put_number(to, repeats[position].size)
+        to = PyBytes_AS_STRING(left)
+        for position in range(count):
+            at = begin + repeats[position].at
+            memcpy(to, taken, at - taken)
+            to += at - taken
+            taken = at + repeats[position].size
+        memcpy(to, taken, stop - taken)
+        return left, written
+    finally:
+        free(repeats)
+
+
+cdef inline const uint8_t *_short_varint(const uint8_t *at, const uint8_t *end, uint64_t *number) noexcept:
+    """Where a number of at most 35 bits ends; NULL if it is longer, or has no end."""
+    cdef int shift
+    number[0] = 0
+    for shift in range(0, 35, 7):
+        if at >= end:
+            return NULL
+        number[0] |= <uint64_t>(at[0] & 0x7F) << shift
+        at += 1
+        if at[-1] < 0x80:
+            return at
+    return NULL
+
+
+cdef inline Py_ssize_t _same_tail(const uint8_t *end, const uint8_t *other_end, Py_ssize_t most) noexcept:
+    """How many bytes before the two ends are the same."""
+    cdef Py_ssize_t same = 0
+    while same + 64 <= most and memcmp(end - same - 64, other_end - same - 64, 64) == 0:
+        same += 64
+    while same < most and end[-1 - same] == other_end[-1 - same]:
+        same += 1
+    return same
+
+
+cdef inline char *_put_number(char *at, Py_ssize_t number) noexcept:
+    """32 bits, big-endian."""
+    at[0] = <char>(number >> 24)
+    at[1] = <char>(number >> 16)
+    at[2] = <char>(number >> 8)
+    at[3] = <char>number
+    return at + 4
 
 
 def splice_hindcast(*, str lookup_id not None, str catalog_version not None, bytes served_at not None, list views not None, list blocks not None):

@@ -47,6 +47,9 @@ def caller_of(context: grpc.aio.ServicerContext) -> Caller:
     return Caller(request_id, tags)
 
 
+NOBODY = Caller("", {})
+"""A call that says nothing of itself."""
+
 _REQUEST_ID_KEY = "x-request-id"
 _TAG_PREFIX = "hindcast-tag-"
 

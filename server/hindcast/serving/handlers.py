@@ -4,7 +4,6 @@ not parse with UNKNOWN and an exception's text.
 
 import asyncio
 import contextlib
-import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import version
@@ -16,7 +15,7 @@ from hindcast.errors import HindcastError
 from hindcast.lookups.record import Rpc
 from hindcast.online.times import timestamp_bytes
 from hindcast.serving.answer import feast_bytes, hindcast_bytes, stream_answer, stream_failure
-from hindcast.serving.calls import Caller, caller_of, code_of, deadline_of
+from hindcast.serving.calls import NOBODY, Caller, caller_of, code_of, deadline_of
 from hindcast.serving.lookup import Lookup
 from hindcast.serving.question import read_feast, read_hindcast, read_stream_request
 from hindcast.serving.recorder import Recorder, Recording
@@ -50,6 +49,8 @@ class Handlers:
         self._clock = clock
         self._call_timeout_ms = call_timeout_ms
         self._started_micros = clock()
+        self._running = 0
+        self._idle = asyncio.Event()
         self._streams: set[asyncio.Task[None]] = set()
         self._ends_streams = False
 
@@ -84,7 +85,7 @@ class Handlers:
         """`hindcast.v1.FeatureService.StreamOnlineFeatures`: answers in the order of the requests."""
         unanswered: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue(_UNANSWERED_MAX)
         begun: set[asyncio.Task[bytes]] = set()
-        caller = functools.cache(functools.partial(caller_of, context))
+        caller = self._caller(context)
 
         async def begin() -> None:
             with contextlib.suppress(asyncio.CancelledError):  # by `end_streams`, or by the caller's going
@@ -113,6 +114,12 @@ class Handlers:
         self._ends_streams = True
         for beginning in self._streams:
             beginning.cancel()
+
+    async def idle(self) -> None:
+        """Wait until no lookup runs; those that are cut off need a moment to leave their records."""
+        while self._running:
+            self._idle.clear()
+            await self._idle.wait()
 
     async def feast_serving_info(self, _request: bytes, _context: grpc.aio.ServicerContext) -> bytes:
         """`feast.serving.ServingService.GetFeastServingInfo`: the version of Feast that this server stands in for."""
@@ -178,10 +185,9 @@ class Handlers:
     ) -> bytes:
         """Run one lookup under an id of its own; every way it can end carries the id, and leaves a record."""
         lookup = self.lookup
-        recording = self._recorder.begin(
-            rpc, request, catalog_version=lookup.catalog.version, caller=functools.partial(caller_of, context)
-        )
+        recording = self._recorder.begin(rpc, request, lookup.catalog.version, self._caller(context))
         lookup_id = recording.lookup_id
+        self._running += 1
         try:
             response = await answer(lookup, request, deadline_of(context, timeout_ms=self._call_timeout_ms), recording)
         except Exception as error:  # noqa: BLE001 - told to the caller, and to the log if it is a defect
@@ -191,13 +197,20 @@ class Handlers:
         except asyncio.CancelledError as error:
             recording.cancelled(code_of(error, context))
             raise
+        finally:
+            self._ended()
         context.set_trailing_metadata(((LOOKUP_ID_KEY, lookup_id),))
         return response
 
-    async def _stream_outcome(self, request: bytes, caller: Callable[[], Caller]) -> bytes:
+    def _caller(self, context: grpc.aio.ServicerContext) -> Caller:
+        """What a call's metadata says of it, if a record can."""
+        return caller_of(context) if self._recorder.keeps else NOBODY
+
+    async def _stream_outcome(self, request: bytes, caller: Caller) -> bytes:
         """One message of a stream, answered by one."""
         lookup = self.lookup
-        recording = self._recorder.begin(Rpc.STREAM, request, catalog_version=lookup.catalog.version, caller=caller)
+        recording = self._recorder.begin(Rpc.STREAM, request, lookup.catalog.version, caller)
+        self._running += 1
         try:
             lookup_bytes, timeout_seconds = read_stream_request(request)
             deadline = Deadline(self._call_timeout_ms / 1000 if timeout_seconds is None else timeout_seconds)
@@ -209,6 +222,13 @@ class Handlers:
         except asyncio.CancelledError:
             recording.cancelled(grpc.StatusCode.CANCELLED)
             raise
+        finally:
+            self._ended()
+
+    def _ended(self) -> None:
+        self._running -= 1
+        if not self._running:
+            self._idle.set()
 
 
 def _log_defect(error: Exception, lookup_id: str) -> str:

@@ -1,6 +1,6 @@
 """The recorder: every lookup leaves a record in the log before its answer leaves, whatever way it ends."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import grpc
@@ -8,7 +8,8 @@ import mmh3
 
 from hindcast.clock import Clock, uuid7_text
 from hindcast.errors import LogUnavailable
-from hindcast.lookups.record import LookupRecord, Rpc, StoredRows, encode
+from hindcast.lookups.record import RecordHead, Rpc, encode_parts
+from hindcast.online.codec import fold
 from hindcast.serving.calls import Caller
 from hindcast.serving.metrics import Metrics
 from hindcast.serving.question import Question
@@ -18,6 +19,9 @@ from hindcast.settings import LogMode
 if TYPE_CHECKING:
     from hindcast.lookups.writer import LookupLog
     from hindcast.serving.lookup import Answer
+
+_FOLDED_ROWS_MIN = 8
+"""Below, the event times that Feast's answers repeat in every column are not worth the look for them."""
 
 _HASHES = 1 << 32
 _SHOWN_MAX = 1_000
@@ -46,25 +50,22 @@ class Recorder:
         self._clock = clock
         self._metrics = metrics
 
-    def begin(self, rpc: Rpc, request: bytes, *, catalog_version: str, caller: Callable[[], Caller]) -> "Recording":
+    @property
+    def keeps(self) -> bool:
+        """Whether any lookup leaves a record."""
+        return self._log is not None
+
+    def begin(self, rpc: Rpc, request: bytes, catalog_version: str, caller: Caller) -> "Recording":
         """A lookup begins, under an id of its own.
 
         Args:
             request: as received.
-            caller: asked only if the lookup can leave a record.
+            caller: looked at only if lookups leave records.
         """
         lookup_id = uuid7_text(self._clock())
         if self._log is None:
             return Recording(lookup_id)
-        return _Kept(
-            lookup_id,
-            log=self._log,
-            recorder=self,
-            rpc=rpc,
-            request=request,
-            catalog_version=catalog_version,
-            caller=caller(),
-        )
+        return _Kept(lookup_id, self._log, self, rpc, request, catalog_version, caller)
 
     def mode_of(self, service: str | None) -> LogMode:
         """The mode of a feature service's lookups, or with None of those of references."""
@@ -134,7 +135,6 @@ class _Kept(Recording):
     def __init__(
         self,
         lookup_id: str,
-        *,
         log: "LookupLog",
         recorder: Recorder,
         rpc: Rpc,
@@ -142,7 +142,7 @@ class _Kept(Recording):
         catalog_version: str,
         caller: Caller,
     ) -> None:
-        super().__init__(lookup_id)
+        self.lookup_id = lookup_id
         self._log = log
         self._recorder = recorder
         self._rpc = rpc
@@ -155,33 +155,35 @@ class _Kept(Recording):
 
     def asks(self, question: Question) -> None:
         self._question = question
-        self._mode = self._recorder.mode_of(question.wanted.service)
-        self._log.check(self._mode)
+        self._mode = mode = self._recorder.mode_of(question.wanted.service)
+        if mode is LogMode.DURABLE:
+            self._log.check(mode)
 
     def answered(self, answer: "Answer", response: bytes, *, served_at_micros: int) -> Awaitable[None] | None:
+        self._is_ended = True
         plan = answer.plan
+        if self._mode is LogMode.OFF:
+            return None
         if plan.sample_rate < 1 and not _is_kept(answer, self.lookup_id):
-            self._is_ended = True
             self._recorder.left_out()
             return None
-        return self._append(
-            self._mode,
-            served_at_micros=served_at_micros,
-            refs=plan.refs,
-            rows=[StoredRows(read.name, cells.headers()) for read, cells in zip(plan.reads, answer.views, strict=True)],
-            computed={
-                computation.view.name: {name: column.values for name, column in given.items()}
-                for computation, given in zip(plan.computations, answer.inputs, strict=True)
-            },
-            response=response,
-        )
+        rows = [(read.name, cells.headers()) for read, cells in zip(plan.reads, answer.views, strict=True)]
+        computed = {
+            computation.view.name: {name: column.values for name, column in given.items()}
+            for computation, given in zip(plan.computations, answer.inputs, strict=True)
+        }
+        repeats = b""
+        if self._rpc is Rpc.FEAST and answer.rows >= _FOLDED_ROWS_MIN:
+            response, repeats = fold(response)
+        head = self._head(served_at_micros, plan.refs, 0, "", "", rows, computed, repeats)
+        return self._log.append(encode_parts(head, self._request, response), mode=self._mode)
 
     async def failed(self, error: Exception, *, call: str) -> Exception:
-        # A log that has just refused is not waited for again; what it can still take is better than nothing.
-        mode = LogMode.BATCHED if isinstance(error, LogUnavailable) else self._mode
         failure = failure_of(error, call=call)
+        # A log that has just refused is not waited for again; what it can still take is better than nothing.
+        waits = not isinstance(error, LogUnavailable)
         try:
-            kept = self._append_failure(mode, failure.code, reason=failure.reason, message=failure.message)
+            kept = self._append_failure(failure.code, failure.reason, failure.message, waits=waits)
             if kept is not None:
                 await kept
         except LogUnavailable as unavailable:
@@ -189,60 +191,55 @@ class _Kept(Recording):
         return error
 
     def cancelled(self, code: grpc.StatusCode) -> None:
-        # Nobody waits for it any more; and what has its record already was cut off while that was made durable.
+        # What has its record already was cut off while that was made durable.
         if not self._is_ended:
-            self._append_failure(LogMode.BATCHED if self._mode is LogMode.DURABLE else self._mode, code)
+            self._append_failure(code, "", "", waits=False)
 
     def _append_failure(
-        self, mode: LogMode, code: grpc.StatusCode, *, reason: str = "", message: str = ""
-    ) -> Awaitable[None] | None:
-        refs = () if self._question is None else self._question.wanted.refs()
-        return self._append(
-            mode,
-            served_at_micros=self._recorder.now(),
-            refs=refs if sum(map(len, refs)) <= _SHOWN_MAX else (),
-            code=code.value[0],
-            reason=reason,
-            message=message,
-        )
-
-    def _append(
-        self,
-        mode: LogMode,
-        *,
-        served_at_micros: int,
-        refs: Sequence[str],
-        rows: Sequence[StoredRows] = (),
-        computed: Mapping[str, Mapping[str, Sequence[bytes]]] | None = None,
-        response: bytes = b"",
-        code: int = 0,
-        reason: str = "",
-        message: str = "",
+        self, code: grpc.StatusCode, reason: str, message: str, *, waits: bool
     ) -> Awaitable[None] | None:
         self._is_ended = True
         if self._mode is LogMode.OFF:
             return None
+        refs = () if self._question is None else self._question.wanted.refs()
+        shown = refs if sum(map(len, refs)) <= _SHOWN_MAX else ()
+        head = self._head(self._recorder.now(), shown, code.value[0], reason, message, (), {}, b"")
+        mode = self._mode if waits or self._mode is not LogMode.DURABLE else LogMode.BATCHED
+        return self._log.append(encode_parts(head, self._request, b""), mode=mode)
+
+    def _head(
+        self,
+        served_at_micros: int,
+        refs: Sequence[str],
+        code: int,
+        reason: str,
+        message: str,
+        rows: Sequence[tuple[str, bytes]],
+        computed: Mapping[str, Mapping[str, Sequence[bytes]]],
+        repeats: bytes,
+    ) -> RecordHead:
         question, caller = self._question, self._caller
-        service = question.wanted.service if question is not None else None
-        record = LookupRecord(
-            lookup_id=bytes.fromhex(self.lookup_id.replace("-", "")),
-            served_at_micros=served_at_micros,
-            rpc=self._rpc,
-            request_id=(question.request_id if question is not None else "") or caller.request_id,
-            tags=(question.tags if question is not None else None) or caller.tags,
-            catalog_version=self._catalog_version,
-            service=service[:_SHOWN_MAX] if service else "",
-            refs=refs,
-            mode=self._mode,
-            code=code,
-            reason=reason,
-            message=message,
-            rows=rows,
-            computed=computed or {},
-            request=self._request,
-            response=response,
+        request_id, tags, service = caller.request_id, caller.tags, ""
+        if question is not None:
+            request_id, tags = question.request_id or request_id, question.tags or tags
+            service = (question.wanted.service or "")[:_SHOWN_MAX]
+        return RecordHead(
+            bytes.fromhex(self.lookup_id.replace("-", "")),
+            served_at_micros,
+            self._rpc,
+            request_id,
+            tags,
+            self._catalog_version,
+            service,
+            refs,
+            self._mode,
+            code,
+            reason,
+            message,
+            rows,
+            computed,
+            repeats,
         )
-        return self._log.append(encode(record), mode=mode)
 
 
 def _is_kept(answer: "Answer", lookup_id: str) -> bool:

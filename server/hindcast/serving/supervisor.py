@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from hindcast.catalog import Catalog, RegistryWatch, Repo, load_catalog, read_repo
 from hindcast.errors import HindcastError, ServerStartError
+from hindcast.lookups.catalogs import keep_catalog
 from hindcast.materialize.runs import ledger_path
 from hindcast.online.codec import COMPILED
 from hindcast.online.connection import RedisTarget
@@ -30,7 +31,6 @@ from hindcast.serving.place import Place
 from hindcast.serving.preflight import check_log_directory, check_tls, find_redis, reserved
 from hindcast.serving.tracing import check_installed
 from hindcast.serving.worker_settings import WorkerSettings
-from hindcast.lookups.catalogs import keep_catalog
 from hindcast.settings import ServeSettings, log_directory_of
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@ on standard input and ends it by SIGTERM, or by dying, which closes that input. 
 """
 
 import asyncio
+import contextlib
 import logging
 import signal
 import sys
@@ -16,10 +17,10 @@ import uvloop
 from hindcast.catalog import Catalog
 from hindcast.clock import system_clock
 from hindcast.errors import HindcastError
+from hindcast.lookups.writer import LookupLog
 from hindcast.online.layouts import LAYOUTS, Layout
 from hindcast.online.reader import RedisReader
 from hindcast.online.sinks import SINKS
-from hindcast.lookups.writer import LookupLog
 from hindcast.serving.admission import Admission
 from hindcast.serving.drain import Stop, age_options, drain
 from hindcast.serving.handlers import SERVICES, Handlers
@@ -60,6 +61,10 @@ _OPTIONS = (
 _SWITCH_SECONDS = 0.001
 """How long a function in its thread keeps the interpreter from the loop. Beside one that computes for 200 ms a call takes 2 ms
 so, 12 ms with Python's own 5 ms, and 200 ms without the thread; less than 1 ms gains nothing more."""
+
+
+_IDLE_SECONDS = 1.0
+"""For what was cut off to end; an on-demand view that runs in its thread is not waited for any longer."""
 
 
 async def serve() -> None:
@@ -135,6 +140,8 @@ async def serve() -> None:
         )
         following.cancel()
         if log is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(handlers.idle(), _IDLE_SECONDS)
             await log.close()
     await sink.close()
     await reader.close()
