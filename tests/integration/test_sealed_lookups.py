@@ -1,6 +1,9 @@
 """Sealed lookups: closed segments become tables, which hold what was answered, and are found and queried."""
 
 import dataclasses
+import fcntl
+import json
+import subprocess
 from datetime import UTC, date, datetime
 from uuid import UUID
 
@@ -12,7 +15,9 @@ from deltalake import DeltaTable, QueryBuilder
 from hindcast.catalog import Logging, Projection, Service
 from hindcast.clock import from_micros
 from hindcast.errors import InvalidArgument, SealError
+from hindcast.lookups import tables
 from hindcast.lookups.directory import OPEN, WriterId
+from hindcast.lookups.erase import erase
 from hindcast.lookups.record import Rpc
 from hindcast.lookups.sealed import find_sealed, find_sealed_record
 from hindcast.lookups.sealer import Sealer
@@ -32,6 +37,7 @@ from sealing import (
     make_record,
     write_segment,
 )
+from services import HINDCAST
 
 
 @pytest.fixture
@@ -293,3 +299,206 @@ def test_a_destination_gets_parquet_parts(log, tmp_path):
     assert [0, 1, 2, 3, 9] == sorted(pq.read_table(tmp_path / "logs" / "fraud").column("driver__trips").to_pylist())
     assert not (log / "tables" / "fraud").exists()
     assert [(5,)] == query(log, "SELECT count(*) FROM fraud", repo_root=tmp_path).rows
+
+
+def test_old_days_are_dropped(log, tmp_path):
+    """Of a kept day more than `keep_days` before today nothing is left in any table, and what is newer stays."""
+    logging = Logging(1.0, "file", "logs")
+    keep(log, make_catalog({"trips": INT64}, version="sha256:dest", logging=logging))
+    days = [NOON - 2 * DAY, NOON - DAY, NOON]
+    answer = {"trips": [1], "rating": [1.0], "city": ["a"]}
+    records = [make_record([1], answer, served_at_micros=day) for day in days]
+    records += [make_record([1], {"trips": [1]}, catalog_version="sha256:dest", served_at_micros=day) for day in days]
+    write_segment(log, records)
+    Sealer(log, repo_root=tmp_path, keep_days=1, clock=lambda: NOON + DAY // 4).seal()
+
+    assert [(4, date(2026, 10, 31))] == query(log, "SELECT count(*), min(served_at)::DATE FROM lookups").rows
+    assert [(4, date(2026, 10, 31))] == query(
+        log, "SELECT count(*), min(__log_date) FROM fraud", repo_root=tmp_path
+    ).rows
+    assert 2 == pq.read_table(tmp_path / "logs").num_rows
+
+
+def test_small_files_become_one(log, tmp_path, monkeypatch):
+    """A day with too many small files is compacted: few files, the same rows, no part that others put there lost, each lookup found."""
+    monkeypatch.setattr(tables, "_FILES_MAX", 3)
+    logging = Logging(1.0, "file", "logs")
+    keep(log, make_catalog({"trips": INT64}, version="sha256:dest", logging=logging))
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "theirs.parquet").write_bytes(b"theirs")
+    records = [
+        make_record([at], {"trips": [at]}, catalog_version=version, served_at_micros=NOON + at)
+        for at, version in enumerate(["sha256:dest"] * 10)
+    ]
+    sealer = Sealer(log, repo_root=tmp_path)
+    for at, record in enumerate(records):
+        write_segment(log, [record], first_sequence=at + 1)
+        sealer.seal()
+
+    assert b"theirs" == (tmp_path / "logs" / "theirs.parquet").read_bytes()
+    assert 5 >= len(list((tmp_path / "logs").iterdir()))
+    assert [path for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    assert [(at,) for at in range(10)] == query(
+        log, "SELECT driver__trips FROM fraud ORDER BY 1", repo_root=tmp_path
+    ).rows
+    assert 4 >= len(DeltaTable(log / "tables" / "_records").file_uris())
+    assert records == [find_sealed(log, record.lookup_id) for record in records]
+
+
+def test_a_person_is_erased(log, tmp_path):
+    """Of a person's rows and of the records of lookups that asked for the person nothing is left in any file, and others' rows are all there."""
+    logging = Logging(1.0, "file", "logs")
+    keep(log, make_catalog({"trips": INT64}, version="sha256:dest", logging=logging))
+    person = 4_242_424_242
+    answer = {"trips": [1, 2], "rating": [1.0, 2.0], "city": ["one", "two"]}
+    alone = make_record([3, 4], answer)
+    records = [
+        make_record([person, 5], answer, tags={"who": "them"}),
+        alone,
+        make_record([person, 6], {"trips": [1, 2]}, catalog_version="sha256:dest"),
+        make_record([person, 7], {"trips": [1, 2]}, service="", refs=["driver:trips"]),
+    ]
+    write_segment(log, records)
+    Sealer(log, repo_root=tmp_path).seal()
+    write_segment(log, [make_record([person, 8], answer)], first_sequence=5)
+    erased = erase(log, key="driver_id", value=str(person), repo_root=tmp_path, clock=lambda: NOON)
+    again = erase(log, key="driver_id", value=str(person), repo_root=tmp_path)
+
+    assert (4, 4, []) == (erased.lookups, erased.entity_rows, erased.left)
+    assert (0, 0, None) == (again.lookups, again.entity_rows, again.tombstone)
+    assert [(3,), (4,), (5,), (6,), (8,)] == query(
+        log, "SELECT driver_id FROM fraud ORDER BY driver_id", repo_root=tmp_path
+    ).rows
+    assert [(5, 4)] == query(log, "SELECT count(*), count(*) FILTER (erased) FROM lookups").rows
+    assert [(1,)] == query(log, "SELECT count(*) FROM ad_hoc").rows
+    assert [None, alone] == [find_sealed(log, record.lookup_id) for record in records[:2]]
+    told = json.loads(erased.tombstone.read_text())
+    assert (4, 4, [4]) == (told["lookups"], told["entity_rows"], [writer["lookups"] for writer in told["writers"]])
+    needles = [str(person).encode(), person.to_bytes(8, "little"), make_record([person], {}).request[-6:], b"them"]
+    files = [path for folder in (log, tmp_path / "logs") for path in folder.rglob("*") if path.is_file()]
+    assert [] == [(path, needle) for path in files for needle in needles if needle in plain_bytes(path)]
+
+
+def plain_bytes(path) -> bytes:
+    """A file's bytes, of Parquet those of its values."""
+    if path.suffix != ".parquet":
+        return path.read_bytes()
+    rows = pq.ParquetFile(path).read()
+    return b"".join(
+        repr(value).encode()
+        + (value if isinstance(value, bytes) else b"")
+        + (value.to_bytes(8, "little", signed=True) if type(value) is int else b"")
+        for column in rows.columns
+        for value in column.to_pylist()
+    )
+
+
+def test_an_open_segment_with_the_person_is_waited_for(log):
+    """While a living writer has a segment open that holds the person, nothing is erased, and it is said what to do."""
+    answer = {"trips": [1], "rating": [1.0], "city": ["a"]}
+    write_segment(log, [make_record([7], answer)])
+    path = write_segment(log, [make_record([7], answer)], first_sequence=2, suffix=OPEN)
+    with path.open("rb+") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        with pytest.raises(SealError, match="run it again in a minute"):
+            erase(log, key="driver_id", value="7", wait_seconds=0)
+        assert erase(log, key="driver_id", value="8", wait_seconds=0).tombstone is None
+    assert 2 == erase(log, key="driver_id", value="7", wait_seconds=0).lookups
+
+
+def test_feast_retrieves_what_a_service_logged(tmp_path):
+    """Feast's own retrieval of a feature service's logs gives the rows of its destination between two times, by its own schema."""
+    from feast import Entity, FeatureService, FeatureStore, FeatureView, FileSource, RepoConfig, ValueType  # noqa: PLC0415
+    from feast import Field as FeastField  # noqa: PLC0415
+    from feast.feature_logging import FeatureServiceLoggingSource, LoggingConfig  # noqa: PLC0415
+    from feast.infra.offline_stores.file_source import FileLoggingDestination  # noqa: PLC0415
+    from feast.types import Float64, Int64, String  # noqa: PLC0415
+
+    (tmp_path / "source.parquet").touch()
+    driver = Entity(name="driver", join_keys=["driver_id"], value_type=ValueType.INT64)
+    view = FeatureView(
+        name="driver",
+        entities=[driver],
+        schema=[
+            FeastField(name="driver_id", dtype=Int64),
+            FeastField(name="trips", dtype=Int64),
+            FeastField(name="rating", dtype=Float64),
+            FeastField(name="city", dtype=String),
+        ],
+        source=FileSource(path="source.parquet", timestamp_field="event_timestamp"),
+    )
+    service = FeatureService(
+        name="fraud",
+        features=[view],
+        logging_config=LoggingConfig(destination=FileLoggingDestination(path="logs/fraud")),
+    )
+    store = FeatureStore(
+        config=RepoConfig(
+            project="sealed",
+            provider="local",
+            registry=str(tmp_path / "registry.db"),
+            online_store={"type": "sqlite", "path": str(tmp_path / "online.db")},
+            offline_store={"type": "hindcast.offline.plugin.AsOfOfflineStore"},
+            entity_key_serialization_version=3,
+            repo_path=tmp_path,
+        )
+    )
+    store.apply([driver, view, service])
+    log = tmp_path / "log"
+    keep(log, make_catalog(logging=Logging(1.0, "file", "logs/fraud")))
+    days = [NOON, NOON + DAY, NOON + 2 * DAY]
+    write_segment(log, [make_record([1, 2], COLUMNS, served_at_micros=day) for day in days])
+    Sealer(log, repo_root=tmp_path).seal()
+    schema = FeatureServiceLoggingSource(service, "sealed").get_schema(store.registry)
+    job = store._get_provider().retrieve_feature_service_logs(
+        feature_service=service,
+        start_date=from_micros(NOON + 1),
+        end_date=from_micros(NOON + 2 * DAY - 1),
+        config=store.config,
+        registry=store.registry,
+    )
+    rows = job.to_arrow()
+
+    assert set(schema.names) <= set(rows.column_names)
+    assert [1, 2] == rows.column("driver_id").to_pylist()
+    assert [7, None] == rows.column("driver__trips").to_pylist()
+    assert ["Köln", None] == rows.column("driver__city").to_pylist()
+    written = pq.read_table(tmp_path / "logs" / "fraud").schema
+    assert [] == [
+        name
+        for name in schema.names
+        if not pa.types.is_timestamp(schema.field(name).type) and schema.field(name).type != written.field(name).type
+    ]
+
+
+def run_cli(*arguments) -> subprocess.CompletedProcess:
+    """A command of `hindcast lookups`."""
+    return subprocess.run(
+        [HINDCAST, "lookups", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_the_commands_seal_query_and_erase(log, tmp_path):
+    """`seal`, `sql` and `erase` do what they say, for people and for machines, and refuse in one line."""
+    write_segment(log, [make_record([1, 2], COLUMNS), make_failure()])
+    where = ("--repo", tmp_path, "--log-dir", log)
+    sealed = run_cli("seal", *where)
+    select = "SELECT driver_id, driver__city, __log_timestamp AS at FROM fraud ORDER BY 1"
+    as_text, as_json, as_csv = (run_cli("sql", select, *where, "--output", kind) for kind in ("text", "json", "csv"))
+    refused = run_cli("sql", "DROP VIEW lookups", *where)
+    erased = run_cli("erase", "--entity", "driver_id=1", *where, "--output", "json")
+
+    assert "1 segments sealed: 2 lookups, 2 entity rows\n" == sealed.stdout
+    assert [
+        "driver_id  driver__city  at",
+        "        1  Köln          2026-11-01T12:00:00+00:00",
+    ] == as_text.stdout.splitlines()[:2]
+    assert [
+        {"driver_id": 1, "driver__city": "Köln", "at": "2026-11-01T12:00:00+00:00"},
+        {"driver_id": 2, "driver__city": None, "at": "2026-11-01T12:00:00+00:00"},
+    ] == json.loads(as_json.stdout)
+    assert (
+        "driver_id,driver__city,at\n1,Köln,2026-11-01T12:00:00+00:00\n2,,2026-11-01T12:00:00+00:00\n" == as_csv.stdout
+    )
+    assert (1, 1, True) == (refused.returncode, len(refused.stderr.splitlines()), "not one SELECT" in refused.stderr)
+    assert (2, 1) == tuple(json.loads(erased.stdout)[name] for name in ("lookups", "entity_rows"))

@@ -427,7 +427,7 @@ class RecordRows:
                 "message": pa.array([record.message for record in records], pa.string()),
                 "catalog_version": pa.array([record.catalog_version for record in records], pa.string()),
                 "entity_rows": pa.array(self._rows, pa.int32()),
-                "erased_rows": pa.array([0] * len(records), pa.int32()),
+                "erased": pa.array([False] * len(records), pa.bool_()),
                 "slot": pa.array([entry.writer.slot for entry in entries], pa.int32()),
                 "epoch": pa.array([entry.writer.epoch for entry in entries], pa.int64()),
                 "sequence": pa.array([entry.sequence for entry in entries], pa.int64()),

@@ -187,7 +187,7 @@ class Sealer:
         told = {line.gap for line in read_lines(self._directory, writer, disk=REAL_DISK)}
         now = self._clock()
         lines = [GapLine(writer=writer, gap=gap, found_micros=now) for gap in gaps if gap not in told]
-        append_lines(self._directory, lines, disk=REAL_DISK)
+        append_lines(self._directory, lines, number=now, disk=REAL_DISK)
 
     def _remove(self, name: SegmentName, found: Scan) -> None:
         path = self._directory.segment(name)

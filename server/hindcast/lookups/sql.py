@@ -27,7 +27,7 @@ from hindcast.lookups.tables import DeltaLog, PartsFolder, Snapshot, dated
 LOOKUPS, LISTS = "lookups", "ad_hoc"
 _COLUMNS = (
     *("lookup_id", "request_id", "served_at", "service", "refs", "status", "reason", "message", "entity_rows"),
-    *("catalog_version", "tags", "rpc", "mode", "slot", "epoch", "sequence"),
+    *("catalog_version", "tags", "rpc", "mode", "slot", "epoch", "sequence", "erased"),
 )
 _EMPTY_LOOKUPS = pa.schema(
     [
@@ -39,6 +39,7 @@ _EMPTY_LOOKUPS = pa.schema(
         ("slot", pa.int32()),
         ("epoch", pa.int64()),
         ("sequence", pa.int64()),
+        ("erased", pa.bool_()),
     ]
 )
 

@@ -43,6 +43,7 @@ _CHECKPOINT_VERSIONS = 50
 _ROW_GROUP_ROWS = 50_000
 _RECORD_GROUP_ROWS = 500
 """To find one lookup, the payloads of so many are read."""
+_STATISTICS = ("lookup_id", "hc_lookup_id")
 _LOCK_SECONDS = 60.0
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _PART = re.compile(
@@ -93,6 +94,13 @@ def no_step(_step: str, /) -> None:
     """Go on."""
 
 
+class Change(Protocol):
+    """What is done to the rows of each file."""
+
+    def __call__(self, rows: pa.Table, /) -> tuple[pa.Table, int]:
+        """The rows as they are to be, and how many were changed; the same rows where that is none."""
+
+
 class SealedTable(Protocol):
     """Where the rows of one kind go."""
 
@@ -130,6 +138,12 @@ class SealedTable(Protocol):
 
     def drop_before(self, first_kept: date) -> int:
         """Remove whole days; how many rows that were."""
+
+    def rewrite(self, change: "Change") -> int:
+        """Write those files anew whose rows a change changes, and remove the old ones; how many rows it said to have changed.
+
+        A table shows all of it or nothing; in a folder each part is replaced by itself.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,31 +291,55 @@ class DeltaLog:
     def drop_before(self, first_kept: date) -> int:
         """See `SealedTable`."""
         table = self.open()
-        if table is None:
-            return 0
-        days = [day for day in _days(table) if day < first_kept.isoformat()]
-        if not days:
-            return 0
-        return self.delete(f"{LOG_DATE} < '{first_kept.isoformat()}'", hours=RETENTION_HOURS)
-
-    def delete(self, predicate: str, *, hours: int) -> int:
-        """Delete rows; how many.
-
-        Args:
-            hours: how long the files without them that are replaced stay; 0 takes them from queries that run.
-        """
-        table = self.open()
-        if table is None:
+        if table is None or not any(day < first_kept.isoformat() for day in _days(table)):
             return 0
         try:
-            self._step("delete")
-            done = table.delete(predicate, post_commithook_properties=_NO_HOOKS)
-            self._step("deleted")
+            self._step("drop")
+            done = table.delete(f"{LOG_DATE} < '{first_kept.isoformat()}'", post_commithook_properties=_NO_HOOKS)
+            self._step("dropped")
             self._sync()
-            self._vacuum(table, hours=hours)
+            self._vacuum(table, hours=RETENTION_HOURS)
             return int(done.get("num_deleted_rows") or 0)
         except Exception as error:
             raise self._unwritable() from error
+
+    def rewrite(self, change: Change) -> int:
+        """See `SealedTable`. The old files go at once, from under queries that run; the log says which, and nothing of what was in them."""
+        table = self.open()
+        if table is None:
+            return 0
+        changed = 0
+        actions: list[AddAction | RemoveAction] = []
+        try:
+            for path in _files(table):
+                rows, count = change(pq.ParquetFile(path).read())
+                if not count:
+                    continue
+                changed += count
+                day = path.parent.name.partition("=")[2]
+                actions.append(_removal(path))
+                if rows.num_rows:
+                    actions.append(self._rewritten(path, rows, day))
+            if actions:
+                self._step("commit")
+                table.create_write_transaction(
+                    actions, "append", table.schema(), [LOG_DATE], post_commithook_properties=_NO_HOOKS
+                )
+                self._step("sync")
+                self._sync()
+            # Also where nothing is left to change: whoever changed it may have been killed before this.
+            self._vacuum(self.open() or table, hours=0)
+        except Exception as error:
+            raise self._unwritable() from error
+        return changed
+
+    def _rewritten(self, path: Path, rows: pa.Table, day: str) -> AddAction:
+        new = path.with_name(f"{path.stem[:64]}-{os.urandom(4).hex()}.parquet")
+        self._step("write")
+        write_parquet(rows, new)
+        sync(new)
+        sync(new.parent)
+        return _addition(new, rows, day)
 
     def _vacuum(self, table: DeltaTable, *, hours: int) -> None:
         # In full: also the files of writers that were killed before their commit.
@@ -340,6 +378,8 @@ class DeltaLog:
                 configuration={
                     "delta.deletedFileRetentionDuration": f"interval {RETENTION_HOURS} hours",
                     "delta.logRetentionDuration": f"interval {RETENTION_HOURS} hours",
+                    # Bounds of other columns are of people, and would stay in the log when they are erased.
+                    "delta.dataSkippingStatsColumns": next(name for name in _STATISTICS if name in fields),
                 },
                 post_commithook_properties=_NO_HOOKS,
             )
@@ -374,15 +414,7 @@ class DeltaLog:
         # Before the commit: what it says must be true after a power cut, too.
         sync(path)
         sync(folder)
-        stats = {"numRecords": rows.num_rows, "minValues": {}, "maxValues": {}, "nullCount": {}}
-        return AddAction(
-            path=f"{folder.name}/{name}",
-            size=path.stat().st_size,
-            partition_values={LOG_DATE: day.isoformat()},
-            modification_time=time.time_ns() // 1_000_000,
-            data_change=True,
-            stats=json.dumps(stats),
-        )
+        return _addition(path, rows, day.isoformat())
 
     def _sync(self) -> None:
         self._synced = sync_delta_table(self.path, since=self._synced)
@@ -484,22 +516,17 @@ class PartsFolder:
             sync(self.path)
         return dropped
 
-    def rewrite(self, kept: Callable[[pa.Table], pa.Array]) -> int:
-        """Write parts anew with the rows only that a mask says; how many are gone.
-
-        A part stays, without rows too: its name says what was sealed.
-        """
-        gone = 0
-        for part in self._parts():
-            path = self.path / str(part)
-            rows = pq.read_table(path, partitioning=None)
-            rest = rows.filter(kept(rows))
-            if rest.num_rows < rows.num_rows:
-                gone += rows.num_rows - rest.num_rows
-                _place(rest, path, step=self._step)
-        if gone:
+    def rewrite(self, change: Change) -> int:
+        """See `SealedTable`. A part stays, without rows too: its name says what was sealed."""
+        changed = 0
+        for path in self.files():
+            rows, count = change(pq.ParquetFile(path).read())
+            if count:
+                changed += count
+                _place(rows, path, step=self._step)
+        if changed:
             sync(self.path)
-        return gone
+        return changed
 
     def _compact(self, crowded: Mapping[date, Sequence["_Part"]]) -> None:
         aside = self._aside
@@ -676,6 +703,28 @@ def _place(rows: pa.Table, path: Path, *, step: Step) -> None:
     sync(aside)
     step("rename")
     aside.replace(path)
+
+
+def _addition(path: Path, rows: pa.Table, day: str) -> AddAction:
+    """Without the bounds of columns: what they say of people would stay in the log of a table whose rows are erased."""
+    return AddAction(
+        path=f"{path.parent.name}/{path.name}",
+        size=path.stat().st_size,
+        partition_values={LOG_DATE: day},
+        modification_time=time.time_ns() // 1_000_000,
+        data_change=True,
+        stats=json.dumps({"numRecords": rows.num_rows}),
+    )
+
+
+def _removal(path: Path) -> RemoveAction:
+    return RemoveAction(
+        path=f"{path.parent.name}/{path.name}",
+        data_change=True,
+        deletion_timestamp=time.time_ns() // 1_000_000,
+        partition_values={LOG_DATE: path.parent.name.partition("=")[2]},
+        size=path.stat().st_size,
+    )
 
 
 def _crowded(table: DeltaTable) -> list[str]:
