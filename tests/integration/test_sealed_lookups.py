@@ -7,6 +7,7 @@ import subprocess
 from datetime import UTC, date, datetime
 from uuid import UUID
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -37,7 +38,7 @@ from sealing import (
     make_record,
     write_segment,
 )
-from services import HINDCAST
+from services import HINDCAST, run_hindcast, wait_for
 
 
 @pytest.fixture
@@ -502,3 +503,29 @@ def test_the_commands_seal_query_and_erase(log, tmp_path):
     )
     assert (1, 1, True) == (refused.returncode, len(refused.stderr.splitlines()), "not one SELECT" in refused.stderr)
     assert (2, 1) == tuple(json.loads(erased.stdout)[name] for name in ("lookups", "entity_rows"))
+
+
+def test_a_server_seals_what_its_workers_close(demo_repo, tmp_path):
+    """Beside its workers a server seals closed segments, starts another sealer when one dies, and leaves none behind when it stops."""
+    log = tmp_path / "log"
+    first = write_segment(log, [make_failure()])
+    with run_hindcast(demo_repo.root, "--log-dir", str(log), "--seal-seconds", "0.2") as server:
+        wait_for(lambda: not first.exists(), what="the segment to be sealed")
+        (sealer,) = sealers(server)
+        sealer.kill()
+        second = write_segment(log, [make_failure()], first_sequence=2)
+        wait_for(lambda: not second.exists(), what="the segment to be sealed by another sealer")
+        (another,) = sealers(server)
+        output = list(server.output)
+
+    assert any("1 segments sealed: 1 lookups" in line for line in output)
+    assert any("the sealer ended with code -9" in line for line in output)
+    assert sealer.pid != another.pid
+    assert not another.is_running()
+    assert [(2,)] == query(log, "SELECT count(*) FROM lookups").rows
+
+
+def sealers(server) -> list[psutil.Process]:
+    """The sealing processes of a server."""
+    children = psutil.Process(server.process.pid).children()
+    return [child for child in children if "hindcast.lookups.sealing_process" in child.cmdline()]

@@ -71,7 +71,8 @@ def seal(
 
         say(Sealer(directory, repo_root=repo_root.resolve(), keep_days=keep_days).seal())
         return
-    from hindcast.lookups.sealing_process import SealSettings, follow  # noqa: PLC0415
+    from hindcast.lookups.seal_settings import SealSettings  # noqa: PLC0415
+    from hindcast.lookups.sealing_process import follow  # noqa: PLC0415
 
     settings = SealSettings(
         log_directory=str(directory.resolve()), repo_root=str(repo_root.resolve()), seconds=seconds, keep_days=keep_days

@@ -17,6 +17,7 @@ import msgspec
 
 from hindcast.errors import SealError
 from hindcast.lookups.directory import LogDirectory
+from hindcast.lookups.seal_settings import SealSettings
 
 if TYPE_CHECKING:
     from hindcast.lookups.sealer import Sealing
@@ -25,25 +26,6 @@ logger = logging.getLogger(__name__)
 
 _NICENESS = 10
 """Callers wait for the workers beside it, and nobody for this."""
-
-
-class SealSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a sealing process is told.
-
-    Attributes:
-        log_directory, repo_root: absolute paths.
-        seconds: between two passes, and before the first.
-        keep_days: None for all.
-    """
-
-    log_directory: str
-    repo_root: str
-    seconds: float
-    keep_days: int | None = None
-
-    def to_line(self) -> bytes:
-        """One line of JSON."""
-        return msgspec.json.encode(self) + b"\n"
 
 
 def follow(

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import sys
 
-from hindcast.lookups.sealing_process import SealSettings
+from hindcast.lookups.seal_settings import SealSettings
 
 logger = logging.getLogger(__name__)
 

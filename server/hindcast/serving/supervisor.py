@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from hindcast.catalog import Catalog, RegistryWatch, Repo, load_catalog, read_repo
 from hindcast.errors import HindcastError, ServerStartError
 from hindcast.lookups.catalogs import keep_catalog
-from hindcast.lookups.sealing_process import SealSettings
+from hindcast.lookups.seal_settings import SealSettings
 from hindcast.materialize.runs import ledger_path
 from hindcast.online.codec import COMPILED
 from hindcast.online.connection import RedisTarget
