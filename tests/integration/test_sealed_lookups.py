@@ -1,5 +1,6 @@
 """Sealed lookups: closed segments become tables, which hold what was answered, and are found and queried."""
 
+import contextlib
 import dataclasses
 import fcntl
 import json
@@ -7,24 +8,33 @@ import subprocess
 from datetime import UTC, date, datetime
 from uuid import UUID
 
+import grpc
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, QueryBuilder
 
+from faults.repos import store_rows
 from hindcast.catalog import Logging, Projection, Service
 from hindcast.clock import from_micros
 from hindcast.errors import InvalidArgument, SealError
 from hindcast.lookups import tables
 from hindcast.lookups.directory import OPEN, WriterId
 from hindcast.lookups.erase import erase
+from hindcast.lookups.ranges import sealed_ranges
 from hindcast.lookups.record import Rpc
 from hindcast.lookups.sealed import find_sealed, find_sealed_record
 from hindcast.lookups.sealer import Sealer
 from hindcast.lookups.segment import Gap, GapReason
 from hindcast.lookups.sql import query
 from hindcast.lookups.tables import sealing_lock
+from hindcast.shadow.v1.shadow_pb2 import FeastResponse, HindcastResponse
+from hindcast.v1.value_pb2 import Value
+from integration.crowded_repo import make_crowded_repo
+from integration.request_rows import FEAST, feast, hindcast, integer
+from integration.request_rows import HINDCAST as HINDCAST_METHOD
+from logged import log_directory, records
 from sealing import (
     DAY,
     DOUBLE,
@@ -38,7 +48,7 @@ from sealing import (
     make_record,
     write_segment,
 )
-from services import HINDCAST, run_hindcast, wait_for
+from services import HINDCAST, run_hindcast, run_redis, wait_for
 
 
 @pytest.fixture
@@ -214,7 +224,15 @@ def test_one_sealer_at_a_time(log):
     with sealing_lock(log), pytest.raises(SealError, match="another process"):
         Sealer(log).seal(lock_seconds=0)
 
-    assert not (log / "tables").exists()
+    assert [] == list((log / "tables").iterdir() if (log / "tables").exists() else [])
+
+
+def test_tables_are_their_owner_s_alone(log):
+    """Nobody but the server's user can look into the folder of the tables."""
+    write_segment(log, [make_failure()])
+    Sealer(log).seal()
+
+    assert 0o700 == (log / "tables").stat().st_mode & 0o777
 
 
 def test_queries_see_all_lookups_once_sealed_or_not(log):
@@ -318,6 +336,9 @@ def test_old_days_are_dropped(log, tmp_path):
         log, "SELECT count(*), min(__log_date) FROM fraud", repo_root=tmp_path
     ).rows
     assert 2 == pq.read_table(tmp_path / "logs").num_rows
+    dropped, kept = sealed_ranges(log)
+    assert (True, 1, 4, 2) == (dropped.dropped, dropped.first_sequence, dropped.last_sequence, dropped.records)
+    assert (False, 2, 6, 4) == (kept.dropped, kept.first_sequence, kept.last_sequence, kept.records)
 
 
 def test_small_files_become_one(log, tmp_path, monkeypatch):
@@ -366,6 +387,9 @@ def test_a_person_is_erased(log, tmp_path):
     again = erase(log, key="driver_id", value=str(person), repo_root=tmp_path)
 
     assert (4, 4, []) == (erased.lookups, erased.entity_rows, erased.left)
+    assert [(1, 5, 5, 4)] == [
+        (one.first_sequence, one.last_sequence, one.records, one.erased) for one in sealed_ranges(log)
+    ]
     assert (0, 0, None) == (again.lookups, again.entity_rows, again.tombstone)
     assert [(3,), (4,), (5,), (6,), (8,)] == query(
         log, "SELECT driver_id FROM fraud ORDER BY driver_id", repo_root=tmp_path
@@ -529,3 +553,71 @@ def sealers(server) -> list[psutil.Process]:
     """The sealing processes of a server."""
     children = psutil.Process(server.process.pid).children()
     return [child for child in children if "hindcast.lookups.sealing_process" in child.cmdline()]
+
+
+def test_what_a_server_answered_is_in_its_tables(tmp_path):
+    """Of each lookup of a real server, by services with aliases and on-demand views or by references, every cell is in a table as it was answered."""
+    with run_redis() as redis:
+        store_rows(redis.connection_string, "driver", [(integer(n), {"trips": integer(n)}) for n in range(1, 4)])
+        store_rows(redis.connection_string, "platform", [(None, {"surge": Value(double_val=1.5)})])
+        repo = make_crowded_repo(tmp_path / "repo", redis.connection_string)
+        drivers = {"driver_id": [integer(2), integer(999), integer(1)]}
+        pair = {"first_id": [integer(1)], "second_id": [integer(2)]}
+        asked = [
+            ("everything", drivers),
+            ("pair", pair),
+            (["driver:trips", "platform:surge"], drivers),
+            ("nope", drivers),
+        ]
+        with run_hindcast(repo, "--seal-seconds", "0") as server, grpc.insecure_channel(server.address) as channel:
+            for method, words in ((HINDCAST_METHOD, hindcast), (FEAST, feast)):
+                for features, entities in asked:
+                    with contextlib.suppress(grpc.RpcError):
+                        channel.unary_unary(method)(words(features, entities, full=True), timeout=30)
+    log = log_directory(repo)
+    logged = records(log)
+    Sealer(log, repo_root=repo).seal()
+
+    assert 8 == len(logged)
+    assert logged == [find_sealed(log, record.lookup_id) for record in logged]
+    for service, key in (("everything", "driver_id"), ("pair", "first_id")):
+        table = rows_of(log / "tables" / service)
+        for record in (record for record in logged if record.service == service):
+            rows = [row for row in table if row["hc_lookup_id"] == str(UUID(bytes=record.lookup_id))]
+            assert [value.int64_val for value in (drivers | pair)[key]] == [row[key] for row in rows]
+            for name, values, statuses in cells(record):
+                assert values == [row[name] for row in rows]
+                assert statuses == [row[f"{name}__status"] for row in rows]
+    assert ["2", None, "1", "1.5", "1.5", "1.5"] * 2 == [
+        row["hc_text"] for row in in_answer_order(rows_of(log / "tables" / "_ad_hoc"))
+    ]
+    assert [("NOT_FOUND", 2)] == query(
+        log, "SELECT status, count(*) FROM lookups WHERE service = 'nope' GROUP BY ALL"
+    ).rows
+
+
+def in_answer_order(rows: list[dict]) -> list[dict]:
+    """Rows of the long table as the answer had them."""
+    return sorted(rows, key=lambda row: (row["hc_sequence"], row["hc_feature"] != "driver:trips", row["hc_row"]))
+
+
+def cells(record) -> list[tuple[str, list, list[int]]]:
+    """The columns of an answer by their names in the log, as Python has the values."""
+    names = {
+        "everything": ["driver__trips", "driver__city", "driver__rating", "platform__surge"],
+        "pair": ["first__trips", "second__trips"],
+    }[record.service]
+    if record.rpc is Rpc.FEAST:
+        vectors = FeastResponse.FromString(record.response).results[-len(names) :]
+    else:
+        vectors = HindcastResponse.FromString(record.response).columns
+    return [
+        (name, [python(Value.FromString(one)) for one in vector.values], list(vector.statuses))
+        for name, vector in zip(names, vectors, strict=True)
+    ]
+
+
+def python(value: Value) -> object:
+    """A value as Python has it."""
+    kind = value.WhichOneof("val")
+    return None if kind is None else getattr(value, kind)

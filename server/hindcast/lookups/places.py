@@ -41,6 +41,16 @@ class TablePlaces:
         """Where the Delta tables are."""
         return self.log_directory / "tables"
 
+    def make_root(self) -> None:
+        """Make the folder of the tables, for its owner alone: lookups are about people.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        if not self.root.is_dir():
+            make_directory(self.root)
+            self.root.chmod(0o700)
+
     def of(self, name: str) -> Path:
         """The table of a feature service that names no other place, or one of the two others."""
         return self.root / (_FOLDERS.get(name) or folder_of(name))

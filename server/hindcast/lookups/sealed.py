@@ -90,7 +90,8 @@ def _find_in(path: Path, lookup_id: str) -> SealedRecord | None:
             ids = file.read_row_group(number, columns=["lookup_id"]).column(0).to_pylist()
             if lookup_id not in ids:
                 continue
-            at = ids.index(lookup_id)
+            # Of two records the later is what its caller saw: an answer that could not be made durable, and then the failure.
+            at = len(ids) - 1 - ids[::-1].index(lookup_id)
             rows = (
                 file.read_row_group(number, columns=["slot", "epoch", "sequence", "payload"]).slice(at, 1).to_pylist()
             )

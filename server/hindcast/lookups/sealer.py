@@ -24,6 +24,7 @@ from hindcast.lookups.disk import REAL_DISK
 from hindcast.lookups.gaps import GapLine, append_lines, read_lines
 from hindcast.lookups.logging_schema import ServiceSchema, service_schema
 from hindcast.lookups.places import AD_HOC, RECORDS, Destination, TablePlaces, destination_of
+from hindcast.lookups.ranges import note_dropped
 from hindcast.lookups.record import LookupRecord, decode
 from hindcast.lookups.recovery import recover
 from hindcast.lookups.rows import Entry, ListRows, RecordRows, ServiceRows, read_answer, row_count
@@ -102,8 +103,11 @@ class Sealer:
                 its segments.
         """
         done = Sealing()
+        if not self._directory.segments.is_dir():
+            return done
         with sealing_lock(self._directory.root, seconds=lock_seconds):
             try:
+                self._places.make_root()
                 for table in self._tables.values():
                     table.look_anew()
                 for found in recover(self._directory.root, clock=self._clock):
@@ -205,14 +209,14 @@ class Sealer:
 
     def _tend(self) -> None:
         tables = [self._tables.setdefault(table.key, table) for table in all_tables(self._places, step=self._step)]
-        today = from_micros(self._clock()).date()
+        if self._keep_days is not None:
+            today = from_micros(self._clock()).date()
+            first_kept = date.fromordinal(today.toordinal() - self._keep_days)
+            note_dropped(self._directory.root, first_kept)
+            for table in tables:
+                table.drop_before(first_kept)
         for table in tables:
-            if self._keep_days is not None:
-                table.drop_before(date.fromordinal(today.toordinal() - self._keep_days))
             table.compact()
-
-
-R = TypeVar("R", ServiceRows, ListRows, RecordRows)
 
 
 class Definitions:
