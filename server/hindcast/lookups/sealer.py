@@ -103,7 +103,7 @@ class Sealer:
                 its segments.
         """
         done = Sealing()
-        if not self._directory.segments.is_dir():
+        if not self._directory.segments.is_dir() and not self._places.root.is_dir():
             return done
         with sealing_lock(self._directory.root, seconds=lock_seconds):
             try:
@@ -217,6 +217,9 @@ class Sealer:
                 table.drop_before(first_kept)
         for table in tables:
             table.compact()
+
+
+R = TypeVar("R", ServiceRows, ListRows, RecordRows)
 
 
 class Definitions:
