@@ -47,29 +47,31 @@ class Entry:
 
 
 class Answered(NamedTuple):
-    """A column of an answer.
+    """The columns of an answer in order; those of Feast's begin with the entities.
 
     Attributes:
-        values, statuses: n of each.
+        values: per column n serialized Values.
+        statuses: per column n numbers.
     """
 
-    values: list[bytes]
-    statuses: bytes
+    values: list[list[bytes]]
+    statuses: list[bytes]
 
 
-def answered(record: LookupRecord) -> list[Answered]:
-    """The columns of an answer in order; those of Feast's begin with the entities. None for a failure.
+def answered(record: LookupRecord) -> Answered:
+    """The columns of an answer; none for a failure.
 
     Raises:
         DecodeError: the answer cannot be read.
     """
     if not record.response:
-        return []
+        return Answered([], [])
+    columns: Sequence[shadow_pb2.FeastVector | shadow_pb2.HindcastColumn]
     if record.rpc is Rpc.FEAST:
-        results = shadow_pb2.FeastResponse.FromString(record.response).results
-        return [Answered(result.values[:], result.statuses) for result in results]
-    columns = _hindcast_answer(record).columns
-    return [Answered(column.values[:], column.statuses) for column in columns]
+        columns = shadow_pb2.FeastResponse.FromString(record.response).results[:]
+    else:
+        columns = _hindcast_answer(record).columns[:]
+    return Answered([column.values[:] for column in columns], [column.statuses for column in columns])
 
 
 def _hindcast_answer(record: LookupRecord) -> shadow_pb2.HindcastResponse:
@@ -168,7 +170,7 @@ class ServiceAnswer:
 
     entry: Entry
     rows: int
-    columns: Sequence[Answered]
+    columns: Answered
     inputs: Columns
 
 
@@ -178,13 +180,14 @@ def read_answer(entry: Entry, schema: ServiceSchema) -> ServiceAnswer | None:
         columns, inputs = answered(entry.record), sent(entry.record)
     except DecodeError:
         return None
-    columns = columns[len(columns) - len(schema.features) :] if len(columns) >= len(schema.features) else []
-    if not columns:
+    wanted = len(schema.features)
+    first = len(columns.values) - wanted
+    if first < 0 or not wanted:
         return None
-    rows = len(columns[0].statuses)
-    for values, statuses in columns:
-        if len(values) != rows or len(statuses) != rows:
-            return None
+    columns = Answered(columns.values[first:], columns.statuses[first:])
+    rows = len(columns.statuses[0])
+    if {rows} != {*map(len, columns.values), *map(len, columns.statuses)}:
+        return None
     for name, key in schema.renamed.items():
         if name in inputs:
             inputs.setdefault(key, inputs[name])
@@ -198,7 +201,7 @@ class ServiceRows:
         self._schema = schema
         self._meta = _Meta()
         self._values: list[list[bytes]] = [[] for _ in self._schema.features]
-        self._statuses: list[list[bytes]] = [[] for _ in self._schema.features]
+        self._statuses = [bytearray() for _ in self._schema.features]
         self._inputs: dict[str, list[bytes]] = {name: [] for name in self._schema.inputs}
         self._headers: dict[str, list[bytes]] = {view: [] for view in self._schema.views}
 
@@ -210,9 +213,10 @@ class ServiceRows:
     def add(self, answer: "ServiceAnswer") -> None:
         """Add the rows of an answer."""
         rows, inputs = answer.rows, answer.inputs
-        for into, statuses_into, (values, statuses) in zip(self._values, self._statuses, answer.columns, strict=True):
+        for into, values in zip(self._values, answer.columns.values, strict=True):
             into.extend(values)
-            statuses_into.append(statuses)
+        for statuses_into, statuses in zip(self._statuses, answer.columns.statuses, strict=True):
+            statuses_into.extend(statuses)
         for name, into in self._inputs.items():
             column_sent = inputs.get(name, ())
             into.extend(column_sent if len(column_sent) == rows else [b""] * rows)
@@ -273,8 +277,8 @@ def _instants(stored: np.ndarray[Any, Any], there: np.ndarray[Any, Any]) -> pa.A
     return pa.array(np.where(there, micros, 0), mask=~there).cast(INSTANT)
 
 
-def _statuses(chunks: Sequence[bytes]) -> pa.Array:
-    return pa.array(np.frombuffer(b"".join(chunks), np.uint8).astype(np.int32))
+def _statuses(numbers: bytearray) -> pa.Array:
+    return pa.array(np.frombuffer(numbers, np.uint8).astype(np.int32))
 
 
 @dataclass(slots=True)
@@ -282,7 +286,7 @@ class _Cells:
     """Values of one type."""
 
     values: list[bytes] = field(default_factory=list)
-    statuses: list[bytes] = field(default_factory=list)
+    statuses: bytearray = field(default_factory=bytearray)
     events: list[bytes] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
@@ -304,7 +308,7 @@ class ListRows:
             columns, names, inputs = answered(record), _described(record), sent(record)
         except DecodeError:
             return False
-        described = list(zip(columns, names, strict=False))
+        described = list(zip(zip(*columns, strict=True), names, strict=False))
         if record.refs:
             described = described[max(0, len(described) - len(record.refs)) :]
         elif record.rpc is Rpc.FEAST:
@@ -313,7 +317,7 @@ class ListRows:
         if not described:
             return True
         refs = record.refs if len(record.refs) == len(described) else [name for _, (name, _) in described]
-        rows = len(described[0][0].statuses)
+        rows = len(described[0][0][1])
         keys = _key_texts(inputs, rows)
         for ref, ((values, statuses), (_, read_from)) in zip(refs, described, strict=True):
             if len(values) != rows or len(statuses) != rows:
@@ -321,7 +325,7 @@ class ListRows:
             cells = self._by_type.setdefault(value_type_of(values), _Cells())
             cells.meta.add(entry, rows)
             cells.values += values
-            cells.statuses.append(statuses)
+            cells.statuses += statuses
             cells.names.append(ref)
             cells.services.append(record.service)
             cells.keys += keys

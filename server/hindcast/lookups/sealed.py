@@ -14,7 +14,7 @@ from uuid import UUID
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hindcast.errors import SealError
+from hindcast.errors import StoredDataError
 from hindcast.lookups.directory import WriterId
 from hindcast.lookups.logging_schema import LOG_DATE
 from hindcast.lookups.places import RECORDS, TablePlaces
@@ -40,7 +40,7 @@ def find_sealed(log_directory: Path, lookup_id: bytes) -> LookupRecord | None:
     Only files of the id's day are looked into, and of these only those whose ids go around its time.
 
     Raises:
-        SealError: a file cannot be read.
+        StoredDataError: a file cannot be read.
     """
     found = find_sealed_record(log_directory, lookup_id)
     return None if found is None else found.record
@@ -55,7 +55,7 @@ def find_sealed_record(log_directory: Path, lookup_id: bytes) -> SealedRecord | 
         except FileNotFoundError:
             continue  # compacted away; the file with its rows is among the others, or was made since
         except (OSError, pa.ArrowException) as error:
-            raise SealError(f"{path} cannot be read; restore it from a copy") from error
+            raise StoredDataError(f"{path} cannot be read; restore it from a copy") from error
         if found is not None:
             return found
     return None

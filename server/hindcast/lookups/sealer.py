@@ -5,7 +5,9 @@ to which sequence it has a writer's records, and its segments are removed last. 
 tables once. That holds because batches go by the order of sequences: a segment waits for every earlier one of its writer.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import lru_cache
@@ -113,8 +115,9 @@ class Sealer:
                 for found in recover(self._directory.root, clock=self._clock):
                     if found.refused:
                         done.left.append(f"{found.name}: {found.refused}")
-                for writer, names in self._closed(done).items():
-                    self._seal_writer(writer, names, done)
+                with _without_collections():
+                    for writer, names in self._closed(done).items():
+                        self._seal_writer(writer, names, done)
                 if not self._stopping():
                     self._tend()
             except OSError as error:
@@ -365,6 +368,18 @@ class _Target(Generic[T]):
         building = self._building.pop(day)
         if building.rows:
             self._built.setdefault(day, []).append(building.take())
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """Look for no garbage meanwhile: millions of objects live, none of them in a cycle, and to go over them takes a fifth of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def segment_names(directory: LogDirectory) -> list[SegmentName]:
