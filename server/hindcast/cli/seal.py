@@ -88,7 +88,7 @@ def _say_failure(error: "SealError") -> None:
 
 
 def _sealing_text(done: "Sealing") -> str:
-    lines = [f"{done.segments:,} segments sealed: {done.records:,} lookups, {done.entity_rows:,} entity rows"]
+    lines = [f"sealed: segments {done.segments:,}, lookups {done.records:,}, entity rows {done.entity_rows:,}"]
     return "\n".join([*lines, *(f"left: {left}" for left in done.left)])
 
 

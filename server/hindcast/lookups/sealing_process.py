@@ -86,7 +86,7 @@ def _watch_input(stopping: threading.Event) -> None:
 
 
 def _log(sealed: "Sealing") -> None:
-    logger.info("%d segments sealed: %d lookups, %d entity rows", sealed.segments, sealed.records, sealed.entity_rows)
+    logger.info("sealed: segments %d, lookups %d, entity rows %d", sealed.segments, sealed.records, sealed.entity_rows)
     for left in sealed.left:
         logger.warning("segment %s", left)
 
