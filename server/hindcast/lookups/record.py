@@ -140,14 +140,19 @@ _encode_into = msgspec.msgpack.Encoder().encode_into
 _decode = msgspec.msgpack.Decoder(_Stored).decode
 
 
-def encode(record: LookupRecord) -> tuple[bytes, bytes, bytes, bytes]:
+_COPIED_BYTES_MAX = 1 << 13
+"""Each part costs a sum and a buffer of a system call: more than to copy a few kilobytes."""
+
+
+def encode(record: LookupRecord) -> tuple[bytes, ...]:
     """The payload of a record, as `encode_parts` gives it."""
     head = RecordHead(**{name: getattr(record, name) for name in _SHARED}, repeats=b"")
     return encode_parts(head, record.request, record.response)
 
 
-def encode_parts(head: RecordHead, request: bytes, response: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """The payload of a record, in parts. Request and response are parts of their own, and the same objects.
+def encode_parts(head: RecordHead, request: bytes, response: bytes) -> tuple[bytes, ...]:
+    """The payload of a record, in parts. Request and response are parts of their own, and the same objects; small ones are
+    copied into one part.
 
     Args:
         response: without what `head.repeats` says was taken out.
@@ -157,7 +162,10 @@ def encode_parts(head: RecordHead, request: bytes, response: bytes) -> tuple[byt
     _encode_into(head, before_request)
     before_request[: len(_ARRAY)] = _ARRAY
     before_request += _bytes_head(_BIN32, len(request))
-    return bytes(before_request), request, _bytes_head(_BIN32, len(response)), response
+    before_response = _bytes_head(_BIN32, len(response))
+    if len(request) + len(response) <= _COPIED_BYTES_MAX:
+        return (b"".join((before_request, request, before_response, response)),)
+    return bytes(before_request), request, before_response, response
 
 
 def decode(payload: bytes) -> LookupRecord:
