@@ -20,8 +20,10 @@ from hindcast.catalog import Logging, Projection, Service
 from hindcast.clock import from_micros
 from hindcast.errors import InvalidArgument, SealError
 from hindcast.lookups import tables
-from hindcast.lookups.directory import OPEN, WriterId
+from hindcast.lookups.directory import OPEN, LogDirectory, WriterId
+from hindcast.lookups.disk import REAL_DISK
 from hindcast.lookups.erase import erase
+from hindcast.lookups.gaps import read_lines
 from hindcast.lookups.ranges import sealed_ranges
 from hindcast.lookups.record import Rpc
 from hindcast.lookups.sealed import find_sealed, find_sealed_record
@@ -339,6 +341,53 @@ def test_old_days_are_dropped(log, tmp_path):
     dropped, kept = sealed_ranges(log)
     assert (True, 1, 4, 2) == (dropped.dropped, dropped.first_sequence, dropped.last_sequence, dropped.records)
     assert (False, 2, 6, 4) == (kept.dropped, kept.first_sequence, kept.last_sequence, kept.records)
+
+
+def test_a_table_of_which_all_was_dropped_goes_on(log):
+    """After every day was dropped, what comes is sealed as before."""
+    write_segment(log, [make_failure(served_at_micros=NOON)])
+    Sealer(log, keep_days=1, clock=lambda: NOON + 9 * DAY).seal()
+    assert [(0,)] == query(log, "SELECT count(*) FROM lookups").rows
+    write_segment(log, [make_failure(served_at_micros=NOON + 9 * DAY)], first_sequence=2)
+    Sealer(log, keep_days=1, clock=lambda: NOON + 9 * DAY).seal()
+
+    assert [(1,)] == query(log, "SELECT count(*) FROM lookups").rows
+
+
+def test_a_log_may_be_anywhere(tmp_path):
+    """A directory with characters that an address would write otherwise has its tables sealed, queried and erased from."""
+    log = tmp_path / "a b=ü#?" / "log"
+    log.parent.mkdir()
+    keep(log, make_catalog())
+    record = make_record([1, 2], COLUMNS)
+    for sequence in (1, 2):
+        write_segment(log, [record], first_sequence=sequence)
+        Sealer(log).seal()
+
+    assert record == find_sealed(log, record.lookup_id)
+    assert [(4,)] == query(log, "SELECT count(*) FROM fraud").rows
+    assert (2, 2) == (
+        erase(log, key="driver_id", value="1").lookups,
+        query(log, "SELECT count(*) FROM fraud").rows[0][0],
+    )
+
+
+@pytest.mark.parametrize("at", ["middle", "end", "header"])
+def test_what_can_be_read_of_a_damaged_segment_is_sealed(log, at):
+    """Records around a damaged place are sealed, the file is kept in `damaged/`, and it is told which may be missing."""
+    path = write_segment(log, [make_failure() for _ in range(5)])
+    write_segment(log, [make_failure()], first_sequence=6)
+    content = bytearray(path.read_bytes())
+    content[{"middle": len(content) // 2, "end": -200, "header": 20}[at]] ^= 1
+    path.write_bytes(content)
+    Sealer(log).seal()
+    sequences = [row["sequence"] for row in rows_of(log / "tables" / "_records")]
+    gaps = [line.gap for line in read_lines(LogDirectory(log), disk=REAL_DISK)]
+
+    assert {"middle": [1, 2, 4, 5, 6], "end": [1, 2, 3, 4, 6], "header": [6]}[at] == sequences
+    assert {"middle": (3, 3), "end": (5, 5), "header": (1, 5)}[at] == (gaps[0].first_sequence, gaps[0].last_sequence)
+    assert [path.name] == [kept.name for kept in (log / "damaged").iterdir()]
+    assert [] == list((log / "segments").iterdir())
 
 
 def test_small_files_become_one(log, tmp_path, monkeypatch):

@@ -171,7 +171,7 @@ class Sealer:
                 else:
                     # It was appended by a process that was killed, perhaps before it had it synced.
                     table.sync()
-            self._tell_gaps(writer, [gap for _, found in taken for gap in found.gaps])
+            self._tell_gaps(writer, [gap for name, found in taken for gap in _gaps(name, found, names)])
             for name, found in taken:
                 self._step("remove")
                 self._remove(name, found)
@@ -204,9 +204,6 @@ class Sealer:
         # Damaged after it was closed; all that can be verified is in the tables, and the file is kept for `salvage`.
         make_directory(self._directory.damaged)
         kept = self._directory.damaged / str(name)
-        if found.header is None:
-            following = Gap(first_sequence=name.first_sequence, last_sequence=None, reason=GapReason.DAMAGED)
-            self._tell_gaps(name.writer, [following])
         path.rename(kept)
         sync(self._directory.damaged)
 
@@ -368,6 +365,18 @@ class _Target(Generic[T]):
         building = self._building.pop(day)
         if building.rows:
             self._built.setdefault(day, []).append(building.take())
+
+
+def _gaps(name: SegmentName, found: Scan, names: Sequence[SegmentName]) -> list[Gap]:
+    """What a segment says is missing, and where it is damaged what may be missing at its end."""
+    if found.state is State.WHOLE:
+        return found.gaps
+    first = found.last_sequence + 1 if found.header else name.first_sequence
+    following = next((other.first_sequence for other in names if other > name), None)
+    if following is not None and following <= first:
+        return found.gaps
+    last = None if following is None else following - 1
+    return [*found.gaps, Gap(first_sequence=first, last_sequence=last, reason=GapReason.DAMAGED)]
 
 
 @contextlib.contextmanager

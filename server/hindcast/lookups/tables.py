@@ -12,11 +12,13 @@ import os
 import re
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -245,7 +247,7 @@ class DeltaLog:
     def files(self) -> list[Path]:
         """See `SealedTable`."""
         table = self.open()
-        return [] if table is None else _files(table)
+        return [] if table is None else _files(table, self.path)
 
     def sync(self) -> None:
         """See `SealedTable`."""
@@ -260,7 +262,7 @@ class DeltaLog:
         return Snapshot(
             self.key,
             self._name or table.metadata().name or "",
-            _files(table),
+            _files(table, self.path),
             _types(table.schema()),
             lambda writer, _day: table.transaction_version(str(writer)) or 0,
         )
@@ -311,7 +313,7 @@ class DeltaLog:
         changed = 0
         actions: list[AddAction | RemoveAction] = []
         try:
-            for path in _files(table):
+            for path in _files(table, self.path):
                 rows, count = change(pq.ParquetFile(path).read())
                 if not count:
                     continue
@@ -662,8 +664,8 @@ def _same(one: pa.DataType, other: pa.DataType) -> bool:
     return bool(one.equals(other))
 
 
-def _files(table: DeltaTable) -> list[Path]:
-    return sorted(Path(uri.removeprefix("file://")) for uri in table.file_uris())
+def _files(table: DeltaTable, root: Path) -> list[Path]:
+    return sorted(root / unquote(path) for path in pa.table(table.get_add_actions()).column("path").to_pylist())
 
 
 def _types(schema: Schema) -> dict[str, pa.DataType]:
@@ -729,16 +731,16 @@ def _removal(path: Path) -> RemoveAction:
 
 def _crowded(table: DeltaTable) -> list[str]:
     """The days of a table that have too many small files."""
-    added = pa.table(table.get_add_actions(flatten=True))
-    small: dict[str, int] = {}
-    for day, size in zip(
-        added.column(f"partition.{LOG_DATE}").to_pylist(), added.column("size_bytes").to_pylist(), strict=True
-    ):
-        if size < _SMALL_BYTES:
-            small[str(day)] = small.get(str(day), 0) + 1
+    added = table.get_add_actions(flatten=True)
+    small: Counter[str] = Counter()
+    if added.num_rows:
+        sizes = pa.table(added).column("size_bytes").to_pylist()
+        small.update(day for day, size in zip(_days(table), sizes, strict=True) if size < _SMALL_BYTES)
     return sorted(day for day, count in small.items() if count > _FILES_MAX)
 
 
 def _days(table: DeltaTable) -> list[str]:
-    added = pa.table(table.get_add_actions(flatten=True))
-    return sorted({str(day) for day in added.column(f"partition.{LOG_DATE}").to_pylist()})
+    """The day of each file."""
+    added = table.get_add_actions(flatten=True)
+    # Of a table without files there is no such column.
+    return list(map(str, pa.table(added).column(f"partition.{LOG_DATE}").to_pylist())) if added.num_rows else []
