@@ -18,14 +18,14 @@ from deltalake import DeltaTable, QueryBuilder
 from faults.repos import store_rows
 from hindcast.catalog import Logging, Projection, Service
 from hindcast.clock import from_micros
-from hindcast.errors import InvalidArgument, SealError
-from hindcast.lookups import tables
+from hindcast.errors import InvalidArgument, SealError, StoredDataError
+from hindcast.lookups import sealer, tables
 from hindcast.lookups.directory import OPEN, LogDirectory, WriterId
 from hindcast.lookups.disk import REAL_DISK
 from hindcast.lookups.erase import erase
 from hindcast.lookups.gaps import read_lines
 from hindcast.lookups.ranges import sealed_ranges
-from hindcast.lookups.record import Rpc
+from hindcast.lookups.record import LookupRecord, Rpc, decode
 from hindcast.lookups.sealed import find_sealed, find_sealed_record
 from hindcast.lookups.sealer import Sealer
 from hindcast.lookups.segment import Gap, GapReason
@@ -137,6 +137,45 @@ def test_a_segment_waits_for_an_open_one_before_it(log):
         what for what in ["waits for an earlier segment"] if what in done.left[1]
     ]
     assert 1 == len(rows_of(log / "tables" / "_records"))
+
+
+def test_a_segment_of_a_newer_version_stays(log, monkeypatch):
+    """What is before a segment that this version cannot read is sealed; it and those behind it stay as they are, and it is said why."""
+    write_segment(log, [make_failure()])
+    newer = write_segment(log, [make_failure(), make_failure()], first_sequence=2)
+    last = write_segment(log, [make_failure()], first_sequence=4)
+    contents = newer.read_bytes(), last.read_bytes()
+    read = []
+
+    def decode_older(payload: bytes) -> LookupRecord:
+        read.append(payload)
+        if len(read) == 3:
+            raise StoredDataError("of another format")
+        return decode(payload)
+
+    monkeypatch.setattr(sealer, "decode", decode_older)
+    done = Sealer(log).seal()
+
+    assert (1, 1, [f"{newer.name}: of another format"]) == (done.segments, done.records, done.left)
+    assert [1] == [row["sequence"] for row in rows_of(log / "tables" / "_records")]
+    assert contents == (newer.read_bytes(), last.read_bytes())
+
+
+def test_a_log_entry_that_a_power_cut_left_empty_is_made_anew(log):
+    """An append whose entry in Delta's log is empty was never synced, so its segments are still there, and are sealed again."""
+    path = write_segment(log, [make_failure()])
+    Sealer(log).seal()
+    kept = write_segment(log, [make_failure()], first_sequence=2)
+    content = kept.read_bytes()
+    Sealer(log).seal()
+    kept.write_bytes(content)
+    newest = max((log / "tables" / "_records" / "_delta_log").glob("*.json"))
+    newest.write_bytes(b"")
+    Sealer(log).seal()
+
+    assert [1, 2] == [row["sequence"] for row in rows_of(log / "tables" / "_records")]
+    assert newest.stat().st_size
+    assert not path.exists()
 
 
 def test_a_column_that_is_new_is_added(log):
@@ -401,10 +440,10 @@ def test_small_files_become_one(log, tmp_path, monkeypatch):
         make_record([at], {"trips": [at]}, catalog_version=version, served_at_micros=NOON + at)
         for at, version in enumerate(["sha256:dest"] * 10)
     ]
-    sealer = Sealer(log, repo_root=tmp_path)
+    sealing = Sealer(log, repo_root=tmp_path)
     for at, record in enumerate(records):
         write_segment(log, [record], first_sequence=at + 1)
-        sealer.seal()
+        sealing.seal()
 
     assert b"theirs" == (tmp_path / "logs" / "theirs.parquet").read_bytes()
     assert 5 >= len(list((tmp_path / "logs").iterdir()))
@@ -585,15 +624,15 @@ def test_a_server_seals_what_its_workers_close(demo_repo, tmp_path):
     write_segment(log, [make_failure()])
     with run_hindcast(demo_repo.root, "--log-dir", str(log), "--seal-seconds", "0.2") as server:
         wait_for(lambda: any(sealed in line for line in server.output), what="the segment to be sealed")
-        (sealer,) = sealers(server)
-        sealer.kill()
+        (first,) = sealers(server)
+        first.kill()
         second = write_segment(log, [make_failure()], first_sequence=2)
         wait_for(lambda: not second.exists(), what="the segment to be sealed by another sealer")
         (another,) = sealers(server)
         output = list(server.output)
 
     assert any("the sealer ended with code -9" in line for line in output)
-    assert sealer.pid != another.pid
+    assert first.pid != another.pid
     assert not another.is_running()
     assert [(2,)] == query(log, "SELECT count(*) FROM lookups").rows
 

@@ -122,11 +122,13 @@ class _Meta:
     counts: list[int] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     rows: int = 0
+    payload_bytes: int = 0
 
     def add(self, entry: Entry, rows: int) -> None:
         self.counts.append(rows)
         self.entries.append(entry)
         self.rows += rows
+        self.payload_bytes += len(entry.payload)
 
     def columns(self) -> dict[str, pa.Array]:
         counts = np.array(self.counts, np.int64)
@@ -209,6 +211,11 @@ class ServiceRows:
     def rows(self) -> int:
         """How many there are."""
         return self._meta.rows
+
+    @property
+    def payload_bytes(self) -> int:
+        """Of the records that are held for them."""
+        return self._meta.payload_bytes
 
     def add(self, answer: "ServiceAnswer") -> None:
         """Add the rows of an answer."""
@@ -299,7 +306,7 @@ class ListRows:
 
     def __init__(self) -> None:
         self._by_type: dict[int, _Cells] = {}
-        self.rows = 0
+        self.rows = self.payload_bytes = 0
 
     def add(self, entry: Entry) -> bool:
         """Add the values of an answer; false if it cannot be read, and nothing was added."""
@@ -308,6 +315,7 @@ class ListRows:
             columns, names, inputs = answered(record), _described(record), sent(record)
         except DecodeError:
             return False
+        self.payload_bytes += len(entry.payload)
         described = list(zip(zip(*columns, strict=True), names, strict=False))
         if record.refs:
             described = described[max(0, len(described) - len(record.refs)) :]
@@ -398,6 +406,7 @@ class RecordRows:
     def __init__(self) -> None:
         self._entries: list[Entry] = []
         self._rows: list[int] = []
+        self.payload_bytes = 0
 
     @property
     def rows(self) -> int:
@@ -411,6 +420,7 @@ class RecordRows:
             entity_rows: where it is known better than the stored rows tell.
         """
         self._entries.append(entry)
+        self.payload_bytes += len(entry.payload)
         self._rows.append(row_count(entry.record) if entity_rows is None else entity_rows)
 
     def take(self) -> pa.Table:

@@ -46,6 +46,7 @@ _BATCH_BYTES = 64 << 20
 """Of segments, for one append to each table: some 300 MB of memory."""
 _DAY_MICROS = 86_400_000_000
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
+_CHUNK_BYTES = 8 << 20
 _CHUNK_ROWS = 20_000
 """Entity rows whose values are held as Python objects at a time."""
 
@@ -120,6 +121,10 @@ class Sealer:
                         self._seal_writer(writer, names, done)
                 if not self._stopping():
                     self._tend()
+            except pa.ArrowException as error:
+                raise SealError(
+                    f"a table of {self._directory.root} cannot be read or written; what was not sealed is in its segments"
+                ) from error
             except OSError as error:
                 raise SealError(
                     f"{error.filename or self._directory.root} cannot be read or written ({error.strerror}); what was not sealed is in its segments"
@@ -140,44 +145,57 @@ class Sealer:
         return closed
 
     def _seal_writer(self, writer: WriterId, names: Sequence[SegmentName], done: Sealing) -> None:
-        at = 0
-        while at < len(names) and not self._stopping():
-            batch = Batch(writer, self._table_for)
-            taken: list[tuple[SegmentName, Scan]] = []
-            size_bytes = 0
-            while at < len(names) and (not taken or size_bytes < self._batch_bytes):
-                name = names[at]
-                path = self._directory.segment(name)
-                size_bytes += path.stat().st_size
-                try:
-                    found = scan(path.read_bytes(), sealed=True, mode=RecoveryMode.SALVAGE)
-                    entries = [Entry(writer, one.sequence, one.payload, decode(one.payload)) for one in found.records]
-                except StoredDataError as error:
-                    done.left.append(f"{name}: {error}")
-                    at = len(names)
-                    break
-                for entry in entries:
-                    batch.add(entry, self._definitions)
-                taken.append((name, replace(found, records=[])))
-                done.records += len(entries)
-                at += 1
-            if not taken:
-                return
-            done.entity_rows += batch.entity_rows
-            last_sequence = max(found.last_sequence for _, found in taken)
-            for table, _, rows in batch.take():
+        readable = list(names)
+        while readable and not self._stopping():
+            try:
+                read = self._read(writer, readable)
+            except _Unreadable as error:
+                done.left.append(f"{error.name}: {error}")
+                readable = readable[: readable.index(error.name)]
+                continue
+            for table, _, rows in read.batch.take():
                 if rows:
-                    table.append(writer, rows, last_sequence=last_sequence)
+                    table.append(writer, rows, last_sequence=read.last_sequence)
                 else:
                     # It was appended by a process that was killed, perhaps before it had it synced.
                     table.sync()
-            self._tell_gaps(writer, [gap for name, found in taken for gap in _gaps(name, found, names)])
-            for name, found in taken:
+            self._tell_gaps(writer, [gap for name, found in read.segments for gap in _gaps(name, found, names)])
+            for name, found in read.segments:
                 self._step("remove")
                 self._remove(name, found)
             sync(self._directory.segments)
-            done.segments += len(taken)
-            done.bytes += size_bytes
+            readable = readable[len(read.segments) :]
+            done.segments += len(read.segments)
+            done.records += read.records
+            done.entity_rows += read.batch.entity_rows
+            done.bytes += read.bytes
+
+    def _read(self, writer: WriterId, names: Sequence[SegmentName]) -> "_Read":
+        """The rows of the first segments.
+
+        Raises:
+            _Unreadable: a segment among them is of a newer version.
+        """
+        read = _Read(Batch(writer, self._table_for))
+        for name in names:
+            if read.segments and read.bytes >= self._batch_bytes:
+                break
+            path = self._directory.segment(name)
+            read.bytes += path.stat().st_size
+            try:
+                with path.open("rb") as file:
+                    found = scan(file.read(), sealed=True, mode=RecoveryMode.SALVAGE)
+                read.segments.append((name, replace(found, records=[])))
+                read.records += len(found.records)
+                records = found.records[::-1]
+                del found
+                while records:
+                    # Given up one by one: a full segment and its rows are large enough.
+                    sequence, payload = records.pop()
+                    read.batch.add(Entry(writer, sequence, payload, decode(payload)), self._definitions)
+            except StoredDataError as error:
+                raise _Unreadable(name, error) from error
+        return read
 
     def _table_for(self, service: str, catalog: Catalog | None) -> SealedTable:
         logged = catalog.services[service].logging if catalog is not None and service in catalog.services else None
@@ -269,6 +287,28 @@ class Known(Protocol):
 T = TypeVar("T", bound=Known)
 
 
+@dataclass(slots=True)
+class _Read:
+    """What was read of segments, for one append to each table."""
+
+    batch: "Batch[SealedTable]"
+    segments: list[tuple[SegmentName, Scan]] = field(default_factory=list)
+    records: int = 0
+    bytes: int = 0
+
+    @property
+    def last_sequence(self) -> int:
+        return max(found.last_sequence for _, found in self.segments)
+
+
+class _Unreadable(Exception):
+    """A segment has records that this version does not know."""
+
+    def __init__(self, name: SegmentName, error: StoredDataError) -> None:
+        super().__init__(str(error))
+        self.name = name
+
+
 class Batch(Generic[T]):
     """Rows of one writer's records for several tables."""
 
@@ -346,7 +386,7 @@ class _Target(Generic[T]):
         rows = self._building.setdefault(day, None) or begin()
         self._building[day] = rows
         add(rows)
-        if rows.rows >= _CHUNK_ROWS:
+        if rows.rows >= _CHUNK_ROWS or rows.payload_bytes >= _CHUNK_BYTES:
             self._finish(day)
 
     def take(self) -> dict[date, list[pa.Table]]:
