@@ -27,8 +27,10 @@ STEPS = (
     *("create", "add columns", "write", "commit", "sync", "rename", "remove"),
     *("compact", "compacted", "vacuum", "checkpoint", "exchange", "exchanged"),
 )
-ROUNDS = max(1, 2 * CYCLES - 3)
-"""Of a kill at each step of the sealer, and one of compaction beside each: 37 by `make faults`, 962 kills."""
+ROUNDS = 1 if CYCLES <= 2 else 2 * CYCLES
+"""Of a kill at each step of the sealer, and one of compaction beside most: 40 by `make faults`, which are 520 kills of the sealer."""
+
+ATTEMPTS_MAX = 6
 
 WRITERS = (WriterId(0, NOON), WriterId(1, NOON + 1))
 
@@ -153,17 +155,23 @@ def test_a_sealer_that_is_killed_loses_and_repeats_nothing(tmp_path, round_numbe
     """Killed before each of its steps while new segments come and tables are compacted, it has everything in the tables once in the end."""
     log = Log(tmp_path / "log")
     choose = random.Random(round_number)
-    killed = set()
     with run_driver() as sealing, run_driver() as compacting:
         for step in STEPS:
             log.write()
             compacting.begin(log.directory, compacts=True, step=choose.choice(STEPS), occurrence=choose.randrange(30))
-            sealing.begin(log.directory, step=step, occurrence=choose.randrange(min(round_number, 3) + 1))
-            if sealing.ended():
-                killed.add(step)
+            sealing.begin(log.directory, step=step, occurrence=choose.randrange(3))
+            was_killed = sealing.ended()
             compacting.begin(log.directory)
             compacting.ended()
             compacting.ended()
+            for _ in range(ATTEMPTS_MAX):
+                if was_killed:
+                    break
+                # The other one was quicker, or there were not so many of the step.
+                log.write()
+                sealing.begin(log.directory, step=step)
+                was_killed = sealing.ended()
+            assert was_killed, step
         log.write()
         sealing.begin(log.directory)
         assert not sealing.ended()
@@ -173,7 +181,6 @@ def test_a_sealer_that_is_killed_loses_and_repeats_nothing(tmp_path, round_numbe
     some = choose.sample(log.records, 5)
     assert some == [find_sealed(log.directory, record.lookup_id) for record in some]
     assert [(len(log.records),)] == query(log.directory, "SELECT count(*) FROM lookups").rows
-    assert round_number or {"create", "add columns", "write", "commit", "sync", "rename", "remove"} <= killed
 
 
 def test_what_a_sealer_looks_for_is_seen(tmp_path):

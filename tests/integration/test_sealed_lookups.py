@@ -30,7 +30,7 @@ from hindcast.lookups.sealed import find_sealed, find_sealed_record
 from hindcast.lookups.sealer import Sealer
 from hindcast.lookups.segment import Gap, GapReason
 from hindcast.lookups.sql import query
-from hindcast.lookups.tables import sealing_lock
+from hindcast.lookups.tables import DeltaLog, sealing_lock
 from hindcast.shadow.v1.shadow_pb2 import FeastResponse, HindcastResponse
 from hindcast.v1.value_pb2 import Value
 from integration.crowded_repo import make_crowded_repo
@@ -432,6 +432,7 @@ def test_what_can_be_read_of_a_damaged_segment_is_sealed(log, at):
 def test_small_files_become_one(log, tmp_path, monkeypatch):
     """A day with too many small files is compacted: few files, the same rows, no part that others put there lost, each lookup found."""
     monkeypatch.setattr(tables, "_FILES_MAX", 3)
+    monkeypatch.setattr(tables, "_RECORD_GROUP_ROWS", 2)
     logging = Logging(1.0, "file", "logs")
     keep(log, make_catalog({"trips": INT64}, version="sha256:dest", logging=logging))
     (tmp_path / "logs").mkdir()
@@ -453,6 +454,8 @@ def test_small_files_become_one(log, tmp_path, monkeypatch):
     ).rows
     assert 4 >= len(DeltaTable(log / "tables" / "_records").file_uris())
     assert records == [find_sealed(log, record.lookup_id) for record in records]
+    groups = [pq.read_metadata(path).num_row_groups for path in DeltaLog(log / "tables" / "_records").files()]
+    assert max(groups) > 1
 
 
 def test_a_person_is_erased(log, tmp_path):

@@ -23,7 +23,15 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Field, PostCommitHookProperties, Schema, Transaction
+from deltalake import (
+    CommitProperties,
+    DeltaTable,
+    Field,
+    PostCommitHookProperties,
+    Schema,
+    Transaction,
+    WriterProperties,
+)
 from deltalake.exceptions import TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
@@ -43,8 +51,9 @@ _TARGET_BYTES = 64 << 20
 _CHECKPOINT_VERSIONS = 50
 """Entries of a table's log that every opening reads, before they become one."""
 _ROW_GROUP_ROWS = 50_000
+_GROUP_BYTES = 2 << 20
 _RECORD_GROUP_ROWS = 500
-"""To find one lookup, the payloads of so many are read."""
+"""To find one lookup, the records of so many are read, or of as many as have `_GROUP_BYTES`."""
 _STATISTICS = ("lookup_id", "hc_lookup_id")
 _LOCK_SECONDS = 60.0
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
@@ -280,6 +289,7 @@ class DeltaLog:
                     partition_filters=[(LOG_DATE, "=", day)],
                     target_size=_TARGET_BYTES,
                     max_concurrent_tasks=1,
+                    writer_properties=_compacted_properties(table),
                     post_commithook_properties=_NO_HOOKS,
                 )
                 self._step("compacted")
@@ -634,10 +644,26 @@ def write_parquet(rows: pa.Table, path: Path) -> None:
         path,
         compression="zstd" if is_records else "snappy",
         use_dictionary=repeated or False,
-        row_group_size=_RECORD_GROUP_ROWS if is_records else _ROW_GROUP_ROWS,
+        row_group_size=_record_group_rows(rows) if is_records else _ROW_GROUP_ROWS,
         store_schema=False,
         write_statistics=[name for name in rows.column_names if name != "payload"],
     )
+
+
+def _compacted_properties(table: DeltaTable) -> WriterProperties | None:
+    """Of the table of records, groups as small as `write_parquet` makes them; delta-rs would make one of a file."""
+    if "payload" not in _types(table.schema()):
+        return None
+    added = pa.table(table.get_add_actions())
+    stored_bytes, rows = (pc.sum(added.column(name)).as_py() or 0 for name in ("size_bytes", "num_records"))
+    # Stored bytes are compressed, to about half.
+    group_rows = _GROUP_BYTES * rows // max(1, 2 * stored_bytes)
+    return WriterProperties(compression="ZSTD", max_row_group_size=max(1, min(_RECORD_GROUP_ROWS, group_rows)))
+
+
+def _record_group_rows(rows: pa.Table) -> int:
+    mean_bytes = rows.column("payload").nbytes // max(1, rows.num_rows)
+    return max(1, min(_RECORD_GROUP_ROWS, _GROUP_BYTES // max(1, mean_bytes)))
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
