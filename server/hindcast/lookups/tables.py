@@ -662,7 +662,7 @@ def _compacted_properties(table: DeltaTable) -> WriterProperties | None:
 
 
 def _record_group_rows(rows: pa.Table) -> int:
-    mean_bytes = rows.column("payload").nbytes // max(1, rows.num_rows)
+    mean_bytes: int = rows.column("payload").nbytes // max(1, rows.num_rows)
     return max(1, min(_RECORD_GROUP_ROWS, _GROUP_BYTES // max(1, mean_bytes)))
 
 
