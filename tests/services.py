@@ -123,12 +123,19 @@ class HindcastServer:
     def worker_ids(self) -> list[int]:
         """Process ids of its workers."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(child) for child in children.split()]
+        return [int(child) for child in children.split() if b"hindcast.serving.worker" in _command_line(child)]
 
     def stop(self, seconds: float = 20.0) -> int:
         """SIGTERM; the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)
+
+
+def _command_line(process_id: str) -> bytes:
+    """Of a process; nothing once it has ended."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{process_id}/cmdline").read_bytes()
+    return b""
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ HindcastError
 ├── DeadlineExceeded        the call's own deadline passed
 ├── TransformError          an on-demand view's own code failed
 ├── LedgerError             the run ledger cannot be read or written
+├── SealError               sealed lookups cannot be read or written
 └── ServerStartError        the server cannot start: a port in use, a worker that does not come up
 
 A message says what was wrong, where, and what to do next. A vendor's message is never part of one.
@@ -130,6 +131,10 @@ class TransformError(HindcastError):
 
 class LedgerError(HindcastError):
     """The run ledger, or what it should record, cannot be read or written; online rows are as they were."""
+
+
+class SealError(HindcastError):
+    """The tables of sealed lookups cannot be read or written; what was not sealed stays in its segments."""
 
 
 class ServerStartError(HindcastError):

@@ -118,6 +118,8 @@ class ServeSettings:
         workers: serving processes that share the port.
         metrics_address: HOST:PORT of `/metrics`; None for no metrics.
         log_directory: for lookups' records; None for `lookups` in the state directory.
+        seal_seconds: how often closed segments go into tables; 0 for never.
+        keep_days: how many days of sealed lookups stay; None for all.
     """
 
     repo_root: Path
@@ -125,4 +127,6 @@ class ServeSettings:
     workers: int = 1
     metrics_address: str | None = None
     log_directory: Path | None = None
+    seal_seconds: float = 0.0
+    keep_days: int | None = None
     worker: WorkerOptions = WorkerOptions()

@@ -11,7 +11,7 @@ import pytest
 
 from faults.deployments import make_certificates
 from faults.repos import make_repo
-from services import HINDCAST, RedisServer, free_port, run_hindcast, run_redis
+from services import HINDCAST, RedisServer, free_port, run_hindcast, run_redis, wait_for
 
 CANARY = "c4n4ry-in-the-cage"
 PACKED = "hindcast.online.plugin.PackedRedisOnlineStore"
@@ -435,8 +435,8 @@ def test_password_is_in_no_argument_and_no_line(tmp_path, redis):
     repo = make_repo(tmp_path, f"{redis.connection_string},username=keeper,password={CANARY}")
     with run_hindcast(repo, "--workers", "2") as server:
         supervisor = psutil.Process(server.process.pid)
+        wait_for(lambda: len(supervisor.children()) == 3, what="two workers and a sealer")
         processes = [supervisor, *supervisor.children(recursive=True)]
-        assert 3 == len(processes)
         for process in processes:
             assert CANARY not in " ".join(process.cmdline())
             assert CANARY not in str(process.environ())

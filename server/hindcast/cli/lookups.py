@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hindcast.cli import options
+from hindcast.cli.seal import add_commands
 from hindcast.clock import from_micros, system_clock, to_micros
 from hindcast.settings import log_directory_of
 
@@ -310,3 +311,6 @@ def _damage_json(place: "Damage") -> dict[str, Any]:
 
 def _instant(micros: int) -> str:
     return from_micros(micros).strftime("%Y-%m-%d %H:%M:%S")
+
+
+add_commands(lookups)

@@ -146,6 +146,16 @@ def cli() -> None:
     type=click.Path(path_type=Path),
     help="For the records.  [default: lookups in the state directory, .hindcast in the repo]",
 )
+@click.option(
+    "--seal-seconds",
+    type=click.FloatRange(0, 86_400),
+    default=0.0,
+    show_default=True,
+    help="How often closed segments of records go into tables, by a process of its own; 0 is never. Lists of receipts and the gap report read segments only so far.",
+)
+@click.option(
+    "--keep-days", type=click.IntRange(1), help="Days that sealed lookups stay besides today; all if not given."
+)
 @click.option("--tls-cert", type=_pem, help="PEM certificate; needs --tls-key.")
 @click.option("--tls-key", type=_pem, help="PEM private key.")
 @click.option("--tls-client-ca", type=_pem, help="Callers must show a certificate.")
@@ -164,6 +174,8 @@ def serve(
     log_mode: str,
     log_modes: dict[str, LogMode],
     log_directory: Path | None,
+    seal_seconds: float,
+    keep_days: int | None,
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
@@ -183,6 +195,8 @@ def serve(
         workers=workers,
         metrics_address=metrics_address,
         log_directory=log_directory.resolve() if log_directory else None,
+        seal_seconds=seal_seconds,
+        keep_days=keep_days,
         worker=WorkerOptions(
             tls=tls,
             call_timeout_ms=timeout_ms,
@@ -320,6 +334,7 @@ def _embedded(repo_root: Path) -> EmbeddedRedis:
     return EmbeddedRedis.of_repo(read_repo(repo_root).root)
 
 
+cli.add_command(lookups)
 cli.add_command(runs)
 cli.add_command(materialize)
 cli.add_command(generations)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from hindcast.catalog import Catalog, RegistryWatch, Repo, load_catalog, read_repo
 from hindcast.errors import HindcastError, ServerStartError
 from hindcast.lookups.catalogs import keep_catalog
+from hindcast.lookups.seal_settings import SealSettings
 from hindcast.materialize.runs import ledger_path
 from hindcast.online.codec import COMPILED
 from hindcast.online.connection import RedisTarget
@@ -29,6 +30,7 @@ from hindcast.serving.fleet import Fleet
 from hindcast.serving.ingest import WriteSettings
 from hindcast.serving.place import Place
 from hindcast.serving.preflight import check_log_directory, check_tls, find_redis, reserved
+from hindcast.serving.sealing import keep_sealing
 from hindcast.serving.tracing import check_installed
 from hindcast.serving.worker_settings import WorkerSettings
 from hindcast.settings import ServeSettings, log_directory_of
@@ -98,7 +100,14 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
             f"serving project {catalog.project} on {address} "
             f"(workers: {settings.workers}, services: {len(catalog.services)}, catalog: {catalog.version[:19]})"
         )
-        supervisor = _Supervisor(first, registry=registry, catalogs=catalogs, fleet=fleet, look_again=look_again)
+        supervisor = _Supervisor(
+            first,
+            registry=registry,
+            catalogs=catalogs,
+            fleet=fleet,
+            look_again=look_again,
+            sealing=_seal_settings(settings, repo, log_directory),
+        )
         asyncio.run(supervisor.run(lambda: say(ready)))
 
 
@@ -111,13 +120,18 @@ class _Supervisor:
         catalogs: "KeptCatalogs",
         fleet: Fleet,
         look_again: Callable[[], WorkerSettings],
+        sealing: SealSettings | None,
     ) -> None:
-        """Args: look_again gives the settings of workers that replace others; it blocks, and raises HindcastError."""
+        """Args:
+        look_again: gives the settings of workers that replace others; it blocks, and raises HindcastError.
+        sealing: None for no sealing process.
+        """
         self._settings = settings
         self._registry = registry
         self._catalogs = catalogs
         self._fleet = fleet
         self._look_again = look_again
+        self._sealing = sealing
         self._running: set[WorkerProcess] = set()
         self._stop = Stop()
         self._replace = asyncio.Event()
@@ -151,6 +165,8 @@ class _Supervisor:
                     return
                 when_ready()
                 others = [tasks.create_task(self._follow_registry()), tasks.create_task(self._replace_when_told())]
+                if self._sealing is not None:
+                    others.append(tasks.create_task(keep_sealing(self._sealing)))
                 with self._dropping():
                     await asyncio.wait(keeping)
                 for other in others:
@@ -263,6 +279,17 @@ def _log_directory(settings: ServeSettings, repo: Repo, catalog: Catalog) -> Pat
     directory = settings.log_directory or log_directory_of(repo.root)
     check_log_directory(directory)
     return directory
+
+
+def _seal_settings(settings: ServeSettings, repo: Repo, log_directory: Path | None) -> SealSettings | None:
+    if log_directory is None or not settings.seal_seconds:
+        return None
+    return SealSettings(
+        log_directory=str(log_directory.resolve()),
+        repo_root=str(Path(repo.root).resolve()),
+        seconds=settings.seal_seconds,
+        keep_days=settings.keep_days,
+    )
 
 
 def _write_settings(repo: Repo) -> WriteSettings:

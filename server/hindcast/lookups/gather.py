@@ -1,0 +1,209 @@
+"""Columns of serialized Values as Arrow arrays, numbers without a Python object each. Imports pyarrow.
+
+A value that is not of its column's type is null in the array: the record that it came from has it as it was sent.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from google.protobuf.message import DecodeError
+
+from hindcast.v1.value_pb2 import Value
+
+INSTANT = pa.timestamp("us", tz="UTC")
+
+_NULLS = (b"", b"\x98\x01\x00")
+"""No Value at all, and one that says `null_val`."""
+
+_SCALARS: Mapping[int, pa.DataType] = {
+    1: pa.binary(),
+    2: pa.string(),
+    3: pa.int32(),
+    4: pa.int64(),
+    5: pa.float64(),
+    6: pa.float32(),
+    7: pa.bool_(),
+    8: INSTANT,
+}
+_LIST = 10
+"""The number of a list type is that of its items and this."""
+_TEXTS = frozenset({32, 36, 37, 44})
+"""JSON, the two kinds of UUID, and decimals: text on the wire."""
+
+_FIXED: Mapping[int, tuple[int, str]] = {5: (0x29, "<f8"), 6: (0x35, "<f4")}
+_VARINTS: Mapping[int, int] = {3: 0x18, 4: 0x20, 7: 0x38, 8: 0x40}
+_LENGTHS: Mapping[int, int] = {1: 0x0A, 2: 0x12}
+_INTEGERS = ("int32_val", "int64_val")
+_NUMBERS_FOR: Mapping[int, tuple[str, ...]] = {
+    3: _INTEGERS,
+    4: _INTEGERS,
+    5: ("double_val", "float_val", *_INTEGERS),
+    6: ("float_val", "double_val", *_INTEGERS),
+}
+"""What callers may send for a join key or as request data of a type."""
+_VARINT_BYTES_MAX = 10
+_SHORT_MAX = 0x7F
+"""Content of at most so many bytes has one byte of length before it."""
+
+_Bytes: TypeAlias = npt.NDArray[np.uint8]
+_Numbers: TypeAlias = npt.NDArray[np.int64]
+
+
+def arrow_type(value_type: int) -> pa.DataType:
+    """The type of a column; serialized Values for what Feast's logging schema has no type for (maps, sets, structs, nested lists).
+
+    Args:
+        value_type: a number of `feast.types.ValueType.Enum`.
+    """
+    if value_type in _SCALARS:
+        return _SCALARS[value_type]
+    if value_type - _LIST in _SCALARS:
+        return pa.list_(_SCALARS[value_type - _LIST])
+    return pa.string() if value_type in _TEXTS else pa.binary()
+
+
+def value_type_of(values: Sequence[bytes]) -> int:
+    """The type that the first value of a column has, which no definition says; 0 where all are null."""
+    for value in values:
+        if value not in _NULLS:
+            # The tag of a field, in one byte or two; the fields of a Value have the numbers of the types.
+            tag = value[0] & 0x7F | (value[1] << 7 if value[0] > _SHORT_MAX and len(value) > 1 else 0)
+            return tag >> 3
+    return 0
+
+
+def gather(values: Sequence[bytes], value_type: int) -> pa.Array:
+    """A column of serialized Values as an array of `arrow_type(value_type)`."""
+    lengths = np.fromiter(map(len, values), np.int64, len(values))
+    fast = _fast(b"".join(values), lengths, value_type)
+    return fast if fast is not None else _slow(values, value_type)
+
+
+def _fast(content: bytes, lengths: _Numbers, value_type: int) -> pa.Array | None:
+    """None where some value is not in the plain form that writers give it."""
+    data = np.frombuffer(content, np.uint8)
+    valid = lengths > 0
+    if value_type in _FIXED:
+        return _fixed(data, lengths, valid, *_FIXED[value_type])
+    starts = (np.cumsum(lengths) - lengths)[valid]
+    if value_type in _VARINTS and bool((data[starts] == _VARINTS[value_type]).all()):
+        numbers = _varints(data, starts + 1, lengths[valid] - 1)
+        return None if numbers is None else _of_integers(numbers, valid, value_type)
+    if value_type in _LENGTHS and bool((data[starts] == _LENGTHS[value_type]).all()):
+        return _texts(data, starts, lengths, valid, value_type)
+    return None
+
+
+def _fixed(data: _Bytes, lengths: _Numbers, valid: npt.NDArray[np.bool_], tag: int, kind: str) -> pa.Array | None:
+    size = np.dtype(kind).itemsize + 1
+    if not bool((lengths[valid] == size).all()):
+        return None
+    rows = data.reshape(-1, size)
+    if not bool((rows[:, 0] == tag).all()):
+        return None
+    numbers: Any = np.zeros(len(lengths), kind)
+    numbers[valid] = np.ascontiguousarray(rows[:, 1:]).view(kind)[:, 0]
+    return pa.array(numbers, mask=~valid)
+
+
+def _varints(data: _Bytes, starts: _Numbers, sizes: _Numbers) -> npt.NDArray[np.uint64] | None:
+    if sizes.size == 0:
+        return np.zeros(0, np.uint64)
+    longest = int(sizes.max())
+    if int(sizes.min()) < 1 or longest > _VARINT_BYTES_MAX:
+        return None
+    numbers: Any = np.zeros(len(sizes), np.uint64)
+    for at in range(longest):
+        there = sizes > at
+        read = data[starts[there] + at]
+        if not bool(((read > _SHORT_MAX) == (sizes[there] - 1 > at)).all()):
+            return None
+        numbers[there] |= (read & 0x7F).astype(np.uint64) << np.uint64(7 * at)
+    return numbers
+
+
+def _of_integers(numbers: npt.NDArray[np.uint64], valid: npt.NDArray[np.bool_], value_type: int) -> pa.Array | None:
+    every: Any = np.zeros(len(valid), np.int64)
+    every[valid] = numbers.view(np.int64)
+    if value_type == 8:
+        limit = np.iinfo(np.int64).max // 1_000_000
+        fits = (every <= limit) & (every >= -limit)
+        return pa.array(np.where(fits, every, 0) * 1_000_000, mask=~(valid & fits)).cast(INSTANT)
+    if value_type == 7:
+        return pa.array(every != 0, mask=~valid)
+    if value_type == 3:
+        # A negative int32 is ten bytes on the wire; what is more than 32 bits of it does not count.
+        return pa.array(every.astype(np.int32), mask=~valid)
+    return pa.array(every, mask=~valid)
+
+
+def _texts(
+    data: _Bytes, starts: _Numbers, lengths: _Numbers, valid: npt.NDArray[np.bool_], value_type: int
+) -> pa.Array | None:
+    sizes = np.where(valid, lengths - 2, 0)
+    of_valid = sizes[valid]
+    if not bool(((of_valid >= 0) & (of_valid <= _SHORT_MAX)).all()):
+        return None
+    if not bool((data[starts + 1] == of_valid).all()):
+        return None
+    is_content: Any = np.ones(len(data), np.bool_)
+    is_content[starts] = is_content[starts + 1] = False
+    offsets: Any = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(sizes, out=offsets[1:])
+    nulls = None if bool(valid.all()) else pa.py_buffer(np.packbits(valid, bitorder="little"))
+    buffers = [nulls, pa.py_buffer(offsets), pa.py_buffer(data[is_content])]
+    array = pa.Array.from_buffers(_SCALARS[value_type], len(lengths), buffers)
+    if value_type in _TEXTS or value_type == 2:
+        try:
+            array.validate(full=True)
+        except pa.ArrowInvalid:
+            return None
+    return array
+
+
+def _slow(values: Sequence[bytes], value_type: int) -> pa.Array:
+    kind = arrow_type(value_type)
+    read = _reader(value_type, kind)
+    return pa.array([None if value in _NULLS else read(value) for value in values], kind)
+
+
+def _reader(value_type: int, kind: pa.DataType) -> Callable[[bytes], Any]:
+    if value_type in _SCALARS:
+        convert = _converter(value_type)
+    elif value_type - _LIST in _SCALARS:
+        item = _converter(value_type - _LIST)
+        convert = lambda content: [item(one) for one in content.val]  # noqa: E731 - beside the others
+    elif pa.types.is_string(kind):
+        convert = str
+    else:
+        return lambda value: value
+    kinds = _NUMBERS_FOR.get(value_type, (_field_name(value_type),))
+
+    def read(value: bytes) -> Any:
+        try:
+            message = Value.FromString(value)
+            found = message.WhichOneof("val")
+            return convert(getattr(message, found)) if found is not None and found in kinds else None
+        except (DecodeError, TypeError, ValueError, OverflowError):
+            return None
+
+    return read
+
+
+def _field_name(value_type: int) -> str:
+    return str(Value.DESCRIPTOR.fields_by_number[value_type].name)
+
+
+def _converter(value_type: int) -> Callable[[Any], Any]:
+    if value_type == 8:
+        return lambda seconds: _within(seconds * 1_000_000, 63)
+    if value_type == 3:
+        return lambda number: _within(number, 31)
+    return lambda value: value
+
+
+def _within(number: int, bits: int) -> int | None:
+    return number if -(1 << bits) <= number < 1 << bits else None
