@@ -23,8 +23,10 @@ from hindcast.lookups import sealer, tables
 from hindcast.lookups.directory import OPEN, LogDirectory, WriterId
 from hindcast.lookups.disk import REAL_DISK
 from hindcast.lookups.erase import erase
+from hindcast.lookups.gap_report import gap_report
 from hindcast.lookups.gaps import read_lines
 from hindcast.lookups.ranges import sealed_ranges
+from hindcast.lookups.receipts import by_lookup_id
 from hindcast.lookups.record import LookupRecord, Rpc, decode
 from hindcast.lookups.sealed import find_sealed, find_sealed_record
 from hindcast.lookups.sealer import Sealer
@@ -246,6 +248,29 @@ def test_a_gap_is_told_before_its_segment_is_gone(log):
 
     (told,) = (log / "gaps").iterdir()
     assert 1 == told.read_text().count("overflow")
+
+
+def test_the_gap_report_counts_what_is_sealed(log):
+    """Sealed records are written and synced, a gap that their segment told of is lost, and nothing else is."""
+    gap = Gap(first_sequence=2, last_sequence=2, reason=GapReason.OVERFLOW)
+    write_segment(log, [make_failure(), gap, make_failure()])
+    Sealer(log).seal()
+
+    (report,) = gap_report(log)
+    assert (2, 2, 1, 1, 3) == (report.written, report.synced, report.lost, report.first_sequence, report.last_sequence)
+    assert ["overflow"] == [part.reason for part in report.missing]
+
+
+def test_a_sealed_lookup_has_its_receipt(log):
+    """A receipt is found by its lookup id in a segment and, after that is sealed, in the table, and is the same."""
+    record = make_record([1], {"trips": [1], "rating": [1.0], "city": ["a"]})
+    write_segment(log, [record])
+    lookup_id = UUID(bytes=record.lookup_id)
+    before = by_lookup_id(log, lookup_id).receipt
+    Sealer(log).seal()
+
+    assert before is not None
+    assert before == by_lookup_id(log, lookup_id).receipt
 
 
 def test_days_are_partitions(log):

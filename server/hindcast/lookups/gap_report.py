@@ -1,7 +1,7 @@
 """The gap report: what each writer wrote, what is there of it, and what is missing.
 
 Sequences of a writer begin at 1 and have no holes, so that what is missing can be proven: it is every sequence up to the last known
-one that no segment has.
+one that no segment and no table of sealed lookups has.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from hindcast.lookups.directory import SEALED, LogDirectory, SegmentName, Writer
 from hindcast.lookups.disk import REAL_DISK
 from hindcast.lookups.gaps import GapLine, read_lines
 from hindcast.lookups.marks import Mark, read_marks
+from hindcast.lookups.places import RECORDS, TablePlaces
 from hindcast.lookups.reading import Damage, Tick, opened, segment_files
 from hindcast.lookups.segment import HEADER_BYTES, Gap, GapReason, read_header
 from hindcast.lookups.walk import End, Walk
@@ -98,12 +99,29 @@ def gap_report(log_directory: Path, *, tick: Tick = lambda: None) -> list[Writer
     for file in segment_files(directory):
         writer = file.name.writer
         _count(tallies.setdefault(writer, _Tally()), directory, file.name, marks.get(writer, ()), tick)
+    if TablePlaces(log_directory).of(RECORDS).exists():
+        _add_sealed(tallies, told, log_directory)
     return [
         _report(
             writer, tally, marks.get(writer, ()), [line for line in told if line.writer == writer], writer in living
         )
         for writer, tally in sorted(tallies.items())
     ]
+
+
+def _add_sealed(tallies: dict[WriterId, _Tally], told: Sequence[GapLine], log_directory: Path) -> None:
+    """Count what is in the tables, and what was dropped from them for its age, as written and synced. A segment that is sealed and not yet removed counts once."""
+    from hindcast.lookups.ranges import sealed_ranges  # noqa: PLC0415 - deltalake, of which a log without tables has no need
+
+    for sealed in sealed_ranges(log_directory):
+        tally = tallies.setdefault(sealed.writer, _Tally())
+        first, last = sealed.first_sequence, sealed.last_sequence
+        counted = sum(max(min(last, end) - max(first, begin) + 1, 0) for begin, end in tally.there)
+        fresh = max(sealed.records - counted, 0)
+        tally.written += fresh
+        tally.synced += fresh
+        # What a gap tells of within the range was never there.
+        tally.there += _without(first, last, [line.gap for line in told if line.writer == sealed.writer])
 
 
 def _marks(directory: LogDirectory) -> dict[WriterId, Sequence[Mark]]:

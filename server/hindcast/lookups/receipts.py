@@ -16,6 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hindcast.catalog import Catalog, OnDemandView, Projection, View, version_name
 from hindcast.errors import StoredDataError, UnknownName
 from hindcast.lookups.catalogs import kept_catalog
+from hindcast.lookups.places import RECORDS, TablePlaces
 from hindcast.lookups.reading import Damage, Found, Matching, SegmentRecords, Tick
 from hindcast.lookups.record import LookupRecord, RowHeader, Rpc, row_headers
 from hindcast.shadow.v1 import shadow_pb2
@@ -156,7 +157,16 @@ def by_lookup_id(log_directory: Path, lookup_id: UUID, *, tick: Tick = lambda: N
     """
     records = SegmentRecords(log_directory, tick=tick)
     found = records.by_lookup_id(lookup_id.bytes)
+    if found is None and TablePlaces(log_directory).of(RECORDS).exists():
+        found = _sealed(log_directory, lookup_id)
     return Search(None if found is None else read_receipt(log_directory, found), records.damage)
+
+
+def _sealed(log_directory: Path, lookup_id: UUID) -> Found | None:
+    from hindcast.lookups.sealed import find_sealed_record  # noqa: PLC0415 - pyarrow, which a server without tables never loads
+
+    sealed = find_sealed_record(log_directory, lookup_id.bytes)
+    return None if sealed is None else Found(sealed.writer, sealed.sequence, sealed.record)
 
 
 def by_request_id(log_directory: Path, request_id: str, *, tick: Tick = lambda: None) -> Search:
