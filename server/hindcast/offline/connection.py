@@ -1,14 +1,18 @@
 """DuckDB as this room uses it: a connection of its own under a memory limit, Arrow batches as a table, failures in our own words."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
 
 from hindcast.errors import SourceError, StoreUnavailable
 from hindcast.offline.spill import spill_directory
+
+T = TypeVar("T")
 
 _STREAMED = (
     ("Out of Memory Error", duckdb.OutOfMemoryException),
@@ -87,6 +91,33 @@ def batches_table(
             raise
     finally:
         connection.unregister(name)
+
+
+def side_by_side(
+    tasks: Sequence[Callable[[duckdb.DuckDBPyConnection], T]], connection: duckdb.DuckDBPyConnection, *, threads: int
+) -> list[T]:
+    """Run tasks, `threads` at a time, each on a connection of its own to the same DuckDB, under the same memory limit.
+
+    Returns:
+        What they return, in their order.
+    Raises:
+        What one of them raises, once none runs any more; a Ctrl-C ends them too.
+    """
+    if threads == 1 or len(tasks) == 1:
+        return [task(connection) for task in tasks]
+    cursors = [connection.cursor() for _ in tasks]
+    pool = ThreadPoolExecutor(threads)
+    try:
+        running = [pool.submit(task, cursor) for task, cursor in zip(tasks, cursors, strict=True)]
+        return [one.result() for one in running]
+    except BaseException:
+        for cursor in cursors:
+            cursor.interrupt()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+        for cursor in cursors:
+            cursor.close()
 
 
 def streamed(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:

@@ -5,10 +5,14 @@ written aside; the batches then take up all of them side by side. Where even one
 taken at a time that it does.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 import numpy as np
@@ -17,9 +21,13 @@ import pyarrow.compute as pc
 
 from hindcast.errors import StoreUnavailable
 from hindcast.offline.asof.wide import Fetched, fetch, row_bytes
+from hindcast.offline.connection import side_by_side
 from hindcast.offline.frames.frame import EntityFrame
 from hindcast.offline.sources.scan import SourceScan
 from hindcast.offline.spill import spill_directory
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 _COLUMN_BYTES_MAX = 2**29
 """Of a column in one batch: a quarter of what text with 31 bits of offsets holds, since widths are of samples."""
@@ -58,12 +66,14 @@ class Answer:
         connection: duckdb.DuckDBPyConnection,
         *,
         memory_bytes: int,
+        threads: int,
         spill_dir: Path,
     ) -> None:
         self._frame = frame
         self._parts = parts
         self._connection = connection
         self._memory_bytes = memory_bytes
+        self._threads = threads
         self._spill_dir = spill_dir
         fields = [pa.field(name, part.scan.types[column]) for part in parts for name, column in part.fields.items()]
         self.schema = pa.schema([*frame.schema, *fields])
@@ -107,16 +117,14 @@ class Answer:
         self, begin: int, end: int, rows: int, widths: Sequence[Mapping[str, float]]
     ) -> Iterator[Sequence[Mapping[str, pa.Array]]]:
         """Each view's columns of the source for some rows of the frame, `rows` at a time."""
-        needed = [_Needed.of(part.positions[begin:end]) for part in self._parts]
+        with ThreadPoolExecutor(self._threads) as pool:
+            needed = list(pool.map(lambda part: _Needed.of(part.positions[begin:end]), self._parts))
         steps = [(at, min(at + rows, end - begin)) for at in range(0, end - begin, rows)]
         held_bytes = sum(len(one.positions) * sum(width.values()) for one, width in zip(needed, widths, strict=True))
         if held_bytes <= self._memory_bytes:
-            fetched = [
-                _Columns(fetch(part.scan, one.positions, part.columns, self._connection), one.at)
-                for part, one in zip(self._parts, needed, strict=True)
-            ]
-            for step in steps:
-                yield [columns.taken(*step) for columns in fetched]
+            tasks = [partial(_Columns.of, part, one) for part, one in zip(self._parts, needed, strict=True)]
+            fetched = side_by_side(tasks, self._connection, threads=self._threads)
+            yield from _ahead(lambda step: [columns.taken(*step) for columns in fetched], steps, threads=self._threads)
             return
         with spill_directory(self._spill_dir, prefix="answer-") as directory, ExitStack() as stack:
             files = [
@@ -177,6 +185,11 @@ class _Columns:
         # One step less for each batch: where in the table each row of the frame is.
         self._at = np.where(at < 0, at, fetched.at[np.maximum(at, 0)]) if len(fetched.at) else at
 
+    @classmethod
+    def of(cls, part: Part, needed: _Needed, connection: duckdb.DuckDBPyConnection) -> "_Columns":
+        """All of a view's, fetched."""
+        return cls(fetch(part.scan, needed.positions, part.columns, connection), needed.at)
+
     def taken(self, begin: int, end: int) -> Mapping[str, pa.Array]:
         """The columns of some rows."""
         at = self._at[begin:end]
@@ -194,6 +207,22 @@ class _Columns:
             else _whole(column.take(some))
             for name, column in _columns(self._table)
         }
+
+
+def _ahead(work: Callable[[S], T], items: Sequence[S], *, threads: int) -> Iterator[T]:
+    """Work on items in threads, and hand out in order; as many as there are threads are ahead of what was taken."""
+    with ThreadPoolExecutor(threads) as pool:
+        running: deque[Future[T]] = deque()
+        try:
+            for item in items:
+                running.append(pool.submit(work, item))
+                if len(running) > threads:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for one in running:
+                one.cancel()
 
 
 def _is_flat(kind: pa.DataType) -> bool:

@@ -5,9 +5,11 @@ sort the source's rows of those keys, `merge` finds for each row of the frame th
 of the rows that were found, and of no others.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -19,7 +21,7 @@ from hindcast.offline.asof.answer import Answer, Part
 from hindcast.offline.asof.joinkeys import KeyIds, source_keys
 from hindcast.offline.asof.merge import Asked, Newest, newest
 from hindcast.offline.asof.narrow import Narrow, sorted_rows, touched_groups
-from hindcast.offline.connection import open_duckdb
+from hindcast.offline.connection import open_duckdb, side_by_side
 from hindcast.offline.frames.frame import EntityFrame, as_of_micros, frame_micros
 from hindcast.offline.sources.instants import MICROS_MAX, MICROS_MIN
 from hindcast.offline.sources.pruning import pruned, pruned_files
@@ -138,15 +140,23 @@ def read_as_of(query: AsOfQuery) -> Iterator[AsOfResult]:
             open_duckdb(memory_limit_bytes=limits.memory_bytes // 2, threads=limits.threads, spill_dir=limits.spill_dir)
         )
         question = Question(query)
-        found: dict[str, Newest] = {}
-        parts = []
-        for view in query.views:
-            scan = question.scan(view)
-            found[view.name] = question.newest(view, scan, connection)
-            parts.append(Part(scan, view.fields, found[view.name].positions))
+        scans = [question.scan(view) for view in query.views]
+        tasks = [partial(question.newest, view, scan) for view, scan in zip(query.views, scans, strict=True)]
+        threads = limits.threads or os.cpu_count() or 1
+        newest_rows = side_by_side(tasks, connection, threads=threads)
+        found = {view.name: one for view, one in zip(query.views, newest_rows, strict=True)}
+        parts = [
+            Part(scan, view.fields, one.positions)
+            for view, scan, one in zip(query.views, scans, newest_rows, strict=True)
+        ]
         question.forget()
         answer = Answer(
-            query.frame, parts, connection, memory_bytes=limits.memory_bytes // 2, spill_dir=limits.spill_dir
+            query.frame,
+            parts,
+            connection,
+            memory_bytes=limits.memory_bytes // 2,
+            threads=threads,
+            spill_dir=limits.spill_dir,
         )
         yield AsOfResult(answer, found)
 
@@ -161,6 +171,9 @@ class Question:
         self._known_per_row = self._known(query.known_at) if isinstance(query.known_at, str) else None
         self._keys: dict[tuple[str, ...], KeyIds] = {}
         self._asked: dict[tuple[str, ...], Asked] = {}
+        # Once, before threads ask: views that join on the same columns share it.
+        for view in query.views:
+            self._sorted(tuple(view.keys.values()))
 
     def forget(self) -> None:
         """Let go of what finding rows needed."""
