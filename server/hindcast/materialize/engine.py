@@ -22,6 +22,7 @@ from hindcast.materialize.digests import digest_files
 from hindcast.materialize.ledger import Ledger, Record, recorded
 from hindcast.materialize.progress import Progress
 from hindcast.materialize.runs import STAGES, Kind, Run, Source
+from hindcast.offline.memory import in_roomy_memory
 from hindcast.offline.sources.objects import ObjectPin
 from hindcast.offline.sources.source import DeltaTable, FilePin, SourceFiles, source_pins
 from hindcast.offline.spill import spill_directory
@@ -210,6 +211,7 @@ class Engine:
         stages = _Stages()
         pins = source_pins(source)
         with ExitStack() as stack:
+            stack.enter_context(in_roomy_memory())
             query = WinnersQuery(
                 source=source,
                 keys={key.name: task.column(key.name) for key in task.view.join_keys},
