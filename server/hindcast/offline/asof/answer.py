@@ -23,6 +23,7 @@ from hindcast.errors import StoreUnavailable
 from hindcast.offline.asof.wide import Fetched, fetch, row_bytes
 from hindcast.offline.connection import side_by_side
 from hindcast.offline.frames.frame import EntityFrame
+from hindcast.offline.memory import ROOMY
 from hindcast.offline.sources.scan import SourceScan
 from hindcast.offline.spill import spill_directory
 
@@ -210,19 +211,7 @@ class _Columns:
 
 
 def _taken(column: pa.ChunkedArray, places: pa.Array) -> pa.ChunkedArray:
-    return pc.take(column, places, boundscheck=False, memory_pool=_ROOMY)
-
-
-def _roomy_pool() -> pa.MemoryPool:
-    try:
-        return pa.jemalloc_memory_pool()
-    except NotImplementedError:
-        return pa.default_memory_pool()
-
-
-_ROOMY = _roomy_pool()
-"""Where values of an answer go: where pages are touched for the first time. Of 240 MB of them Arrow's usual pool, mimalloc, takes 0.7 s, and
-jemalloc, which takes huge pages where the kernel has them on request, 0.2 s."""
+    return pc.take(column, places, boundscheck=False, memory_pool=ROOMY)
 
 
 def _ahead(work: Callable[[S], T], items: Sequence[S], *, threads: int) -> Iterator[T]:
@@ -259,8 +248,8 @@ def _columns(table: pa.Table | pa.RecordBatch) -> Iterator[tuple[str, pa.Chunked
 def _whole(column: pa.ChunkedArray) -> pa.Array:
     if column.num_chunks == 1:
         return column.chunk(0)
-    whole = column.combine_chunks(memory_pool=_ROOMY)
-    return pa.concat_arrays(whole.chunks, memory_pool=_ROOMY) if isinstance(whole, pa.ChunkedArray) else whole
+    whole = column.combine_chunks(memory_pool=ROOMY)
+    return pa.concat_arrays(whole.chunks, memory_pool=ROOMY) if isinstance(whole, pa.ChunkedArray) else whole
 
 
 def _grouped(widths: Mapping[str, float], limit: float) -> Sequence[Sequence[str]]:

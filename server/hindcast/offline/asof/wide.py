@@ -13,6 +13,8 @@ from hindcast.offline.sources.stored import PLACE, ROWS, StoredFiles, are_stored
 
 _FETCHED_ROWS = 65_536
 """Rows of a batch: text of up to 32,000 bytes a row fits into Arrow's 31 bits."""
+_DENSE_PART = 0.6
+"""Of the rows of the files that are needed. For 640,000 of 1,000,000 rows x 30, looking for them took 0.17 s, reading all 0.11 s."""
 _SAMPLED_ROWS = 2_048
 _SAMPLED_GROUPS = 8
 _UNKNOWN_BYTES = 8.0
@@ -80,10 +82,12 @@ def _from_files(
     places = stored.places(positions)
     connection.register("needed", pa.table({"p": pa.array(places)}))
     names = ", ".join(f"{quoted(column)} AS v{at}" for at, column in enumerate(columns))
-    statement = (
-        f"SELECT {PLACE} AS p, {names} FROM {ROWS} "  # noqa: S608 - quoted
-        f"WHERE {PLACE} IN (SELECT p FROM needed)"
-    )
+    files = set(stored.paths)
+    rows = sum(group.rows for group in scan.groups if str(group.file.pin.path) in files)
+    # To look for most of the rows takes longer than to read all of them.
+    is_dense = len(positions) >= _DENSE_PART * rows
+    chosen = "true" if is_dense else f"{PLACE} IN (SELECT p FROM needed)"  # noqa: S608 - a name of ours
+    statement = f"SELECT {PLACE} AS p, {names} FROM {ROWS} WHERE {chosen}"  # noqa: S608 - quoted
     with duckdb_errors():
         try:
             batches = list(streamed(connection.execute(statement, [stored.paths]).fetch_record_batch(_FETCHED_ROWS)))
@@ -93,8 +97,14 @@ def _from_files(
     for file in stored.files:
         check_current(file.pin)
     table = pa.Table.from_batches(batches)
-    at: np.ndarray = np.empty(len(positions), np.int64)
-    at[np.searchsorted(places, table.column("p").to_numpy())] = np.arange(len(positions))
+    at: np.ndarray
+    if is_dense:
+        everywhere: np.ndarray = np.empty(scan.rows, np.int64)
+        everywhere[stored.positions(table.column("p").to_numpy())] = np.arange(table.num_rows)
+        at = everywhere[positions]
+    else:
+        at = np.empty(len(positions), np.int64)
+        at[np.searchsorted(places, table.column("p").to_numpy())] = np.arange(len(positions))
     arrays = [table.column(f"v{at}").cast(scan.types[column]) for at, column in enumerate(columns)]
     return Fetched(pa.table(arrays, names=list(columns)), at)
 
