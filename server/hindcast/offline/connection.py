@@ -46,14 +46,22 @@ def open_duckdb(
 
 
 @contextmanager
-def duckdb_errors() -> Iterator[None]:
-    """Turns a failure of DuckDB into our own words, and what it makes of a Ctrl-C into that again."""
+def as_interrupts() -> Iterator[None]:
+    """Turns what DuckDB makes of a Ctrl-C into that again."""
     try:
         yield
     except RuntimeError as error:
         if isinstance(error.__cause__, KeyboardInterrupt):
             raise error.__cause__ from None
         raise
+
+
+@contextmanager
+def duckdb_errors() -> Iterator[None]:
+    """Turns a failure of DuckDB into our own words, and what it makes of a Ctrl-C into that again."""
+    try:
+        with as_interrupts():
+            yield
     except duckdb.OutOfMemoryException as error:
         raise SourceError("the rows' keys and times do not fit into memory; raise the memory limit") from error
     except duckdb.IOException as error:

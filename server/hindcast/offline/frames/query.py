@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from hindcast.errors import InvalidArgument
-from hindcast.offline.connection import streamed
+from hindcast.offline.connection import as_interrupts, streamed
 from hindcast.offline.frames.held import READ_ROWS, SpooledRows
 
 _ADVICE = (
@@ -96,11 +96,8 @@ def _read(reader: pa.RecordBatchReader, repo_root: Path) -> Iterator[pa.RecordBa
 @contextmanager
 def _failures(repo_root: Path) -> Iterator[None]:
     try:
-        yield
-    except RuntimeError as error:
-        if isinstance(error.__cause__, KeyboardInterrupt):
-            raise error.__cause__ from None
-        raise
+        with as_interrupts():
+            yield
     except duckdb.Error as error:
         advice = next(advice for kind, advice in _ADVICE if isinstance(error, kind))
         raise InvalidArgument.at("entity_df", advice.format(repo_root=repr(str(repo_root)))) from error

@@ -20,8 +20,9 @@ from duckdb.sqltypes import VARCHAR, DuckDBPyType
 
 from hindcast.durable import make_directory, sync
 from hindcast.errors import SourceError, StoreUnavailable
-from hindcast.offline.connection import open_duckdb
+from hindcast.offline.connection import as_interrupts, open_duckdb
 from hindcast.offline.sources.source import FilePin, SourceFile, SourceFiles
+from hindcast.offline.sources.stored import quoted
 from hindcast.offline.spill import spill_directory
 
 _TYPES = frozenset(
@@ -186,7 +187,7 @@ def _opened(
 
 def _attach(connection: duckdb.DuckDBPyConnection, source: DatabaseTable, catalog: str) -> None:
     try:
-        connection.execute(f"ATTACH {_text(str(source.path))} AS {_name(catalog)} (TYPE duckdb, READ_ONLY)")
+        connection.execute(f"ATTACH {_text(str(source.path))} AS {quoted(catalog)} (TYPE duckdb, READ_ONLY)")
     except duckdb.Error as error:
         is_here = isinstance(error, duckdb.BinderException)
         if is_here or "Could not set lock" in str(error):
@@ -220,7 +221,7 @@ def _relation(connection: duckdb.DuckDBPyConnection, source: DatabaseTable, cata
             f"the database {source.shown!r} has no table or view {source.table!r}, only {known}{', …' if len(names) > _SHOWN else ''}; "
             "check the table of the DuckDBSource"
         )
-    return ".".join(map(_name, (catalog, *found[0])))
+    return ".".join(map(quoted, (catalog, *found[0])))
 
 
 _SHOWN = 20
@@ -244,7 +245,7 @@ def _query(connection: duckdb.DuckDBPyConnection, source: DatabaseTable, relatio
                 "or casts it"
             )
         if form != kind:
-            casts.append(f"CAST({_name(column)} AS {form}) AS {_name(column)}")
+            casts.append(f"CAST({quoted(column)} AS {form}) AS {quoted(column)}")
     replaced = f" REPLACE ({', '.join(casts)})" if casts else ""
     return f"SELECT *{replaced} FROM {relation}"  # noqa: S608 - quoted by `_name`, or DuckDB's own word for a type
 
@@ -275,11 +276,8 @@ def _copy(connection: duckdb.DuckDBPyConnection, query: str, path: Path, source:
 def _failures(source: DatabaseTable) -> Iterator[None]:
     """Turns what DuckDB raises into our own words, and what it makes of a Ctrl-C into that again."""
     try:
-        yield
-    except RuntimeError as error:
-        if isinstance(error.__cause__, KeyboardInterrupt):
-            raise error.__cause__ from None
-        raise
+        with as_interrupts():
+            yield
     except duckdb.PermissionException as error:
         raise SourceError(
             f"the view {source.name!r} reads what is not in its database, whose changes would not be seen; make a table of it, or make the "
@@ -297,10 +295,6 @@ def _failures(source: DatabaseTable) -> Iterator[None]:
         raise SourceError(
             f"{source.name!r} cannot be read: DuckDB has a {type(error).__name__} for it; try it in DuckDB itself, and mend the view"
         ) from error
-
-
-def _name(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _text(text: str) -> str:
