@@ -54,7 +54,7 @@ spark: $(SPARK_STAMP)
 	@$(SPARK_VENV)/bin/python -m pytest tests/spark
 
 lint: $(STAMP) $(PROTO_STAMP)
-	@$(BIN)/ruff check
+	@$(BIN)/ruff check --no-cache
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from failure import BenchmarkFailed
 from redis import Redis
 
+from failure import BenchmarkFailed
 from hindcast.catalog import Catalog, KeyType, load_catalog, read_repo
 from hindcast.clock import from_micros, system_clock
 from hindcast.online.keys import entity_key_bytes, key_value_bytes, schema_key

@@ -6,7 +6,6 @@ from datetime import datetime
 from pathlib import Path
 
 from apart import started
-
 from services import RedisServer
 
 _SCRIPT = Path(__file__).resolve().with_name("materializing.py")

@@ -18,10 +18,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import dataset
 import uvloop
-from dataset import ACCOUNTS, MERCHANTS
 
+import dataset
+from dataset import ACCOUNTS, MERCHANTS
 from hindcast.catalog import Catalog, load_catalog, read_repo
 from hindcast.clock import Deadline
 from hindcast.online.connection import parse_target

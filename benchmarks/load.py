@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+
 from failure import BenchmarkFailed
 
 CONNECTIONS = 4

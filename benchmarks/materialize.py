@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import hiredis
+from redis import Redis
+
 from engine import Run, materialize
 from failure import BenchmarkFailed
 from floors import Floor
-from history import DAYS, KEY, PROJECT, VIEW, History
-from redis import Redis
-
 from hindcast.online.keys import view_prefix
+from history import DAYS, KEY, PROJECT, VIEW, History
 from services import HINDCAST, RedisServer, run_redis
 
 FEAST, HINDCAST_ENGINE = "Feast", "Hindcast"

@@ -26,10 +26,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow import ipc
+
 from apart import started
 from failure import BenchmarkFailed
 from floors import Floor
-from pyarrow import ipc
 from views import AS_OF, FEATURES, KEY, LABEL, VIEWS, frame_rows, make_repo, write_frame, write_source
 
 FEAST, POLARS, HINDCAST = "Feast", "Polars", "Hindcast"

@@ -20,11 +20,10 @@ sys.path.insert(0, str(HERE.parent / "tests"))  # the same real services that te
 import hotpath  # noqa: E402
 import materialize  # noqa: E402
 import metrics  # noqa: E402
+import point_in_time  # noqa: E402
 import serving  # noqa: E402
 from failure import BenchmarkFailed  # noqa: E402
 from load import h2load_version  # noqa: E402
-
-import point_in_time  # noqa: E402
 
 CLAIMS = {
     "serving": serving.run,

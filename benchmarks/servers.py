@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
 from failure import BenchmarkFailed
 from load import ask
-
 from services import FEAST, HINDCAST, RedisServer, free_port, run_hindcast, wait_for
 
 FEAST_METHOD = "/GrpcFeatureServer/GetOnlineFeatures"

@@ -22,7 +22,6 @@ from failure import BenchmarkFailed
 from floors import Floor
 from load import CONNECTIONS, STREAMS, Body, ask, closed_loop, open_loop, write_body
 from servers import EMPTY_METHOD, FEAST_METHOD, Server, feast_server, first_answer_seconds, hindcast_server
-
 from services import run_redis
 
 FEAST, PACKED, FEAST_LAYOUT = "Feast", "packed rows", "Feast's layout"

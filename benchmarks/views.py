@@ -33,6 +33,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+
 from retrieving import SERVICE
 
 PROJECT = "bench"

@@ -10,6 +10,7 @@ import pandas as pd
 from feast import Field
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Bool, Float64, Int64
+
 from sources import payment_request
 from views import account_activity, account_profile, merchant_stats
 

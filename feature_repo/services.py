@@ -3,6 +3,7 @@
 from feast import FeatureService
 from feast.feature_logging import LoggingConfig
 from feast.infra.offline_stores.file_source import FileLoggingDestination
+
 from on_demand import amount_checks, route_checks
 from views import (
     account_activity,

@@ -5,9 +5,10 @@ TTLs run from ten minutes to none (`timedelta(0)`): the shorter the life of a fa
 
 from datetime import timedelta
 
-from entities import account, device, merchant
 from feast import FeatureView, Field
 from feast.types import Array, Bool, Bytes, Float32, Float64, Int32, Int64, String, UnixTimestamp
+
+from entities import account, device, merchant
 from sources import (
     account_activity_source,
     account_merchant_source,
