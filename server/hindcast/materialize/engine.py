@@ -19,7 +19,7 @@ from hindcast.catalog import BatchSource, View
 from hindcast.clock import Clock, from_micros, uuid7
 from hindcast.errors import InvalidArgument, SourceError, StoredDataError, StoreUnavailable
 from hindcast.materialize.digests import digest_files
-from hindcast.materialize.ledger import Ledger, Record, recorded
+from hindcast.materialize.ledger import Ledger, Record, recorded_beside
 from hindcast.materialize.progress import Progress
 from hindcast.materialize.runs import STAGES, Kind, Run, Source
 from hindcast.offline.memory import in_roomy_memory
@@ -126,7 +126,7 @@ class Engine:
             LedgerError: the run could not be recorded; where that was at its beginning, nothing has been written.
         """
         with self._recorded(task) as (record, generations):
-            record.run = self._into_targets(task, record.run, generations)
+            self._into_targets(task, record, generations)
         self._drop_due(task.project)
         return record.run
 
@@ -143,11 +143,12 @@ class Engine:
         """
         view = task.view.stored_name
         with self._recorded(task) as (record, generations):
+            record.confirm()
             builder, building = record.run.run_id, None
             try:
                 # Before the source is looked at: a row that comes later is written to the new generation by its own writer.
                 building = generations.begin_build(view, builder=builder, take_over=take_over)
-                record.run, reports = self._stream(task, record.run, (building,))
+                reports = self._stream(task, record, (building,))
                 record.run = _counted(record.run, reports[building])
                 _flip(generations, view, building, keep_seconds=keep_seconds)
             except BaseException as error:
@@ -182,12 +183,12 @@ class Engine:
                 f"looked for; end at a time up to now (UTC; {future_seconds} s ahead are let pass)",
             )
         with (
-            recorded(task.new_run(self.clock()), self.ledger, clock=self.clock) as record,
+            recorded_beside(task.new_run(self.clock()), self.ledger, clock=self.clock) as record,
             generations_in(self.target, project=task.project, clock=self.clock) as generations,
         ):
             yield record, generations
 
-    def _into_targets(self, task: ViewTask, run: Run, generations: GenerationsOf) -> Run:
+    def _into_targets(self, task: ViewTask, record: Record, generations: GenerationsOf) -> None:
         """Write to every generation of the view that may be served, those that came up meanwhile too."""
         view = task.view.stored_name
         written: dict[int, WriteReport] = {}
@@ -196,13 +197,13 @@ class Engine:
             lacking = [generation for generation in entry.targets if generation not in written]
             if not lacking:
                 generations.clear(view, written.keys() - set(entry.targets))
-                return _counted(run, written[entry.serving])
-            run, reports = self._stream(task, run, lacking)
-            written |= reports
+                record.run = _counted(record.run, written[entry.serving])
+                return
+            written |= self._stream(task, record, lacking)
         raise StoreUnavailable(f"the rows of view {task.view.name!r} are replaced again and again; run again later")
 
-    def _stream(self, task: ViewTask, run: Run, generations: Sequence[int]) -> tuple[Run, Mapping[int, WriteReport]]:
-        """Read the winners, and write them to some generations; the run with what was read, and what became of the rows of each."""
+    def _stream(self, task: ViewTask, record: Record, generations: Sequence[int]) -> Mapping[int, WriteReport]:
+        """Read the winners, and write them to some generations; what became of the rows of each. What was read goes into the record."""
         if not task.source.timestamp_field:
             raise SourceError(
                 f"the source of view {task.view.name!r} names no timestamp_field; set it, and run `feast apply`"
@@ -221,7 +222,7 @@ class Engine:
                 start_micros=task.start_micros,
                 end_micros=task.end_micros,
                 future_after_micros=self.clock() + self.policy.future_seconds * _MICROS,
-                quarantine=self.state / "quarantine" / f"{run.run_id}.parquet",
+                quarantine=self.state / "quarantine" / f"{record.run.run_id}.parquet",
                 memory_limit_bytes=self.limits.memory_limit_bytes,
                 threads=self.limits.threads,
                 spill_dir=stack.enter_context(spill_directory(self.state / "spill", prefix="run-")),
@@ -231,17 +232,18 @@ class Engine:
             stack.callback(ended.set)  # before the thread is waited for
             with stages.timed("read"):
                 winners = stack.enter_context(read_winners(query, batch_rows=self.limits.batch_rows))
+            record.confirm()
             # Not before: Redis waits for the winners, and both cores are needed to find them.
             digests = beside.submit(_digested, pins, self.ledger, ended.is_set)
             streams = {generation: stack.enter_context(RowStream(self.target)) for generation in generations}
             progress = stack.enter_context(self.progress(task.view.name, winners.count))
             reader = stack.enter_context(ThreadPoolExecutor(1))
-            self._write(task, run, _ahead(winners.batches(), reader, stages), streams, stages, progress)
+            self._write(task, record.run.run_id, _ahead(winners.batches(), reader, stages), streams, stages, progress)
             with stages.timed("write"):
                 reports = {generation: stream.flush() for generation, stream in streams.items()}
             report = winners.report
-            read = replace(
-                run,
+            record.run = replace(
+                record.run,
                 sources=digests.result(),
                 rows_read=report.rows_read,
                 rows_null_key=report.null_keys,
@@ -249,12 +251,12 @@ class Engine:
                 quarantine=str(query.quarantine) if report.quarantined else "",
                 seconds=stages.seconds,
             )
-            return read, reports
+            return reports
 
     def _write(
         self,
         task: ViewTask,
-        run: Run,
+        run_id: str,
         batches: Iterator[pa.RecordBatch],
         streams: Mapping[int, RowStream],
         stages: "_Stages",
@@ -265,7 +267,7 @@ class Engine:
         write_schema(self.target, project=task.project, schema=schema)
         prefixes = {generation: view_prefix(task.project, view.stored_name, generation) for generation in streams}
         now = self.clock()
-        run_id = bytes.fromhex(run.run_id.replace("-", ""))
+        writer = bytes.fromhex(run_id.replace("-", ""))
         for batch in batches:
             *columns, events, created = batch.columns
             with stages.timed("encode"):
@@ -276,7 +278,7 @@ class Engine:
                 ]
                 entity_keys = self._entity_keys(task, columns[: len(keys)], batch.num_rows)
             with stages.timed("pack"):
-                rows = pack_rows(events, created, values, schema_id=schema.id, run_id=run_id)
+                rows = pack_rows(events, created, values, schema_id=schema.id, run_id=writer)
                 expires_ms = expiries(events, ttl_micros=view.ttl_micros, now_micros=now, policy=self.policy)
             with stages.timed("write"):
                 for generation, stream in streams.items():

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -256,6 +257,20 @@ class Record:
     """What is known of a run while it goes on."""
 
     run: Run
+    _begun: Future[None]
+
+    def confirm(self) -> None:
+        """Wait until the beginning is on record; nothing may be written before.
+
+        Raises:
+            LedgerError: it could not be recorded. The run must not go on.
+        """
+        self._begun.result()
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the beginning is on record, once that is known."""
+        return self._begun.exception() is None
 
 
 @contextmanager
@@ -265,17 +280,30 @@ def recorded(run: Run, ledger: Ledger, *, clock: Clock) -> Iterator[Record]:
     Raises:
         LedgerError: the run could not be recorded; where that was at its beginning, the block has not begun.
     """
-    record = Record(run)
-    ledger.begin(record.run)
-    try:
+    with recorded_beside(run, ledger, clock=clock) as record:
+        record.confirm()
         yield record
-    except BaseException as error:
-        said = str(error) if isinstance(error, HindcastError) else f"stopped by {type(error).__name__}"
-        failed = replace(record.run, outcome=Outcome.FAILED, error=said, ended_at=from_micros(clock()))
+
+
+@contextmanager
+def recorded_beside(run: Run, ledger: Ledger, *, clock: Clock) -> Iterator[Record]:
+    """The same for a block that has something to read first: it begins at once, and calls `Record.confirm` before it writes."""
+    with ThreadPoolExecutor(1) as beside:
+        record = Record(run, beside.submit(ledger.begin, run))
         try:
-            ledger.end(failed)
-        except LedgerError as unrecorded:
-            error.add_note(f"and that could not be recorded: {unrecorded}")
-        raise
+            yield record
+            record.confirm()
+        except BaseException as error:
+            if record.is_begun:
+                _record_failure(record.run, error, ledger, clock=clock)
+            raise
     record.run = replace(record.run, outcome=Outcome.SUCCEEDED, ended_at=from_micros(clock()))
     ledger.end(record.run)
+
+
+def _record_failure(run: Run, error: BaseException, ledger: Ledger, *, clock: Clock) -> None:
+    said = str(error) if isinstance(error, HindcastError) else f"stopped by {type(error).__name__}"
+    try:
+        ledger.end(replace(run, outcome=Outcome.FAILED, error=said, ended_at=from_micros(clock())))
+    except LedgerError as unrecorded:
+        error.add_note(f"and that could not be recorded: {unrecorded}")
