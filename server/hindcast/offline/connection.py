@@ -102,10 +102,16 @@ def batches_table(
 
 
 def side_by_side(
-    tasks: Sequence[Callable[[duckdb.DuckDBPyConnection], T]], connection: duckdb.DuckDBPyConnection, *, threads: int
+    tasks: Sequence[Callable[[duckdb.DuckDBPyConnection], T]],
+    connection: duckdb.DuckDBPyConnection,
+    *,
+    sizes: Sequence[float],
+    threads: int,
 ) -> list[T]:
     """Run tasks, `threads` at a time, each on a connection of its own to the same DuckDB, under the same memory limit.
 
+    Args:
+        sizes: of the tasks, in any unit: the largest begin first, so that none of them is left to run alone.
     Returns:
         What they return, in their order.
     Raises:
@@ -116,8 +122,9 @@ def side_by_side(
     cursors = [connection.cursor() for _ in tasks]
     pool = ThreadPoolExecutor(threads)
     try:
-        running = [pool.submit(task, cursor) for task, cursor in zip(tasks, cursors, strict=True)]
-        return [one.result() for one in running]
+        largest_first = sorted(range(len(tasks)), key=lambda at: -sizes[at])
+        running = {at: pool.submit(tasks[at], cursors[at]) for at in largest_first}
+        return [running[at].result() for at in range(len(tasks))]
     except BaseException:
         for cursor in cursors:
             cursor.interrupt()

@@ -121,10 +121,10 @@ class Answer:
         with ThreadPoolExecutor(self._threads) as pool:
             needed = list(pool.map(lambda part: _Needed.of(part.positions[begin:end]), self._parts))
         steps = [(at, min(at + rows, end - begin)) for at in range(0, end - begin, rows)]
-        held_bytes = sum(len(one.positions) * sum(width.values()) for one, width in zip(needed, widths, strict=True))
-        if held_bytes <= self._memory_bytes:
+        sizes = [len(one.positions) * sum(width.values()) for one, width in zip(needed, widths, strict=True)]
+        if sum(sizes) <= self._memory_bytes:
             tasks = [partial(_Columns.of, part, one) for part, one in zip(self._parts, needed, strict=True)]
-            fetched = side_by_side(tasks, self._connection, threads=self._threads)
+            fetched = side_by_side(tasks, self._connection, sizes=sizes, threads=self._threads)
             yield from _ahead(lambda step: [columns.taken(*step) for columns in fetched], steps, threads=self._threads)
             return
         with spill_directory(self._spill_dir, prefix="answer-") as directory, ExitStack() as stack:

@@ -143,7 +143,7 @@ def read_as_of(query: AsOfQuery) -> Iterator[AsOfResult]:
         scans = [question.scan(view) for view in query.views]
         tasks = [partial(question.newest, view, scan) for view, scan in zip(query.views, scans, strict=True)]
         threads = limits.threads or os.cpu_count() or 1
-        newest_rows = side_by_side(tasks, connection, threads=threads)
+        newest_rows = side_by_side(tasks, connection, sizes=[scan.rows for scan in scans], threads=threads)
         found = {view.name: one for view, one in zip(query.views, newest_rows, strict=True)}
         parts = [
             Part(scan, view.fields, one.positions)
