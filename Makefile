@@ -43,7 +43,7 @@ feature_repo/data/registry.db: | $(STAMP)
 	@cd feature_repo && ../$(BIN)/feast materialize-incremental "$$(date -u +%Y-%m-%dT%H:%M:%S)"
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
 
 # Every fault 20 times over; `make test` has each of them twice.
 faults: $(STAMP)

@@ -34,6 +34,10 @@ def find_newest_of_few(candidates: Candidates, *, limit_bytes: int) -> tuple[np.
     keys = len(candidates.keys)
     rows_max, bytes_max = limit_bytes // _ROW_BYTES, limit_bytes * _KEYS_SHARE
     held, read = _Held(keys), _Held(keys)
+
+    def is_crowded() -> bool:
+        return held.rows > rows_max * _WINNERS_SHARE or held.size > bytes_max * _WINNERS_SHARE
+
     due_rows, due_bytes = min(_HELD_ROWS, rows_max / 2), bytes_max / 2
     with ThreadPoolExecutor(1) as beside:
         keeping = beside.submit(held.keep_newest)
@@ -42,7 +46,7 @@ def find_newest_of_few(candidates: Candidates, *, limit_bytes: int) -> tuple[np.
             if read.rows < due_rows and read.size < due_bytes:
                 continue
             keeping.result()
-            if held.rows > rows_max * _WINNERS_SHARE or held.size > bytes_max * _WINNERS_SHARE:
+            if is_crowded():
                 return None
             due_rows = min(max(_HELD_ROWS, 2 * held.rows), (rows_max - held.rows) / 2)
             due_bytes = (bytes_max - held.size) / 2
@@ -50,6 +54,8 @@ def find_newest_of_few(candidates: Candidates, *, limit_bytes: int) -> tuple[np.
             # While more are read.
             keeping = beside.submit(held.keep_newest)
         keeping.result()
+    if is_crowded():
+        return None
     held.take_over(read)
     held.keep_newest()
     return held.positions, counts
