@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 _BACKOFF_SECONDS = (0.2, 1.0, 5.0, 30.0)
 _STEADY_SECONDS = 60.0
 """A process that lived this long did not die of its start."""
-_STOP_SECONDS = 10.0
+_STOP_SECONDS = 3.0
 """For the batch that it is at; one that is killed loses nothing either."""
 
 
