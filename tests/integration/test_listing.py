@@ -209,11 +209,10 @@ def test_a_request_id_leads_to_the_newest_lookup_wherever_it_is(log_and_ledger):
         by_request_id(log, "nobody's").or_fail("nobody's")
 
 
-@pytest.mark.parametrize("size", [5, 17])
-def test_pages_go_on_while_their_lookups_are_sealed(tmp_path, small_limits, size):
+def test_pages_go_on_while_their_lookups_are_sealed(tmp_path, small_limits):
     """Asked for one after the other between the steps of the sealer, pages hold every lookup once, and a request id is found at each step."""
     log = tmp_path / "log"
-    ledger = write_ledger(log)
+    ledger, size = write_ledger(log), 9
     unfinished = [(wanted, pages(log, wanted, size=size), []) for wanted in QUESTIONS]
     finished, steps, at_work = [], [], random.Random(size)
 
@@ -237,6 +236,31 @@ def test_pages_go_on_while_their_lookups_are_sealed(tmp_path, small_limits, size
     assert {"write", "commit", "remove", "compact", "checkpoint"} <= set(steps)
     for wanted, _, read in finished:
         assert [told(line) for line in expected(ledger, wanted)] == read
+
+
+def test_what_is_sealed_while_a_page_is_read_is_on_it_once(tmp_path, small_limits):
+    """Segments that go into tables, and files that are compacted, in the midst of reading a page take nothing from it and add nothing."""
+    log = tmp_path / "log"
+    ledger = [told(line) for line in expected(write_ledger(log), Matching())]
+    turns = 0
+
+    def seal_one() -> None:
+        nonlocal turns
+        turns += 1
+        if turns % 5 == 0:
+            left = iter([False])
+            Sealer(log, batch_bytes=1, stopping=lambda: next(left, True)).seal()
+        if turns % 11 == 0:
+            with tables.sealing_lock(log):
+                records = tables.DeltaLog(TablePlaces(log).of(RECORDS), name=RECORDS)
+                records.compact()
+                records.rewrite(lambda rows: (rows, rows.num_rows))
+
+    while list((log / "segments").iterdir()):
+        before = turns
+        listed = newest_lookups(log, Matching(), limit=500, tick=seal_one)
+        assert (ledger, []) == (list(listed.summaries), list(listed.damage))
+        assert before < turns
 
 
 def record_files(log: Path) -> list[Path]:
