@@ -357,7 +357,11 @@ def test_erased_lookups_are_in_no_list_and_no_index(tmp_path):
     log = tmp_path / "log"
     keep(log, make_catalog())
     write_segment(
-        log, [make_record([driver], ANSWER, request_id=f"r-{driver}", served_at_micros=NOON + driver) for driver in (1, 2, 3)]
+        log,
+        [
+            make_record([driver], ANSWER, request_id=f"r-{driver}", served_at_micros=NOON + driver)
+            for driver in (1, 2, 3)
+        ],
     )
     Sealer(log).seal()
     before = list((log / "tables" / "_request_ids").rglob("*.ids"))

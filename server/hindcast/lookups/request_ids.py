@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from struct import Struct
 
@@ -24,6 +24,7 @@ _HEAD = Struct(">8sHxxIQ8x")
 """Magic, format, how many digests, and the size of the table's file."""
 _FORMAT = 1
 _DIGEST_BYTES, _ROW_BYTES = 8, 4
+_BATCH_ROWS = 10_000
 
 
 def index_path(log_directory: Path, file: Path) -> Path:
@@ -66,16 +67,20 @@ def rows_with(log_directory: Path, file: Path, request_id: str) -> Sequence[int]
         os.close(handle)
 
 
-def index_bytes(request_ids: Sequence[str], *, file_bytes: int) -> bytes:
+def index_bytes(request_ids: Iterable[str], *, file_bytes: int) -> bytes:
     """The index of a file whose rows have these request ids; empty ones are left out.
 
     Args:
         file_bytes: the size of the file.
     """
-    entries = sorted((digest_of(request_id), row) for row, request_id in enumerate(request_ids) if request_id)
-    head = _HEAD.pack(MAGIC, _FORMAT, len(entries), file_bytes)
-    rows = b"".join(row.to_bytes(_ROW_BYTES, "big") for _, row in entries)
-    return head + b"".join(digest for digest, _ in entries) + rows
+    entries = sorted(
+        digest_of(request_id) + row.to_bytes(_ROW_BYTES, "big")
+        for row, request_id in enumerate(request_ids)
+        if request_id
+    )
+    digests = b"".join(entry[:_DIGEST_BYTES] for entry in entries)
+    rows = b"".join(entry[_DIGEST_BYTES:] for entry in entries)
+    return _HEAD.pack(MAGIC, _FORMAT, len(entries), file_bytes) + digests + rows
 
 
 def digest_of(request_id: str) -> bytes:
@@ -110,9 +115,12 @@ def _folders(log_directory: Path) -> list[Path]:
 def _make(path: Path, file: Path) -> None:
     import pyarrow.parquet as pq  # noqa: PLC0415 - the sealer has it, and nobody else comes here
 
-    request_ids = pq.ParquetFile(file).read(columns=["request_id"]).column(0).to_pylist()
+    with pq.ParquetFile(file) as table:
+        batches = table.iter_batches(batch_size=_BATCH_ROWS, columns=["request_id"])
+        request_ids = (request_id for batch in batches for request_id in batch.column(0).to_pylist())
+        content = index_bytes(request_ids, file_bytes=file.stat().st_size)
     make_directory(path.parent)
     written = path.with_suffix(".new")
-    written.write_bytes(index_bytes(request_ids, file_bytes=file.stat().st_size))
+    written.write_bytes(content)
     sync(written)
     written.replace(path)

@@ -136,7 +136,7 @@ class _Reading:
     def _group(self, file: pq.ParquetFile, group: _Group) -> None:
         wanted = self._page.wanted
         filters = [*self._equals, *(["status"] if wanted.codes else []), *(["tags"] if wanted.tags else [])]
-        deciding = file.read_row_group(group.number, columns=[*_DECIDING, *filters])
+        deciding = file.read_row_group(group.number, columns=[*_DECIDING, *filters], use_threads=False)
         if group.rows is not None:
             deciding = deciding.take(group.rows)
         mask = pc.invert(deciding.column("erased"))
@@ -159,8 +159,9 @@ class _Reading:
                 near[position] = place
         newest = dict(sorted(near.items(), reverse=True)[: self._page.limit])
         if newest:
-            told = file.read_row_group(group.number, columns=_TOLD).take(list(newest.values())).to_pylist()
-            for position, row in zip(newest, told, strict=True):
+            told = file.read_row_group(group.number, columns=_TOLD, use_threads=False)
+            rows_told = told.take(list(newest.values())).to_pylist()
+            for position, row in zip(newest, rows_told, strict=True):
                 self._page.put(_summary(position, row))
 
 

@@ -53,6 +53,10 @@ def _recovered(log_directory: Path) -> bool:
             error.strerror,
         )
         return False
+    except Exception:
+        # Whatever it is, it is the log's, and callers are answered all the same.
+        logger.exception("what workers left open in %s cannot be closed", log_directory)
+        return False
     for one in found:
         if one.refused:
             logger.warning("segment %s stays as it is: %s", one.name, one.refused)
