@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
-from hindcast.lookups.directory import OPEN, LogDirectory
+from hindcast.lookups.directory import OPEN, SEALED, LogDirectory
 from hindcast.lookups.seal_settings import SealSettings
+from hindcast.lookups.sealing_process import has_work
 from hindcast.serving import recovering
 from hindcast.serving.recovering import Recovering
 from hindcast.serving.sealing import keep_sealing
@@ -72,3 +74,24 @@ def test_a_recovery_that_fails_is_tried_again(tmp_path, monkeypatch, caplog):
     left = asyncio.run(run())
     assert left.with_suffix(".sealed").exists()
     assert f"segment {left.name}, whose worker died, is closed (whole, records: 1)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("suffix", "keep_days", "tables", "expected"),
+    [
+        (None, None, False, False),
+        (OPEN, None, True, False),
+        (SEALED, None, False, True),
+        (None, 30, False, False),
+        (OPEN, 30, True, True),
+    ],
+)
+def test_a_sealer_loads_what_it_needs_when_there_is_work(tmp_path, suffix, keep_days, tables, expected):
+    """A closed segment is work, and so are old days of tables where only some are kept; what a worker writes to is not."""
+    if suffix is not None:
+        write_segment(tmp_path, [make_failure()], suffix=suffix)
+    if tables:
+        (tmp_path / "tables").mkdir()
+    settings = SealSettings(log_directory=str(tmp_path), repo_root=str(tmp_path), seconds=60, keep_days=keep_days)
+
+    assert expected == has_work(settings)

@@ -21,6 +21,7 @@ from hindcast.lookups.reading import Matching, Position, Summary
 from hindcast.lookups.receipts import by_lookup_id, by_request_id
 from hindcast.lookups.record import LookupRecord, Rpc
 from hindcast.lookups.request_ids import digest_of, index_path, keep_indexes, rows_with
+from hindcast.lookups.sealed import find_sealed_record
 from hindcast.lookups.sealer import Sealer
 from hindcast.lookups.table_files import table_files
 from lookup_segments import set_written
@@ -378,15 +379,37 @@ def test_erased_lookups_are_in_no_list_and_no_index(tmp_path):
 def test_days_that_were_dropped_are_in_no_list_and_no_index(three_days):
     """Retention takes a day from lists and request ids at once, and its indexes with it."""
     today = from_micros(NOON + 2 * DAY)
+    everything = all_of(three_days, Matching())
+    oldest, newest = everything[-1].lookup_id, everything[0].lookup_id
     Sealer(three_days, keep_days=1, clock=lambda: NOON + 2 * DAY).seal()
 
     assert date(2026, 11, 3) == today.date()
     assert 40 == len(all_of(three_days, Matching()))
     assert None is by_request_id(three_days, "r-0-7").receipt
+    assert [None, 1] == [
+        None if found is None else found.record.code + 1
+        for found in (find_sealed_record(three_days, lookup_id) for lookup_id in (oldest, newest))
+    ]
     assert "r-1-7" == by_request_id(three_days, "r-1-7").or_fail("").record.request_id
     assert {"__log_date=2026-11-02", "__log_date=2026-11-03"} == {
         path.name for path in (three_days / "tables" / "_request_ids").iterdir()
     }
+
+
+def test_an_answer_that_was_never_given_is_a_failure_in_the_table_too(tmp_path):
+    """Of a durable answer and the failure that its caller was told instead, the latter is the receipt, in whichever file it is."""
+    log = tmp_path / "log"
+    keep(log, make_catalog())
+    answer = make_record([1], ANSWER, mode="durable", request_id="r")
+    told = {"served_at_micros": NOON + SECOND, "code": 14, "reason": "LOG_UNAVAILABLE", "response": b"", "rows": []}
+    failure = make_record([1], ANSWER, mode="durable", request_id="r", lookup_id=answer.lookup_id, **told)
+    write_segment(log, [answer])
+    write_segment(log, [failure], first_sequence=2)
+    Sealer(log, batch_bytes=1).seal()
+
+    assert 2 == len(record_files(log))
+    assert failure == by_lookup_id(log, UUID(bytes=answer.lookup_id)).or_fail("").record
+    assert failure == by_request_id(log, "r").or_fail("").record
 
 
 def test_lookups_without_a_request_id_are_in_no_index(tmp_path):

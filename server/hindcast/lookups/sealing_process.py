@@ -69,13 +69,13 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda _number, _frame: stopping.set())
     threading.Thread(target=_watch_input, args=[stopping], daemon=True).start()
     stopping.wait(settings.seconds)
-    while not stopping.is_set() and not _has_work(settings):
+    while not stopping.is_set() and not has_work(settings):
         stopping.wait(settings.seconds)
     if not stopping.is_set():
         follow(settings, stopping=stopping, done=_log, failed=_log_failure)
 
 
-def _has_work(settings: SealSettings) -> bool:
+def has_work(settings: SealSettings) -> bool:
     """Whether a segment is closed, or old days may have to go; workers close theirs, and the supervisor those of dead ones."""
     log_directory = Path(settings.log_directory)
     if settings.keep_days is not None and TablePlaces(log_directory).root.is_dir():
