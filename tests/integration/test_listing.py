@@ -7,8 +7,10 @@ from datetime import date
 from pathlib import Path
 from uuid import UUID
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 
 from hindcast.clock import from_micros
 from hindcast.errors import UnknownName
@@ -267,6 +269,27 @@ def test_what_is_sealed_while_a_page_is_read_is_on_it_once(tmp_path, small_limit
 def record_files(log: Path) -> list[Path]:
     """The files of the table of all lookups."""
     return [file.path for file in table_files(TablePlaces(log).of(RECORDS))]
+
+
+def test_the_table_s_own_log_says_its_files_as_delta_does(tmp_path, small_limits):
+    """After appends, compaction, a checkpoint and dropped days the files are those that deltalake reads, with when their rows were served."""
+    log = tmp_path / "log"
+    write_ledger(log)
+    table = TablePlaces(log).of(RECORDS)
+    assert [] == table_files(table)
+    seal_all(log)
+    for seal in (lambda: None, Sealer(log, keep_days=1, clock=lambda: NOON + 2 * DAY).seal):
+        seal()
+        files = table_files(table)
+
+        assert {Path(uri) for uri in DeltaTable(table).file_uris()} == {file.path for file in files}
+        for file in files:
+            served = pc.min_max(pq.ParquetFile(file.path).read(columns=["served_at"]).column(0).cast("int64")).as_py()
+            assert 0 <= served["min"] - file.first_micros < 1_000
+            assert 0 <= file.last_micros - served["max"] < 1_000
+    assert list((table / "_delta_log").glob("*.checkpoint.parquet"))
+    (table / "_delta_log" / f"{DeltaTable(table).version() + 1:020d}.json").touch()
+    assert files == table_files(table)
 
 
 def make_unreadable(path: Path) -> None:
