@@ -127,6 +127,6 @@ class ServeSettings:
     workers: int = 1
     metrics_address: str | None = None
     log_directory: Path | None = None
-    seal_seconds: float = 0.0
+    seal_seconds: float = 60.0
     keep_days: int | None = None
     worker: WorkerOptions = WorkerOptions()

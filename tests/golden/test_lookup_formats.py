@@ -8,6 +8,7 @@ from pathlib import Path
 from hindcast.lookups.directory import LogDirectory, SegmentName, WriterId
 from hindcast.lookups.gaps import GapLine, line_bytes
 from hindcast.lookups.marks import Mark, mark_bytes, read_marks
+from hindcast.lookups.request_ids import index_bytes
 from hindcast.lookups.segment import (
     Footer,
     Gap,
@@ -55,6 +56,7 @@ FORMATS = {
     **SEGMENT,
     "mark": mark_bytes(MARK),
     "line of gaps": line_bytes(LINE),
+    "index of request ids": index_bytes(["order-2", "", "order-1"], file_bytes=4096),
     "name of the open segment": str(SegmentName(WRITER, 41)).encode(),
     "name of the marks": LogDirectory(Path()).marks(WRITER).name.encode(),
     "name of the gaps": LogDirectory(Path()).gap_lines(WRITER, 0).name.encode(),

@@ -433,7 +433,7 @@ def test_password_is_in_no_argument_and_no_line(tmp_path, redis):
     with contextlib.closing(redis.client()) as client:
         client.execute_command("ACL", "SETUSER", "keeper", "on", f">{CANARY}", "+@all", "~*")
     repo = make_repo(tmp_path, f"{redis.connection_string},username=keeper,password={CANARY}")
-    with run_hindcast(repo, "--workers", "2", "--seal-seconds", "60") as server:
+    with run_hindcast(repo, "--workers", "2") as server:
         supervisor = psutil.Process(server.process.pid)
         wait_for(lambda: len(supervisor.children()) == 3, what="two workers and a sealer")
         processes = [supervisor, *supervisor.children(recursive=True)]

@@ -60,7 +60,8 @@ def repo(tmp_path_factory, redis) -> Path:
 @pytest.fixture(scope="module")
 def server(repo) -> Iterator[HindcastServer]:
     """A server that no test harms."""
-    with run_hindcast(repo) as server:
+    # Its tests read segments, for longer than it may take until they are sealed.
+    with run_hindcast(repo, "--seal-seconds", "0") as server:
         yield server
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from hindcast.errors import DeadlineExceeded
 from hindcast.lookups.directory import WriterId
-from hindcast.lookups.reading import Matching, Position, SegmentRecords
+from hindcast.lookups.reading import Matching, Page, Position, SegmentRecords
 from hindcast.lookups.record import GLANCE_BYTES, Glance, encode, glance
 from hindcast.lookups.segment import HEADER_BYTES, RECORD_BYTES, Gap, GapReason
 from lookup_segments import NOON, SECOND, damage, lookup_id, make_record, set_written, write_segment
@@ -33,7 +33,14 @@ def found(records, number):
 
 def listed(records, wanted=ALL, *, limit=100, before=None):
     """The numbers of the lookups of a page."""
-    return [(s.served_at_micros - NOON) // SECOND for s in records.newest(wanted, limit=limit, before=before)]
+    return [(s.served_at_micros - NOON) // SECOND for s in page_of(records, wanted, limit=limit, before=before)]
+
+
+def page_of(records, wanted=ALL, *, limit, before=None):
+    """The lookups of a page."""
+    page = Page(wanted, limit=limit, before=before)
+    records.offer_to(page)
+    return page.newest_first()
 
 
 @pytest.fixture
@@ -76,7 +83,7 @@ def test_all_are_listed_newest_first_whoever_wrote_them(two_writers):
 def test_pages_hold_every_record_once(two_writers, size):
     """Each page begins where the one before ended, whatever its size."""
     records, pages, before = SegmentRecords(two_writers), [], None
-    while page := records.newest(ALL, limit=size, before=before):
+    while page := page_of(records, limit=size, before=before):
         pages += [(summary.served_at_micros - NOON) // SECOND for summary in page]
         before = page[-1].position
 
@@ -87,7 +94,7 @@ def test_lookups_of_one_instant_are_paged_by_id(tmp_path):
     """Equal times never lose or repeat a lookup."""
     write_segment(tmp_path, [make_record(NOON, number) for number in random.Random(1).sample(range(30), 30)])
     records, numbers, before = SegmentRecords(tmp_path), [], None
-    while page := records.newest(ALL, limit=7, before=before):
+    while page := page_of(records, limit=7, before=before):
         numbers += [int.from_bytes(summary.lookup_id[9:], "big") for summary in page]
         before = page[-1].position
 

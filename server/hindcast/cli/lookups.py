@@ -15,6 +15,7 @@ from hindcast.settings import log_directory_of
 
 if TYPE_CHECKING:
     from hindcast.lookups.gap_report import WriterReport
+    from hindcast.lookups.listing import DamagedTable
     from hindcast.lookups.reading import Damage, Summary
 
 _INCOMPLETE = 3
@@ -143,11 +144,11 @@ def ls(
     limit: int,
 ) -> None:
     """List lookups, the newest first. Times are UTC."""
-    from hindcast.lookups.reading import Matching, SegmentRecords  # noqa: PLC0415 - protobuf
+    from hindcast.lookups.listing import newest_lookups  # noqa: PLC0415 - protobuf
+    from hindcast.lookups.reading import Matching  # noqa: PLC0415
     from hindcast.lookups.receipt_json import summary_json  # noqa: PLC0415
 
     directory = log_directory or log_directory_of(repo_root)
-    records = SegmentRecords(directory)
     wanted = Matching(
         since_micros=since,
         until_micros=until,
@@ -156,8 +157,9 @@ def ls(
         tags=tags,
         codes=codes,
     )
-    found = records.newest(wanted, limit=limit)
-    _tell(records.damage)
+    listed = newest_lookups(directory, wanted, limit=limit)
+    found = listed.summaries
+    _tell(listed.damage)
     if output == "json":
         click.echo(json.dumps([summary_json(summary) for summary in found]))
     elif found:
@@ -191,7 +193,7 @@ def check(context: click.Context, repo_root: Path, log_directory: Path | None, o
         context.exit(_INCOMPLETE)
 
 
-def _tell(damage: "Sequence[Damage]") -> None:
+def _tell(damage: "Sequence[Damage | DamagedTable]") -> None:
     for place in damage:
         click.echo(f"hindcast: {place}; `hindcast lookups check` says what is missing", err=True)
 

@@ -149,9 +149,9 @@ def cli() -> None:
 @click.option(
     "--seal-seconds",
     type=click.FloatRange(0, 86_400),
-    default=0.0,
+    default=60.0,
     show_default=True,
-    help="How often closed segments of records go into tables, by a process of its own; 0 is never. Lists of receipts read segments only so far.",
+    help="How often closed segments of records go into tables, by a process of its own; 0 is never.",
 )
 @click.option(
     "--keep-days", type=click.IntRange(1), help="Days that sealed lookups stay besides today; all if not given."

@@ -27,6 +27,7 @@ from hindcast.lookups.catalogs import kept_catalog
 from hindcast.lookups.directory import OPEN, LogDirectory, SegmentName
 from hindcast.lookups.places import AD_HOC, RECORDS, TablePlaces
 from hindcast.lookups.record import decode
+from hindcast.lookups.request_ids import keep_indexes
 from hindcast.lookups.rows import plain_value, sent
 from hindcast.lookups.sealer import Sealer, all_tables, segment_names
 from hindcast.lookups.segment import RecoveryMode, scan
@@ -122,6 +123,7 @@ def erase(
         # Last: it says where the others have something, to whoever begins again after a kill.
         for table in all_tables(places, step=step)[:1]:
             erased.lookups = table.rewrite(person.without_records)
+        keep_indexes(log_directory)
         if erased.lookups or erased.entity_rows:
             erased.tombstone = _write_tombstone(log_directory, erased, person, clock())
     return erased

@@ -3,8 +3,8 @@
 A segment is pruned by when it was last written, walked from record to record, and a record is decoded only if it matches. What
 cannot be read is noted, and the rest is read.
 
-There is no index. `SegmentRecords.newest` gives its hits newest first and by a total order, so that those of another source of records
-can be merged into them.
+Segments have no index. A `Page` holds the newest lookups by a total order, whatever was offered to it: `listing` offers those of sealed
+tables too.
 """
 
 import contextlib
@@ -95,6 +95,11 @@ class Matching:
     tags: Mapping[str, str] = field(default_factory=dict)
     codes: frozenset[int] | None = None
 
+    @property
+    def service_shown(self) -> str | None:
+        """The service as a record has it."""
+        return None if self.service is None else self.service[:_SHOWN_MAX]
+
     def takes_time(self, served_at_micros: int) -> bool:
         """Whether the time is one that is wanted."""
         return (self.since_micros is None or served_at_micros >= self.since_micros) and (
@@ -106,14 +111,14 @@ class Matching:
         return (
             self.takes_time(record.served_at_micros)
             and (self.request_id is None or record.request_id == self.request_id)
-            and (self.service is None or record.service == self.service[:_SHOWN_MAX])
+            and (self.service is None or record.service == self.service_shown)
             and (self.codes is None or record.code in self.codes)
             and self.tags.items() <= record.tags.items()
         )
 
     def needles(self) -> list[bytes]:
         """Bytes that the payload of every wanted record holds: to look for them costs far less than to decode."""
-        words = [self.request_id or "", (self.service or "")[:_SHOWN_MAX], *self.tags, *self.tags.values()]
+        words = [self.request_id or "", self.service_shown or "", *self.tags, *self.tags.values()]
         return sorted({word.encode() for word in words if word}, key=len, reverse=True)
 
 
@@ -243,20 +248,14 @@ class SegmentRecords:
             found = self._last_in(later, found.record.lookup_id) or found
         return found
 
-    def newest(self, wanted: Matching, *, limit: int, before: Position | None = None) -> list[Summary]:
-        """The newest lookups that match, newest first.
-
-        Args:
-            before: only lookups that stand before it; a page begins where the last one ended.
-        """
-        page = _Page(wanted, limit, before)
+    def offer_to(self, page: "Page") -> None:
+        """Offer a page all that may belong on it."""
         for file in sorted(segment_files(self._directory), key=lambda file: file.written_micros, reverse=True):
             if page.is_past(file.written_micros + _SKEW_MICROS):
                 break
             for payload, writer, sequence in self._payloads(file.name, page.may_take):
                 with contextlib.suppress(StoredDataError):
                     page.offer(Found(writer, sequence, decode(payload)))
-        return page.newest_first()
 
     def _likely(self, begun_micros: int) -> list[SegmentName]:
         """The segments that can hold a lookup which began then, the likeliest first: those that had begun already, the last of them
@@ -332,37 +331,58 @@ class SegmentRecords:
             self.damage.append(damage)
 
 
-class _Page:
-    """The newest lookups that match, of those that were offered."""
+class Page:
+    """The newest lookups that match, of those that were offered; one that is offered twice is there once.
 
-    def __init__(self, wanted: Matching, limit: int, before: Position | None) -> None:
-        self._wanted, self._limit, self._before = wanted, limit, before
+    Attributes:
+        wanted: which match.
+        limit: how many there can be, at least one.
+        before: only lookups that stand before it; a page begins where the last one ended.
+    """
+
+    def __init__(self, wanted: Matching, *, limit: int, before: Position | None = None) -> None:
+        self.wanted, self.limit, self.before = wanted, limit, before
         self._needles = wanted.needles()
         self._kept: list[tuple[Position, Summary]] = []
         self._positions: set[Position] = set()
 
     def is_past(self, latest_micros: int) -> bool:
         """Whether nothing served then or earlier can be on the page any more."""
-        since = self._wanted.since_micros
+        since = self.wanted.since_micros
         return (since is not None and latest_micros < since) or (
-            len(self._kept) == self._limit and latest_micros < self._kept[0][0].served_at_micros
+            len(self._kept) == self.limit and latest_micros < self._kept[0][0].served_at_micros
+        )
+
+    def may_hold_any(self, first_micros: int | None, last_micros: int | None) -> bool:
+        """Whether any lookup that was served in this time can be on the page; None is no bound."""
+        until, before = self.wanted.until_micros, self.before
+        return not (
+            (last_micros is not None and self.is_past(last_micros))
+            or (first_micros is not None and until is not None and first_micros >= until)
+            or (first_micros is not None and before is not None and first_micros > before.served_at_micros)
         )
 
     def may_take(self, frame: Frame) -> bool:
         """Whether it is worth to decode a record."""
         seen = glance(frame.block, frame.begin)
-        return (seen is None or self._is_near(Position(seen.served_at_micros, seen.lookup_id))) and all(
+        return (seen is None or self.may_hold(Position(seen.served_at_micros, seen.lookup_id))) and all(
             frame.block.find(needle, frame.begin, frame.end) >= 0 for needle in self._needles
         )
 
     def offer(self, found: Found) -> None:
         """Put a record on the page if it belongs there."""
         position = Position(found.record.served_at_micros, found.record.lookup_id)
-        if not self._is_near(position) or not self._wanted.takes(found.record):
+        if self.may_hold(position) and self.wanted.takes(found.record):
+            self.put(summary_of(found))
+
+    def put(self, summary: Summary) -> None:
+        """Put a lookup that matches on the page if it belongs there."""
+        position = summary.position
+        if not self.may_hold(position):
             return
         self._positions.add(position)
-        entry = (position, summary_of(found))
-        if len(self._kept) < self._limit:
+        entry = (position, summary)
+        if len(self._kept) < self.limit:
             heapq.heappush(self._kept, entry)
         else:
             self._positions.discard(heapq.heapreplace(self._kept, entry)[0])
@@ -371,13 +391,15 @@ class _Page:
         """The page."""
         return [summary for _, summary in sorted(self._kept, key=lambda entry: entry[0], reverse=True)]
 
-    def _is_near(self, position: Position) -> bool:
-        """Whether a lookup that stands there can be on the page; the same record is there twice while it is recovered."""
+    def may_hold(self, position: Position) -> bool:
+        """Whether a lookup that stands there can be on the page. One that is there cannot: while a record is recovered, or sealed,
+        it is in two places.
+        """
         return (
-            self._wanted.takes_time(position.served_at_micros)
-            and (self._before is None or position < self._before)
+            self.wanted.takes_time(position.served_at_micros)
+            and (self.before is None or position < self.before)
             and position not in self._positions
-            and (len(self._kept) < self._limit or position > self._kept[0][0])
+            and (len(self._kept) < self.limit or position > self._kept[0][0])
         )
 
 

@@ -16,6 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hindcast.catalog import Catalog, OnDemandView, Projection, View, version_name
 from hindcast.errors import StoredDataError, UnknownName
 from hindcast.lookups.catalogs import kept_catalog
+from hindcast.lookups.listing import DamagedTable, newest_lookups
 from hindcast.lookups.places import RECORDS, TablePlaces
 from hindcast.lookups.reading import Damage, Found, Matching, SegmentRecords, Tick
 from hindcast.lookups.record import LookupRecord, RowHeader, Rpc, row_headers
@@ -125,7 +126,7 @@ class Search:
     """
 
     receipt: Receipt | None
-    damage: Sequence[Damage]
+    damage: Sequence[Damage | DamagedTable]
 
     def or_fail(self, wanted: str) -> Receipt:
         """The receipt.
@@ -155,11 +156,17 @@ def by_lookup_id(log_directory: Path, lookup_id: UUID, *, tick: Tick = lambda: N
     Raises:
         StoredDataError: its record cannot be read as what it says it is.
     """
+    found, damage = _found(log_directory, lookup_id, tick)
+    return Search(None if found is None else read_receipt(log_directory, found), damage)
+
+
+def _found(log_directory: Path, lookup_id: UUID, tick: Tick) -> tuple[Found | None, Sequence[Damage]]:
+    """A lookup's record, in segments or else in the table; and what of the segments cannot be read."""
     records = SegmentRecords(log_directory, tick=tick)
     found = records.by_lookup_id(lookup_id.bytes)
     if found is None and TablePlaces(log_directory).of(RECORDS).exists():
         found = _sealed(log_directory, lookup_id)
-    return Search(None if found is None else read_receipt(log_directory, found), records.damage)
+    return found, records.damage
 
 
 def _sealed(log_directory: Path, lookup_id: UUID) -> Found | None:
@@ -175,12 +182,12 @@ def by_request_id(log_directory: Path, request_id: str, *, tick: Tick = lambda: 
     Raises:
         StoredDataError: its record cannot be read as what it says it is.
     """
-    records = SegmentRecords(log_directory, tick=tick)
-    for summary in records.newest(Matching(request_id=request_id), limit=1):
-        found = records.by_lookup_id(summary.lookup_id)
+    listed = newest_lookups(log_directory, Matching(request_id=request_id), limit=1, tick=tick)
+    for summary in listed.summaries:
+        found, damage = _found(log_directory, UUID(bytes=summary.lookup_id), tick)
         if found is not None:
-            return Search(read_receipt(log_directory, found), records.damage)
-    return Search(None, records.damage)
+            return Search(read_receipt(log_directory, found), damage)
+    return Search(None, listed.damage)
 
 
 def as_lookup_id(text: str) -> UUID | None:

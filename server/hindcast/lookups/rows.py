@@ -21,7 +21,7 @@ from google.rpc import code_pb2
 from hindcast.lookups.directory import WriterId
 from hindcast.lookups.gather import INSTANT, arrow_type, gather, value_type_of
 from hindcast.lookups.logging_schema import LOG_TIMESTAMP, REQUEST_ID, ServiceSchema
-from hindcast.lookups.record import LookupRecord, Rpc
+from hindcast.lookups.record import LookupRecord, Rpc, headers_count
 from hindcast.shadow.v1 import shadow_pb2
 from hindcast.v1.value_pb2 import Value
 
@@ -441,6 +441,9 @@ class RecordRows:
                 "message": pa.array([record.message for record in records], pa.string()),
                 "catalog_version": pa.array([record.catalog_version for record in records], pa.string()),
                 "entity_rows": pa.array(self._rows, pa.int32()),
+                "stored_rows": pa.array(
+                    [headers_count(record.rows[0]) if record.rows else None for record in records], pa.int32()
+                ),
                 "erased": pa.array([False] * len(records), pa.bool_()),
                 "slot": pa.array([entry.writer.slot for entry in entries], pa.int32()),
                 "epoch": pa.array([entry.writer.epoch for entry in entries], pa.int64()),

@@ -1,12 +1,6 @@
-"""Finding one lookup in the table of all lookups. Imports pyarrow, and no deltalake: it reads the table's files as they are.
+"""Finding one lookup in the table of all lookups. Imports pyarrow, and no deltalake."""
 
-That is right for one lookup: a file that was compacted away, or never committed, has true records all the same.
-"""
-
-import contextlib
 import re
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
@@ -16,12 +10,15 @@ import pyarrow.parquet as pq
 
 from hindcast.errors import StoredDataError
 from hindcast.lookups.directory import WriterId
-from hindcast.lookups.logging_schema import LOG_DATE
 from hindcast.lookups.places import RECORDS, TablePlaces
 from hindcast.lookups.record import LookupRecord, decode
+from hindcast.lookups.table_files import TableFile, table_files
+from hindcast.settings import LogMode
 
-_LATE = timedelta(minutes=10)
+_LATE_MICROS = 600_000_000
 """A lookup is served after its id was made: at its deadline at the latest, and clocks are set back now and then."""
+_TRIES = 5
+"""A file that is gone was compacted away, dropped or rewritten; the table has others then."""
 _BOUNDS = re.compile(r"([0-9a-f]{8}-[0-9a-f]{4})-([0-9a-f]{8}-[0-9a-f]{4})-\d{4,5}-.*")
 _TIME_DIGITS = 13
 
@@ -37,10 +34,10 @@ class SealedRecord(NamedTuple):
 def find_sealed(log_directory: Path, lookup_id: bytes) -> LookupRecord | None:
     """The record of a lookup, by the 16 bytes of its id; None where no sealed one has it, or it was erased.
 
-    Only files of the id's day are looked into, and of these only those whose ids go around its time.
+    Only files whose lookups were served about the id's time are looked into, and of these only those whose ids go around it.
 
     Raises:
-        StoredDataError: a file cannot be read.
+        StoredDataError: a file, or the table's log, cannot be read.
     """
     found = find_sealed_record(log_directory, lookup_id)
     return None if found is None else found.record
@@ -49,34 +46,52 @@ def find_sealed(log_directory: Path, lookup_id: bytes) -> LookupRecord | None:
 def find_sealed_record(log_directory: Path, lookup_id: bytes) -> SealedRecord | None:
     """As `find_sealed`, with the place in the log."""
     text = str(UUID(bytes=lookup_id))
-    for path in _likely_files(TablePlaces(log_directory).of(RECORDS), text):
+    table = TablePlaces(log_directory).of(RECORDS)
+    for _ in range(_TRIES - 1):
         try:
-            found = _find_in(path, text)
+            return _last_in(table_files(table), text)
         except FileNotFoundError:
-            continue  # compacted away; the file with its rows is among the others, or was made since
+            continue
+    try:
+        return _last_in(table_files(table), text)
+    except FileNotFoundError as error:
+        raise _unreadable(table) from error
+
+
+def _last_in(files: list[TableFile], lookup_id: str) -> SealedRecord | None:
+    """The last record of a lookup.
+
+    Raises:
+        FileNotFoundError: a file is gone.
+        StoredDataError: a file cannot be read.
+    """
+    last = None
+    for path in sorted(file.path for file in files if _may_have(file, lookup_id)):
+        try:
+            found = _find_in(path, lookup_id)
+        except FileNotFoundError:
+            raise
         except (OSError, pa.ArrowException) as error:
-            raise StoredDataError(f"{path} cannot be read; restore it from a copy") from error
-        if found is not None:
-            return found
-    return None
+            raise _unreadable(path) from error
+        if found is not None and (last is None or found.sequence > last.sequence):
+            last = found
+        # Only an answer that could not be made durable has a second record, the failure, which can be in a later file.
+        if found is not None and (found.record.code or found.record.mode != LogMode.DURABLE):
+            break
+    return last
 
 
-def _likely_files(table: Path, lookup_id: str) -> Iterator[Path]:
-    begun = datetime.fromtimestamp(int(lookup_id[:8] + lookup_id[9:13], 16) / 1000, UTC)
-    for day in sorted({(begun + shift).date() for shift in (-_LATE, timedelta(), _LATE)}):
-        # Twice: while a day's files are compacted, the new one can be missed.
-        seen: set[Path] = set()
-        for _ in range(2):
-            paths: list[Path] = []
-            with contextlib.suppress(FileNotFoundError):
-                paths = sorted((table / f"{LOG_DATE}={day.isoformat()}").iterdir())
-            new = [path for path in paths if path.suffix == ".parquet" and path not in seen]
-            seen.update(new)
-            yield from (path for path in new if _may_have(path.name, lookup_id))
+def _unreadable(path: Path) -> StoredDataError:
+    return StoredDataError(f"{path} cannot be read; restore it from a copy")
 
 
-def _may_have(name: str, lookup_id: str) -> bool:
-    bounds = _BOUNDS.fullmatch(name)
+def _may_have(file: TableFile, lookup_id: str) -> bool:
+    begun_micros = int(lookup_id[:8] + lookup_id[9:13], 16) * 1000
+    if file.last_micros is not None and file.last_micros < begun_micros - _LATE_MICROS:
+        return False
+    if file.first_micros is not None and file.first_micros > begun_micros + _LATE_MICROS:
+        return False
+    bounds = _BOUNDS.fullmatch(file.path.name)
     return bounds is None or bounds[1] <= lookup_id[:_TIME_DIGITS] <= bounds[2]
 
 

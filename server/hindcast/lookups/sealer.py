@@ -29,6 +29,7 @@ from hindcast.lookups.places import AD_HOC, RECORDS, Destination, TablePlaces, d
 from hindcast.lookups.ranges import note_dropped
 from hindcast.lookups.record import LookupRecord, decode
 from hindcast.lookups.recovery import recover
+from hindcast.lookups.request_ids import keep_indexes
 from hindcast.lookups.rows import Entry, ListRows, RecordRows, ServiceRows, read_answer, row_count
 from hindcast.lookups.segment import Gap, GapReason, RecoveryMode, Scan, State, scan
 from hindcast.lookups.tables import (
@@ -235,6 +236,10 @@ class Sealer:
                 table.drop_before(first_kept)
         for table in tables:
             table.compact()
+        try:
+            keep_indexes(self._directory.root)
+        except StoredDataError as error:
+            raise SealError(str(error)) from error
 
 
 R = TypeVar("R", ServiceRows, ListRows, RecordRows)

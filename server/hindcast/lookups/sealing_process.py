@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from hindcast.errors import SealError
-from hindcast.lookups.directory import LogDirectory
+from hindcast.lookups.directory import SEALED, LogDirectory
+from hindcast.lookups.places import TablePlaces
 from hindcast.lookups.seal_settings import SealSettings
 
 if TYPE_CHECKING:
@@ -68,15 +69,19 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda _number, _frame: stopping.set())
     threading.Thread(target=_watch_input, args=[stopping], daemon=True).start()
     stopping.wait(settings.seconds)
-    while not stopping.is_set() and not _has_segments(Path(settings.log_directory)):
+    while not stopping.is_set() and not has_work(settings):
         stopping.wait(settings.seconds)
     if not stopping.is_set():
         follow(settings, stopping=stopping, done=_log, failed=_log_failure)
 
 
-def _has_segments(log_directory: Path) -> bool:
+def has_work(settings: SealSettings) -> bool:
+    """Whether a segment is closed, or old days may have to go; workers close theirs, and the supervisor those of dead ones."""
+    log_directory = Path(settings.log_directory)
+    if settings.keep_days is not None and TablePlaces(log_directory).root.is_dir():
+        return True
     segments = LogDirectory(log_directory).segments
-    return segments.is_dir() and any(segments.iterdir())
+    return segments.is_dir() and any(path.suffix == SEALED for path in segments.iterdir())
 
 
 def _watch_input(stopping: threading.Event) -> None:

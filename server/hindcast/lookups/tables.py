@@ -39,7 +39,7 @@ from hindcast.durable import exchange, make_directory, sync, sync_delta_table
 from hindcast.errors import SealError
 from hindcast.lookups.directory import WriterId
 from hindcast.lookups.logging_schema import LOG_DATE
-from hindcast.lookups.places import digest
+from hindcast.lookups.places import RECORDS, digest
 
 RETENTION_HOURS = 24
 """How long files stay that were compacted away: queries that began before go on with them."""
@@ -54,7 +54,8 @@ _ROW_GROUP_ROWS = 50_000
 _GROUP_BYTES = 2 << 20
 _RECORD_GROUP_ROWS = 500
 """To find one lookup, the records of so many are read, or of as many as have `_GROUP_BYTES`."""
-_STATISTICS = ("lookup_id", "hc_lookup_id")
+_STATISTICS, _RECORD_STATISTICS = "hc_lookup_id", "lookup_id,served_at"
+"""Columns whose bounds Delta's log may have, of a service's table and of that of all lookups."""
 _LOCK_SECONDS = 60.0
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _PART = re.compile(
@@ -351,7 +352,7 @@ class DeltaLog:
         write_parquet(rows, new)
         sync(new)
         sync(new.parent)
-        return _addition(new, rows, day)
+        return _addition(new, rows, day, is_records=self._name == RECORDS)
 
     def _vacuum(self, table: DeltaTable, *, hours: int) -> None:
         # In full: also the files of writers that were killed before their commit.
@@ -391,7 +392,7 @@ class DeltaLog:
                     "delta.deletedFileRetentionDuration": f"interval {RETENTION_HOURS} hours",
                     "delta.logRetentionDuration": f"interval {RETENTION_HOURS} hours",
                     # Bounds of other columns are of people, and would stay in the log when they are erased.
-                    "delta.dataSkippingStatsColumns": next(name for name in _STATISTICS if name in fields),
+                    "delta.dataSkippingStatsColumns": _RECORD_STATISTICS if self._name == RECORDS else _STATISTICS,
                 },
                 post_commithook_properties=_NO_HOOKS,
             )
@@ -426,7 +427,7 @@ class DeltaLog:
         # Before the commit: what it says must be true after a power cut, too.
         sync(path)
         sync(folder)
-        return _addition(path, rows, day.isoformat())
+        return _addition(path, rows, day.isoformat(), is_records=self._name == RECORDS)
 
     def _sync(self) -> None:
         self._synced = sync_delta_table(self.path, since=self._synced)
@@ -714,7 +715,8 @@ def _repeats(field: pa.Field) -> bool:
 
 def _id_bounds(rows: pa.Table) -> tuple[str, str]:
     """The first and last lookup ids of rows; the files' names begin with their times."""
-    name = "lookup_id" if "lookup_id" in rows.column_names else "hc_lookup_id"
+    # A service's table may have a join key of the other name.
+    name = "hc_lookup_id" if "hc_lookup_id" in rows.column_names else "lookup_id"
     column = rows.column(name)
     ids = {
         word
@@ -733,15 +735,24 @@ def _place(rows: pa.Table, path: Path, *, step: Step) -> None:
     aside.replace(path)
 
 
-def _addition(path: Path, rows: pa.Table, day: str) -> AddAction:
-    """Without the bounds of columns: what they say of people would stay in the log of a table whose rows are erased."""
+def _addition(path: Path, rows: pa.Table, day: str, *, is_records: bool) -> AddAction:
+    """Without bounds of columns but when the lookups were served: what others say of people would stay in the log of a table whose
+    rows are erased.
+    """
+    stats: dict[str, object] = {"numRecords": rows.num_rows}
+    if is_records:
+        bounds = pc.min_max(rows.column("served_at")).as_py()
+        stats |= {
+            f"{bound}Values": {"served_at": bounds[bound].strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"}
+            for bound in ("min", "max")
+        }
     return AddAction(
         path=f"{path.parent.name}/{path.name}",
         size=path.stat().st_size,
         partition_values={LOG_DATE: day},
         modification_time=time.time_ns() // 1_000_000,
         data_change=True,
-        stats=json.dumps({"numRecords": rows.num_rows}),
+        stats=json.dumps(stats),
     )
 
 

@@ -41,10 +41,12 @@ class Place:
         fleet: Fleet,
         running: set[WorkerProcess],
         stop: Stop,
+        when_ended: Callable[[], None],
     ) -> None:
         """Args:
         slots: a worker has one of them; its successor, which overlaps with it, the other.
         running: holds this place's workers while they serve or part from their callers.
+        when_ended: called when one of them has ended, however it did.
         """
         self._slot, self._other_slot = slots
         self._settings = settings
@@ -52,6 +54,7 @@ class Place:
         self._fleet = fleet
         self._running = running
         self._stop = stop
+        self._when_ended = when_ended
         self._renewal: _Renewal | None = None
         self._renewal_asked = asyncio.Event()
         self._parting: asyncio.Task[None] | None = None
@@ -155,6 +158,7 @@ class Place:
         code = await worker.stop(seconds=seconds, hurry=self._stop.hurry)
         self._running.discard(worker)
         self._fleet.ended(worker.slot)
+        self._when_ended()
         if self._settings.metrics_folder is not None:
             forget_live_gauges(self._settings.metrics_folder, worker.slot)
         return code

@@ -19,7 +19,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hindcast.catalog import OnDemandView, Projection, View
 from hindcast.clock import Deadline
 from hindcast.errors import DeadlineExceeded, FieldViolation, HindcastError, InvalidArgument, Overloaded, UnknownName
-from hindcast.lookups.reading import Matching, Position, SegmentRecords, Summary, summary_of
+from hindcast.lookups.listing import newest_lookups
+from hindcast.lookups.reading import Matching, Position, Summary, summary_of
 from hindcast.lookups.receipt_json import type_name
 from hindcast.lookups.receipts import Column, Receipt, Search, by_lookup_id, by_request_id, run_id_of
 from hindcast.lookups.record import RowHeader, Rpc
@@ -172,13 +173,13 @@ def _list_receipts(request: bytes, log_directory: Path | None, patience: _Patien
     size = message.page_size or _PAGE_SIZE
     response = pb.ListReceiptsResponse()
     if log_directory is not None:
-        records = SegmentRecords(log_directory, tick=patience.tick)
         # One more than the page has says whether there is another page.
-        found = records.newest(wanted, limit=size + 1, before=before)
+        listed = newest_lookups(log_directory, wanted, limit=size + 1, before=before, tick=patience.tick)
+        found = listed.summaries
         response.receipts.extend(map(_summary, found[:size]))
         if len(found) > size:
             response.next_page_token = _token(found[size - 1].position)
-        response.damaged_places = len(records.damage)
+        response.damaged_places = len(listed.damage)
     return response.SerializeToString()
 
 

@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 _BACKOFF_SECONDS = (0.2, 1.0, 5.0, 30.0)
 _STEADY_SECONDS = 60.0
 """A process that lived this long did not die of its start."""
-_STOP_SECONDS = 10.0
+_STOP_SECONDS = 3.0
 """For the batch that it is at; one that is killed loses nothing either."""
 
 
@@ -22,24 +22,33 @@ async def keep_sealing(settings: SealSettings) -> None:
     failures = 0
     while True:
         began = loop.time()
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "hindcast.lookups.sealing_process"),
-            stdin=asyncio.subprocess.PIPE,
-            # A terminal's Ctrl-C goes to the supervisor alone.
-            start_new_session=True,
-        )
         try:
-            assert process.stdin is not None  # noqa: S101 - asked for above
-            process.stdin.write(settings.to_line())
-            with contextlib.suppress(ConnectionError):
-                await process.stdin.drain()
-            code = await process.wait()
-        finally:
-            await asyncio.shield(_end(process))
+            ended = f"ended with code {await _run(settings)}"
+        except OSError as error:
+            # No process or no descriptor is left; serving goes on with those that it has.
+            ended = f"cannot be started ({error.strerror})"
         failures = 1 if loop.time() - began > _STEADY_SECONDS else failures + 1
         pause = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS)) - 1]
-        logger.error("the sealer ended with code %s; another starts in %.1f s", code, pause)
+        logger.error("the sealer %s; another starts in %.1f s", ended, pause)
         await asyncio.sleep(pause)
+
+
+async def _run(settings: SealSettings) -> int:
+    """Run one until it ends or this is cancelled; its exit code."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "hindcast.lookups.sealing_process"),
+        stdin=asyncio.subprocess.PIPE,
+        # A terminal's Ctrl-C goes to the supervisor alone.
+        start_new_session=True,
+    )
+    try:
+        assert process.stdin is not None  # noqa: S101 - asked for above
+        process.stdin.write(settings.to_line())
+        with contextlib.suppress(ConnectionError):
+            await process.stdin.drain()
+        return await process.wait()
+    finally:
+        await asyncio.shield(_end(process))
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -30,6 +30,7 @@ from hindcast.serving.fleet import Fleet
 from hindcast.serving.ingest import WriteSettings
 from hindcast.serving.place import Place
 from hindcast.serving.preflight import check_log_directory, check_tls, find_redis, reserved
+from hindcast.serving.recovering import Recovering
 from hindcast.serving.sealing import keep_sealing
 from hindcast.serving.tracing import check_installed
 from hindcast.serving.worker_settings import WorkerSettings
@@ -132,6 +133,7 @@ class _Supervisor:
         self._fleet = fleet
         self._look_again = look_again
         self._sealing = sealing
+        self._recovering = Recovering(settings.log_directory)
         self._running: set[WorkerProcess] = set()
         self._stop = Stop()
         self._replace = asyncio.Event()
@@ -145,6 +147,7 @@ class _Supervisor:
                 fleet=fleet,
                 running=self._running,
                 stop=self._stop,
+                when_ended=self._recovering.tell,
             )
             for number in range(fleet.wanted)
         ]
@@ -164,7 +167,11 @@ class _Supervisor:
                 if not all(await asyncio.gather(*first_starts)):
                     return
                 when_ready()
-                others = [tasks.create_task(self._follow_registry()), tasks.create_task(self._replace_when_told())]
+                others = [
+                    tasks.create_task(self._follow_registry()),
+                    tasks.create_task(self._replace_when_told()),
+                    tasks.create_task(self._recovering.keep()),
+                ]
                 if self._sealing is not None:
                     others.append(tasks.create_task(keep_sealing(self._sealing)))
                 with self._dropping():
