@@ -103,7 +103,7 @@ class Comparison:
             {name: column.values for name, column in inputs.items()},
             rows=stop - start,
         )
-        transformer = self._transformer(asked.catalog) if not problem else problem
+        transformer = problem or self._transformer(asked.catalog)
         if isinstance(transformer, str):
             return _Computed({}, differing, transformer)
         try:
@@ -205,13 +205,15 @@ class _LookupRows:
         self._history = history
         self._why: dict[tuple[int, int], Verdict] = {}
 
-    def answer(self, place: _Place, row: int) -> Answered:
-        """A stored value as of then."""
+    def answer(self, place: _Place, row: int, served: Answered) -> Answered:
+        """A stored value as of then. A NaN is one where something was served, and a null, which the writers of columns make of it, else."""
         assert place.read is not None  # noqa: S101 - asked of stored columns only
         rows, at = self.then.reads[place.read], self.start + row
         found = rows.rows[at]
         if found is not None:
             value = rows.values[place.feature][at]
+            if not value and not served.is_null:
+                value = rows.nans[place.feature].get(at, b"")
             status = PRESENT if value else NULL_VALUE
             return Answered(
                 value=value, status=status, event_micros=found.event_micros, created_micros=found.created_micros
@@ -323,7 +325,7 @@ def _then(
         problem = _problem_of(rows.then, asked, place.read, place.feature)
         if problem:
             return None, Verdict(Reason.NO_ANSWER, problem)
-        then = rows.answer(place, row)
+        then = rows.answer(place, row, served)
         return then, EQUAL if served.equals(then) else rows.why(place.read, column, row, served, then)
     assert place.computation is not None  # noqa: S101 - a place has one of the two
     of_view, values = computed[place.computation], _computed_column(asked, place, computed)

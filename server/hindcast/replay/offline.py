@@ -48,6 +48,8 @@ class ReadRows:
         values: per feature n serialized Values, b"" for a null and for no row.
         rows: n; None where no row counts.
         stale: n; where no row counts, the newest that is past the TTL.
+        nans: per feature the rows that hold a NaN: a row's place -> the serialized Value. Materialized, a NaN is a null, as it is in
+            `values`; pushed, it stays one.
         problem: why there is nothing; empty if there is.
         problems: feature -> why its values cannot be told.
     """
@@ -55,6 +57,7 @@ class ReadRows:
     values: list[list[bytes]]
     rows: list[RowAt | None]
     stale: list[RowAt | None]
+    nans: list[dict[int, bytes]]
     problem: str
     problems: dict[str, str]
 
@@ -212,22 +215,26 @@ class Then:
                 return self._nothing(read, str(error))
         types = {field.name: field.value_type for field in read.view.fields}
         values: list[list[bytes]] = []
+        nans: list[dict[int, bytes]] = []
         problems: dict[str, str] = {}
         for number, feature in enumerate(read.rows_of.features):
+            column = _whole(answer, f"v{at}_{number}")
+            nans.append(_nans(column, types[feature]))
             try:
-                encoded = encode_column(
-                    _whole(answer, f"v{at}_{number}"), types[feature], column=feature, unusual=_by_feast
-                )
+                encoded = encode_column(column, types[feature], column=feature, unusual=_by_feast)
                 values.append([value or b"" for value in encoded.to_pylist()])
             except InvalidArgument as error:
                 problems[feature] = str(error)
                 values.append([b""] * len(self._served))
         rows = _row_times(answer, at, has_created=view.created_column is not None)
-        return ReadRows(values, rows, [None] * len(rows), "", problems)
+        return ReadRows(values, rows, [None] * len(rows), nans, "", problems)
 
     def _nothing(self, read: Read, problem: str) -> ReadRows:
         rows = len(self._served)
-        return ReadRows([[b""] * rows for _ in read.rows_of.features], [None] * rows, [None] * rows, problem, {})
+        features = read.rows_of.features
+        return ReadRows(
+            [[b""] * rows for _ in features], [None] * rows, [None] * rows, [{} for _ in features], problem, {}
+        )
 
     def _find_stale(self) -> None:
         """Tell rows past their TTL from rows that are missing."""
@@ -301,6 +308,20 @@ def _time_fields(at: int, event: str, created: str | None) -> dict[str, str]:
 def _whole(table: pa.Table, name: str) -> pa.Array:
     column = table.column(name).combine_chunks()
     return pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
+
+
+def _nans(column: pa.Array, value_type: int) -> dict[int, bytes]:
+    """The rows of a column of numbers that hold a NaN of its type, with its bits."""
+    if value_type not in _NAN_TAGS or not pa.types.is_floating(column.type):
+        return {}
+    tag, kind = _NAN_TAGS[value_type]
+    numbers = column.fill_null(0).to_numpy(zero_copy_only=False)
+    places = np.flatnonzero(np.isnan(numbers))
+    return {int(place): tag + numbers[place].astype(kind).tobytes() for place in places}
+
+
+_NAN_TAGS = {5: (b"\x29", "<f8"), 6: (b"\x35", "<f4")}
+"""Of double_val and float_val: the field's tag, and how its number is written."""
 
 
 def _row_times(answer: pa.Table, at: int, *, has_created: bool) -> list[RowAt | None]:

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from hindcast.lookups.receipts import Receipt
 from hindcast.online.field_status import NULL_VALUE, OUTSIDE_MAX_AGE, PRESENT
+from hindcast.v1.value_pb2 import Value
 
 NULLS = frozenset({b"", b"\x98\x01\x00"})
 """No Value at all, and one that says `null_val`."""
@@ -96,10 +97,11 @@ class Answered:
         """Whether a model could not tell the two apart: the same bits, or a null of the same kind.
 
         A null that a row holds is not a row that is missing. Missing and past its TTL are one: the store forgets the difference in time.
+        Sets, and the entries of maps, have no order.
         """
         if self.is_null or other.is_null:
             return self.is_null and other.is_null and self.is_of_row == other.is_of_row
-        return self.value == other.value
+        return self.value == other.value or _is_same_unordered(self.value, other.value)
 
     @property
     def is_of_row(self) -> bool:
@@ -113,6 +115,28 @@ class Answered:
     def is_stale(self) -> bool:
         """Whether its row was past its view's TTL."""
         return self.status == OUTSIDE_MAX_AGE
+
+
+_UNORDERED = frozenset(
+    field.name
+    for field in Value.DESCRIPTOR.fields
+    if field.name.endswith("_set_val")
+    or field.name in {"set_val", "map_val", "map_list_val", "struct_val", "struct_list_val"}
+)
+
+
+def _is_same_unordered(one: bytes, other: bytes) -> bool:
+    left, right = Value.FromString(one), Value.FromString(other)
+    kind = left.WhichOneof("val")
+    return kind in _UNORDERED and kind == right.WhichOneof("val") and _in_order(left, kind) == _in_order(right, kind)
+
+
+def _in_order(value: Value, kind: str) -> list[bytes]:
+    """The items of a set, or a map, with the entries of maps sorted: bits count, and the order does not."""
+    content = getattr(value, kind)
+    if not kind.endswith("set_val"):
+        return [content.SerializeToString(deterministic=True)]
+    return sorted(type(content)(val=[item]).SerializeToString(deterministic=True) for item in content.val)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,393 @@
+"""Replays of lookups that were not the truth, or are not any more: each verdict, told by what really happened to a row."""
+
+import json
+import random
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import grpc
+import pandas as pd
+import pytest
+from feast import Entity, FeatureService, FeatureView, Field, FileSource
+from feast.on_demand_feature_view import on_demand_feature_view
+from feast.types import Float64, Int64, String
+from feast.value_type import ValueType
+from feast import RequestSource
+
+from engine_repo import END, START, EngineRepo, engine_repo, hours_ago
+from hindcast.catalog import KeyType
+from hindcast.clock import system_clock, to_micros
+from hindcast.errors import InvalidArgument, UnknownName
+from hindcast.online.keys import entity_key_bytes, key_value_bytes, row_key, view_prefix
+from hindcast.replay import Reason, Replay, prove, replay
+from hindcast_client import Client, NotFound
+from integration.request_rows import FEAST, HINDCAST, feast, hindcast, integer
+from services import HINDCAST as PROGRAM
+from services import HindcastServer, run_hindcast, run_redis, wait_for
+from hindcast.v1.value_pb2 import Value
+
+DRIVER = Entity(name="driver", join_keys=["driver_id"], value_type=ValueType.INT64)
+CITY = Entity(name="city", join_keys=["city_id"], value_type=ValueType.STRING)
+TTL = timedelta(hours=1)
+SHORT = timedelta(seconds=1)
+RIDE = RequestSource(name="ride", schema=[Field(name="distance", dtype=Float64)])
+
+
+def source(name, **options):
+    return FileSource(
+        name=name,
+        path=f"{name}.parquet",
+        timestamp_field="event_ts",
+        **{"created_timestamp_column": "created_ts"} | options,
+    )
+
+
+def view(name, fields, *, ttl=timedelta(0), entities=(DRIVER,), of=None):
+    return FeatureView(
+        name=name,
+        entities=list(entities),
+        ttl=ttl,
+        schema=[
+            *(Field(name=e.join_key, dtype=Int64 if e is DRIVER else String) for e in entities),
+            *(Field(name=n, dtype=t) for n, t in fields.items()),
+        ],
+        source=of or source(name),
+    )
+
+
+def stats(*, more=(), ttl=timedelta(0)):
+    return view("stats", {"trips": Int64, "rating": Float64, **dict.fromkeys(more, Int64)}, ttl=ttl)
+
+
+FRESH = view("fresh", {"trips": Int64}, ttl=TTL, of=source("fresh", field_mapping={"raw_trips": "trips"}))
+FLEETING = view("fleeting", {"trips": Int64}, ttl=SHORT)
+PAIR = view("pair", {"fares": Int64}, entities=(DRIVER, CITY))
+PLATFORM = view("platform", {"surge": Float64}, entities=(), of=source("platform", created_timestamp_column=""))
+
+
+@on_demand_feature_view(sources=[stats(), RIDE], schema=[Field(name="fare", dtype=Float64)], mode="python")
+def priced(inputs):
+    return {
+        "fare": [
+            None if t is None or d is None else t * d for t, d in zip(inputs["trips"], inputs["distance"], strict=True)
+        ]
+    }
+
+
+@on_demand_feature_view(sources=[stats()], schema=[Field(name="luck", dtype=Float64)], mode="pandas")
+def lucky(inputs):
+    import random
+
+    return pd.DataFrame({"luck": [random.random() for _ in inputs["trips"]]})
+
+
+def views(**changed):
+    """All definitions."""
+    return [DRIVER, CITY, stats(**changed), FRESH, FLEETING, PAIR, PLATFORM, priced, lucky, *services()]
+
+
+def services():
+    alias = stats()[["trips"]].with_name("mine").with_join_key_map({"driver_id": "my_id"})
+    return [
+        FeatureService(name="all", features=[stats(), FRESH, PAIR, PLATFORM, priced]),
+        FeatureService(name="gamble", features=[lucky]),
+        FeatureService(name="aliased", features=[alias, stats()[["rating"]]]),
+    ]
+
+
+@dataclass
+class Rows:
+    """Rows of the source `stats`: driver -> rows of (event, created, trips, rating)."""
+
+    of: dict[int, list[tuple]] = field(default_factory=dict)
+
+    def add(self, driver, hours, trips, rating=1.5, *, created=None, event=None):
+        event = event or hours_ago(hours)
+        self.of.setdefault(driver, []).append((event, created or event + timedelta(minutes=1), trips, rating))
+
+    def write(self, repo):
+        rows = [(driver, *row) for driver, rows in self.of.items() for row in rows]
+        names = ("driver_id", "event_ts", "created_ts", "trips", "rating")
+        repo.write("stats.parquet", dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
+
+
+EQUAL, MISSING, NEW, LATE, CORRECTED, REMOVED, CHANGED, BITS, PUSHED, ERASED, AHEAD, NULL, LATE_FILE = range(1, 14)
+NOBODY = 404
+
+
+@dataclass
+class Kept:
+    """A repo to which all sorts of things have happened, and its server."""
+
+    repo: EngineRepo
+    server: HindcastServer
+
+    def ask(self, features, columns, data=None, *, method=HINDCAST, metadata=()):
+        request = (hindcast if method == HINDCAST else feast)(features, columns, data or {}, full=True)
+        with grpc.insecure_channel(self.server.address) as channel:
+            _, ended = channel.unary_unary(method).with_call(request, timeout=60, metadata=metadata)
+        return dict(ended.trailing_metadata())["hindcast-lookup-id"]
+
+    def push(self, view, to="online", **row):
+        with Client(self.server.address) as client:
+            keys = [name for name in ("driver_id", "city_id") if name in row]
+            client.push(feature_view=view, rows=[row], join_keys=keys, event_timestamp="at", to=to)
+
+    def erase(self, view, driver):
+        key = entity_key_bytes(("driver_id",), (key_value_bytes(integer(driver), KeyType.INT64),))
+        assert self.repo.redis.delete(row_key(view_prefix(self.repo.project, view), key)) == 1
+
+    def command(self, *arguments, exit_code=0):
+        done = subprocess.run(
+            [PROGRAM, "replay", *map(str, arguments), "--repo", str(self.repo.root)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert exit_code == done.returncode, done.stdout + done.stderr
+        return done.stderr if exit_code == 2 else done.stdout
+
+
+def drivers(*ids):
+    return {"driver_id": [integer(driver) for driver in ids]}
+
+
+def reasons(found: Replay, name):
+    """The verdicts of a column, row by row."""
+    return [cell.verdict.reason for cell in found.cells if cell.name == name]
+
+
+def now_reasons(found, name):
+    return [cell.now_verdict.reason for cell in found.cells if cell.name == name]
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory) -> Iterator[Kept]:
+    """Rows are materialized, then their source changes in all the ways that sources do."""
+    with run_redis() as redis, redis.client() as client:
+        with engine_repo(tmp_path_factory.mktemp("kept") / "repo", redis.connection_string, client) as repo:
+            rows = Rows()
+            for driver in range(1, 14):
+                if driver != PUSHED:
+                    rows.add(driver, 5, driver)
+            rows.of[NULL][0] = (*rows.of[NULL][0][:2], None, None)
+            rows.of[BITS][0] = (*rows.of[BITS][0][:3], -0.0)
+            rows.write(repo)
+            repo.write(
+                "fresh.parquet",
+                {
+                    "driver_id": [1, 2],
+                    "event_ts": [hours_ago(0.1), hours_ago(2)],
+                    "created_ts": [hours_ago(0.1), hours_ago(2)],
+                    "raw_trips": [1, 2],
+                },
+            )
+            repo.write(
+                "fleeting.parquet",
+                {"driver_id": [1], "event_ts": [hours_ago(9)], "created_ts": [hours_ago(9)], "trips": [1]},
+            )
+            repo.write(
+                "pair.parquet",
+                {
+                    "driver_id": [1, 12],
+                    "city_id": ["23", "3"],
+                    "event_ts": [hours_ago(5)] * 2,
+                    "created_ts": [hours_ago(5)] * 2,
+                    "fares": [7, 8],
+                },
+            )
+            repo.write("platform.parquet", {"event_ts": [hours_ago(6), hours_ago(5)], "surge": [1.0, 2.0]})
+            repo.apply(*views())
+            repo.materialize()
+            rows.add(NEW, 0, 100, event=END + timedelta(microseconds=1), created=END + timedelta(microseconds=1))
+            rows.add(LATE, 1, 100, created=datetime.now(UTC))
+            rows.add(LATE_FILE, 1, 100)
+            rows.add(CORRECTED, 5, 100, created=datetime.now(UTC))
+            del rows.of[REMOVED], rows.of[MISSING]
+            rows.of[CHANGED][0] = (*rows.of[CHANGED][0][:2], 100, 1.5)
+            rows.of[BITS][0] = (*rows.of[BITS][0][:3], 0.0)
+            rows.write(repo)
+            with run_hindcast(repo.root, "--workers", "1") as server:
+                kept = Kept(repo, server)
+                for driver in (ERASED, MISSING):
+                    kept.erase("stats", driver)
+                kept.push("stats", driver_id=PUSHED, trips=5, rating=0.5, at=hours_ago(1))
+                kept.push("stats", driver_id=AHEAD, trips=5, rating=0.5, at=datetime.now(UTC) + timedelta(minutes=2))
+                yield kept
+
+
+@pytest.fixture(scope="module")
+def asked(kept) -> str:
+    """One lookup of all drivers."""
+    return kept.ask(
+        ["stats:trips", "stats:rating"], drivers(*range(1, 14), NOBODY), metadata=(("x-request-id", "everyone"),)
+    )
+
+
+WHY = {
+    EQUAL: Reason.EQUAL,
+    MISSING: Reason.EQUAL,
+    NEW: Reason.NOT_YET_MATERIALIZED,
+    LATE: Reason.LATE_ROW,
+    CORRECTED: Reason.CORRECTION,
+    REMOVED: Reason.NOT_IN_SOURCE,
+    CHANGED: Reason.SOURCE_CHANGED,
+    BITS: Reason.EQUAL,
+    PUSHED: Reason.PUSHED,
+    ERASED: Reason.ROW_ERASED,
+    AHEAD: Reason.DATED_AHEAD,
+    NULL: Reason.EQUAL,
+    LATE_FILE: Reason.LATE_ROW,
+    NOBODY: Reason.EQUAL,
+}
+
+
+def test_each_difference_has_its_reason(kept, asked):
+    """What happened to a driver's rows after they were materialized is the verdict on its value."""
+    found = replay(kept.repo.root, asked)
+
+    assert WHY == dict(zip([*range(1, 14), NOBODY], reasons(found, "stats__trips"), strict=True))
+    assert Reason.FLOAT_BITS == reasons(found, "stats__rating")[BITS - 1]
+    assert (False, True, ()) == (found.is_equal, found.definitions_in_force, tuple(found.notes))
+    told = {cell.row: cell.verdict.detail for cell in found.cells if cell.name == "stats__trips"}
+    (run,) = kept.repo.runs("stats")
+    assert run.run_id[:13] in told[LATE - 1]
+    assert run.run_id[:13] in told[REMOVED - 1]
+    assert "had read up to" in told[NEW - 1]
+    assert "later than it says" in told[LATE_FILE - 1]
+
+
+def test_what_has_come_since_is_told(kept):
+    """As of now a value is a newer row's, a correction's, past its TTL, or gone; the verdict on then does not change by it."""
+    at = datetime.now(UTC) - timedelta(minutes=5)
+    for driver, trips in ((21, 1), (22, 1), (23, 1), (24, None)):
+        kept.push("stats", "online_and_offline", driver_id=driver, trips=trips, rating=1.0, at=at)
+    fleeting = datetime.now(UTC)
+    kept.push("fleeting", "online_and_offline", driver_id=25, trips=1, at=fleeting)
+    lookup = kept.ask(["stats:trips", "fleeting:trips"], drivers(21, 22, 23, 24, 25))
+    kept.push("stats", driver_id=21, trips=2, rating=1.0, at=datetime.now(UTC))
+    kept.push("stats", driver_id=22, trips=2, rating=1.0, at=at)
+    kept.erase("stats", 23)
+    kept.push("stats", driver_id=25, trips=1, rating=1.0, at=at)
+    wait_for(lambda: system_clock() > to_micros(fleeting + SHORT), what="the end of the TTL")
+    in_process = replay(kept.repo.root, lookup)
+    by_server = replay(kept.repo.root, lookup, server=kept.server.address)
+
+    for found in (in_process, by_server):
+        assert [Reason.EQUAL] * 5 == reasons(found, "stats__trips")
+        # The row that was wanted is fleeting, and was read before the answer said when it was given.
+        assert reasons(found, "fleeting__trips")[4] is Reason.EQUAL
+        assert [
+            *(Reason.NEWER_ROW, Reason.CORRECTION, Reason.ROW_ERASED, Reason.EQUAL, Reason.NEWER_ROW)
+        ] == now_reasons(found, "stats__trips")
+        assert Reason.EXPIRED is now_reasons(found, "fleeting__trips")[4]
+        assert found.now_asked
+    assert not replay(kept.repo.root, lookup, asks_now=False).now_asked
+
+
+@pytest.mark.parametrize(("method", "reason"), [(HINDCAST, Reason.EQUAL), (FEAST, Reason.EXPIRED)])
+def test_a_value_past_its_ttl_is_no_truth(kept, method, reason):
+    """hindcast.v1 answers null as a training set would have it; Feast's dialect answers the old value, and the replay says so."""
+    found = replay(kept.repo.root, kept.ask(["fresh:trips"], drivers(1, 2, NOBODY), method=method))
+
+    assert [Reason.EQUAL, reason, Reason.EQUAL] == reasons(found, "fresh__trips")
+    # PRESENT, OUTSIDE_MAX_AGE, NOT_FOUND
+    assert [1, 4, 3] == [cell.then.status for cell in found.cells]
+    assert [to_micros(hours_ago(0.1)), to_micros(hours_ago(2)), None] == [c.then.event_micros for c in found.cells]
+
+
+@pytest.mark.parametrize("method", [HINDCAST, FEAST])
+def test_a_service_with_everything_is_replayed(kept, method):
+    """Composite keys, a view without entities, a TTL, a mapped field and an on-demand view with request data, in one service."""
+    columns = {"driver_id": [integer(1), integer(12)], "city_id": [Value(string_val="23"), Value(string_val="3")]}
+    lookup = kept.ask("all", columns, {"distance": [Value(double_val=2.5), Value()]}, method=method)
+    found = replay(kept.repo.root, lookup)
+
+    assert [] == [cell for cell in found.cells if not cell.verdict.is_equal or not cell.now_verdict.is_equal]
+    names = {"stats__trips", "stats__rating", "fresh__trips", "pair__fares", "platform__surge", "priced__fare"}
+    assert names == {cell.name for cell in found.cells}
+    assert 2 * len(names) == len(found.cells)
+
+
+def test_an_alias_is_asked_by_its_own_key(kept):
+    """A view under another name and join key is read by the column that the caller sent for it."""
+    columns = {"my_id": [integer(EQUAL)], "driver_id": [integer(REMOVED)]}
+    found = replay(kept.repo.root, kept.ask("aliased", columns))
+
+    assert {"mine__trips": [Reason.EQUAL], "stats__rating": [Reason.NOT_IN_SOURCE]} == {
+        name: reasons(found, name) for name in ("mine__trips", "stats__rating")
+    }
+
+
+def test_an_on_demand_value_is_computed_again(kept):
+    """From the logged request data and the inputs of then: an input that was another is named, and a function that rolls dice is told."""
+    data = {"distance": [Value(double_val=2.0)] * 2}
+    found = replay(kept.repo.root, kept.ask(["priced:fare"], drivers(EQUAL, CHANGED), data))
+    gamble = replay(kept.repo.root, kept.ask("gamble", drivers(EQUAL)))
+
+    assert [Reason.EQUAL, Reason.INPUT_DIFFERS] == reasons(found, "priced__fare")
+    assert "trips" == found.cells[1].verdict.detail
+    assert ([Reason.NOT_REPEATABLE], [Reason.NOT_REPEATABLE]) == (
+        reasons(gamble, "lucky__luck"),
+        now_reasons(gamble, "lucky__luck"),
+    )
+
+
+def test_the_command_says_it_to_people_and_to_ci(kept, asked):
+    """Exit code 1 where something differs and 0 where nothing does; the page shows what differs, JSON has every value three times."""
+    page = kept.command(asked, "--rows", "0", exit_code=1)
+    equal = kept.ask(["stats:trips"], drivers(EQUAL, NULL, NOBODY))
+    same = kept.command(equal)
+    made = json.loads(kept.command("everyone", "--output", "json", exit_code=1))
+
+    assert "7 of 28" not in page
+    assert "verdict      differs: " not in page
+    assert "1 not in the source" not in page
+    assert "late row: known at " in page
+    assert "equal: all 3 values are those of the offline store, bit for bit" in same
+    assert ["feature", "served", "status", "true", "at", "then", "now", "verdict"] == same.split("row 1")[
+        1
+    ].splitlines()[1].split()
+    assert asked == made["lookup_id"]
+    cell = next(cell for cell in made["cells"] if cell["name"] == "stats__trips" and cell["row"] == CORRECTED - 1)
+    assert (CORRECTED, 100, CORRECTED) == tuple(cell[side]["value"] for side in ("served", "then", "now"))
+    assert ("correction", "equal") == (cell["verdict"]["reason"], cell["now_verdict"]["reason"])
+    assert made["definitions"]["served"] == made["definitions"]["then"] == made["definitions"]["now"]
+
+
+def test_of_lookups_with_one_request_id_the_newest_is_replayed(kept):
+    """A caller that tried again is told of its last lookup; so is the command."""
+    metadata = (("x-request-id", "again"),)
+    ids = [kept.ask(["stats:trips"], drivers(EQUAL), metadata=metadata) for _ in range(2)]
+
+    assert ids[1] == replay(kept.repo.root, "again").receipt.lookup_id
+    assert ids[1] in kept.command("again")
+
+
+def test_what_cannot_be_replayed_is_an_error(kept):
+    """An id that nobody knows, a lookup that failed and a wrong usage exit with 2, and say what to do."""
+    with pytest.raises(UnknownName, match="give the lookup id of an answer"):
+        replay(kept.repo.root, "nobody's")
+    with Client(kept.server.address) as client, pytest.raises(NotFound):
+        client.get_online_features(features=["stats:gone"], entities={"driver_id": [1]}, request_id="failed")
+    with pytest.raises(InvalidArgument, match="no values"):
+        replay(kept.repo.root, "failed")
+    assert "no values" in kept.command("failed", exit_code=2)
+    assert "does not exist" in kept.command("nobody's", exit_code=2)
+    assert "give the ID of a lookup" in kept.command(exit_code=2)
+    assert "give one of the two" in kept.command("x", "--service", "y", exit_code=2)
+    assert "nothing was compared" in kept.command("--service", "nobody's", exit_code=2)
+
+
+def test_a_replay_by_a_server_does_not_take_the_request_id(kept):
+    """The lookup that asks as of now is kept like any other, under a tag that names the first one, and the request id stays its."""
+    with Client(kept.server.address) as client:
+        result = client.get_online_features(features=["stats:trips"], entities={"driver_id": [1]}, request_id="mine")
+        replay(kept.repo.root, result.lookup_id, server=kept.server.address)
+        (of_replay,) = client.list_receipts(tags={"replay-of": result.lookup_id}).receipts
+
+        assert "" == of_replay.request_id
+        assert result.lookup_id == client.get_receipt(request_id="mine").summary.lookup_id
