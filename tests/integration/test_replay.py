@@ -1,6 +1,5 @@
 """Replays against real servers and files: what was pushed to both stores is the same in both, bit for bit, for every shape of a question."""
 
-import json
 import math
 import struct
 import subprocess
@@ -12,8 +11,7 @@ import grpc
 import pytest
 
 import pushable
-from faults.repos import PROJECT  # noqa: F401 - so that the folder is found
-from hindcast.replay import Reason, prove, replay
+from hindcast.replay import Reason, replay
 from hindcast.v1.push_service_pb2 import PUSH_DESTINATION_ONLINE_AND_OFFLINE
 from hindcast.v1.value_pb2 import Value
 from hindcast_client import Client

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hindcast.catalog import Catalog, Repo, is_same_definition, load_catalog, read_repo
-from hindcast.errors import CatalogError, RequestError
+from hindcast.errors import CatalogError, HindcastError, RequestError
 from hindcast.lookups.receipts import Answered as ReceiptColumn
 from hindcast.lookups.receipts import Receipt, by_either_id
 from hindcast.replay.comparison import Comparison, differing_inputs, served_answer
@@ -38,11 +38,12 @@ def replay(
         asks_now: False: only as of then.
         timeout_seconds: for the answer of now.
     Raises:
-        RepoError: it is no Feast repo, or its online store is none that is served.
+        RepoError: it is no Feast repo.
         UnknownName: no lookup is known by that.
         InvalidArgument: nothing was served, or no definitions are there by which it can be asked again.
         StoredDataError: the record, or a part of the log that may have it, cannot be read.
-        StoreUnavailable, DeadlineExceeded: the online store or the server did not answer, or the disk did not take what was spilled.
+        StoreUnavailable: the server did not answer, or the disk did not take what was spilled. An online store that does not
+            answer is a note.
     """
     repo = read_repo(repo_root)
     directory = log_directory or log_directory_of(repo_root)
@@ -86,6 +87,11 @@ def _with_now(found: Replay, repo: Repo, present: Catalog, *, server: str | None
         cells = [replace(cell, now_verdict=Verdict(Reason.DEFINITION_CHANGED)) for cell in found.cells]
         note = f"as of now the same question is refused: {error}"
         return replace(found, cells=cells, now_asked=True, now_definitions=present.version, notes=[*found.notes, note])
+    except HindcastError as error:
+        if server is not None:
+            raise
+        # What was served then can be judged all the same.
+        return replace(found, notes=[*found.notes, f"not asked as of now: {error}"])
     columns = {column.name: column for column in now.columns}
     changed = _changed_views(found.receipt.catalog, present)
     cells = [_cell_now(cell, found.receipt, now, columns.get(cell.name), changed) for cell in found.cells]

@@ -58,18 +58,19 @@ def prove(
     store, history = OfflineStore(repo, present), History(repo, directory)
     comparison, tally = Comparison(store, history), _Tally()
     waiting: list[Asked] = []
-    done = 0
+    done = rows = 0
     for number, found in enumerate(drawn, start=1):
         receipt = read_receipt(directory, found)
         asked = tally.asked(receipt, present)
         if asked is not None:
             waiting.append(asked)
-        if sum(asked.rows for asked in waiting) >= _ROWS_MAX or number == len(drawn):
+            rows += asked.rows
+        if rows >= _ROWS_MAX or number == len(drawn):
             for compared in comparison.compare(waiting, with_equal=False):
                 tally.add(compared)
                 done += 1
                 progress(done, len(drawn))
-            waiting = []
+            waiting, rows = [], 0
     return tally.proof(
         of_all=answered,
         passed_over=failed,
