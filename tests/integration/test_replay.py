@@ -3,7 +3,9 @@
 import math
 import struct
 import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,19 +13,24 @@ import grpc
 import pytest
 
 import pushable
-from hindcast.replay import Reason, replay
+from hindcast.replay import Reason, prove, replay
+from hindcast.v1.feature_service_pb2 import (
+    GetOnlineFeaturesRequest,
+    StreamOnlineFeaturesRequest,
+    StreamOnlineFeaturesResponse,
+)
 from hindcast.v1.push_service_pb2 import PUSH_DESTINATION_ONLINE_AND_OFFLINE
 from hindcast.v1.value_pb2 import Value
 from hindcast_client import Client
 from integration.request_rows import FEAST, HINDCAST, feast, hindcast, integer
 from integration.test_push import kinds
-from services import HINDCAST as PROGRAM
 from services import HindcastServer, run_hindcast, run_redis
 
 AT = datetime.now(UTC) - timedelta(hours=1)
 NANS = [struct.unpack(">d", bits.to_bytes(8, "big"))[0] for bits in (0x7FF8000000000001, 0xFFF8000000000002)]
 RATINGS = [NANS[0], NANS[1], -0.0, 0.0, 5e-324, math.inf, None, 0.1]
 BOTH = "online_and_offline"
+STREAM = "/hindcast.v1.FeatureService/StreamOnlineFeatures"
 
 
 @pytest.fixture(scope="module", params=[pushable.PACKED, pushable.FEAST], ids=["packed", "feast's layout"])
@@ -67,13 +74,6 @@ def look_up(server, method, request):
     return dict(ended.trailing_metadata())["hindcast-lookup-id"]
 
 
-def command(*arguments, exit_code=0):
-    """What `hindcast replay …` prints."""
-    done = subprocess.run([PROGRAM, "replay", *map(str, arguments)], capture_output=True, text=True, check=False)
-    assert exit_code == done.returncode, done.stdout + done.stderr
-    return done.stderr if exit_code == 2 else done.stdout
-
-
 def verdicts(found):
     """Verdicts by column, each once; now's too."""
     told = {}
@@ -113,3 +113,76 @@ def test_what_is_in_both_stores_is_equal_bit_for_bit(pushed, method, question):
     assert [] == wrong
     assert {(Reason.EQUAL, Reason.EQUAL)} == told
     assert found.is_equal
+
+
+def test_a_lookup_of_a_stream_is_replayed(pushed):
+    """A message of a stream is asked again as a call of its own, in process and by the server."""
+    repo, server = pushed
+    question = GetOnlineFeaturesRequest.FromString(
+        hindcast(["driver:rating"], {"driver_id": [integer(10), integer(9)]})
+    )
+    request = StreamOnlineFeaturesRequest(lookup=question).SerializeToString()
+    with grpc.insecure_channel(server.address) as channel:
+        (answer,) = channel.stream_stream(STREAM)(iter([request]), timeout=30)
+    lookup = StreamOnlineFeaturesResponse.FromString(answer).answer.lookup_id
+
+    for found in (replay(repo, lookup), replay(repo, lookup, server=server.address)):
+        assert {"rating": {(Reason.EQUAL, Reason.EQUAL)}} == verdicts(found)
+
+
+@pytest.mark.parametrize("method", [HINDCAST, FEAST])
+def test_a_server_says_now_what_the_store_says(pushed, method):
+    """Asked over gRPC, each value of now is that of the store itself, with the event time of its row."""
+    repo, server = pushed
+    request = (hindcast if method == HINDCAST else feast)(*QUESTIONS["NaN, zero's sign, a mapped field"])
+    lookup = look_up(server, method, request)
+    by_process, by_server = (replay(repo, lookup, server=address).cells for address in (None, server.address))
+
+    assert [(c.now.value, c.now.status, c.now.event_micros) for c in by_process] == [
+        (c.now.value, c.now.status, c.now.event_micros) for c in by_server
+    ]
+    assert all(cell.now_verdict.is_equal for cell in by_server)
+
+
+def test_another_nan_is_told(pushed):
+    """A NaN whose bits are not those of the offline store is no equal value, and the verdict says that only bits differ."""
+    repo, server = pushed
+    with Client(server.address) as client:
+        row = {"driver_id": 90, "trips": 1, "at": AT, "created": AT}
+        for rating, to in ((NANS[0], "offline"), (NANS[1], "online")):
+            client.push(
+                push_source=None,
+                feature_view="driver",
+                rows=[{**row, "rating": rating}],
+                join_keys=["driver_id"],
+                event_timestamp="at",
+                created_timestamp="created",
+                to=to,
+            )
+    (cell,) = replay(repo, look_up(server, HINDCAST, hindcast(["driver:rating"], {"driver_id": [integer(90)]}))).cells
+
+    assert Reason.FLOAT_BITS is cell.verdict.reason
+    assert cell.served.value != cell.then.value
+
+
+def test_a_proof_of_everything_pushed(pushed):
+    """All lookups of lists of references at once, of many meanings, are compared, whatever their dialect."""
+    repo, server = pushed
+    first = look_up(server, HINDCAST, hindcast(*QUESTIONS["no entity"]))
+    since = replay(repo, first, asks_now=False).receipt.record.served_at_micros
+    for question in ("a null key", "a composite key", "no entity"):
+        look_up(server, FEAST, feast(*QUESTIONS[question]))
+    proof = prove(repo, since_micros=since)
+
+    assert (4, 6, True, ()) == (proof.lookups, proof.rows, proof.is_equal, tuple(proof.notes))
+    assert {"driver": 2, "driver_city": 2, "platform": 2} == {
+        count.view: asdict(count)["values"] for count in proof.counts
+    }
+
+
+def test_the_command_imports_nothing_heavy():
+    """Help of `hindcast replay` needs no gRPC, no DuckDB and no Feast, so that it is there at once."""
+    code = "import sys, hindcast.cli.replay; print([m for m in ('grpc', 'google.protobuf', 'duckdb', 'pyarrow', 'feast') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert "[]" == done.stdout.strip()

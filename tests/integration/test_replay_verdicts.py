@@ -4,9 +4,10 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 
+import duckdb
 import grpc
 import pandas as pd
 import pyarrow as pa
@@ -21,6 +22,7 @@ from engine_repo import END, EngineRepo, engine_repo, hours_ago
 from hindcast.catalog import KeyType
 from hindcast.clock import system_clock, to_micros
 from hindcast.errors import InvalidArgument, UnknownName
+from hindcast.offline.plugin.duckdb_source import DuckDBSource
 from hindcast.online.keys import entity_key_bytes, key_value_bytes, row_key, view_prefix
 from hindcast.replay import Reason, Replay, prove, replay
 from hindcast.v1.value_pb2 import Value
@@ -28,7 +30,7 @@ from hindcast_client import Client, NotFound
 from integration.request_rows import FEAST, HINDCAST, feast, hindcast, integer
 from logged import log_directory, record_id, records
 from services import HINDCAST as PROGRAM
-from services import HindcastServer, run_hindcast, run_redis, wait_for
+from services import HindcastServer, free_port, run_hindcast, run_redis, wait_for
 
 DRIVER = Entity(name="driver", join_keys=["driver_id"], value_type=ValueType.INT64)
 CITY = Entity(name="city", join_keys=["city_id"], value_type=ValueType.STRING)
@@ -181,56 +183,56 @@ def redis():
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory, redis) -> Iterator[Kept]:
     """Rows are materialized, then their source changes in all the ways that sources do."""
-    with redis.client() as client:
-        with engine_repo(tmp_path_factory.mktemp("kept") / "repo", redis.connection_string, client) as repo:
-            rows = Rows()
-            for driver in range(1, 14):
-                if driver != PUSHED:
-                    rows.add(driver, 5, driver)
-            rows.of[NULL][0] = (*rows.of[NULL][0][:2], None, None)
-            rows.of[BITS][0] = (*rows.of[BITS][0][:3], -0.0)
-            rows.write(repo)
-            repo.write(
-                "fresh.parquet",
-                {
-                    "driver_id": [1, 2],
-                    "event_ts": [hours_ago(0.1), hours_ago(2)],
-                    "created_ts": [hours_ago(0.1), hours_ago(2)],
-                    "raw_trips": [1, 2],
-                },
-            )
-            repo.write(
-                "fleeting.parquet",
-                {"driver_id": [1], "event_ts": [hours_ago(9)], "created_ts": [hours_ago(9)], "trips": [1]},
-            )
-            repo.write(
-                "pair.parquet",
-                {
-                    "driver_id": [1, 12],
-                    "city_id": ["23", "3"],
-                    "event_ts": [hours_ago(5)] * 2,
-                    "created_ts": [hours_ago(5)] * 2,
-                    "fares": [7, 8],
-                },
-            )
-            repo.write("platform.parquet", {"event_ts": [hours_ago(6), hours_ago(5)], "surge": [1.0, 2.0]})
-            repo.apply(*views())
-            repo.materialize()
-            rows.add(NEW, 0, 100, event=END + timedelta(microseconds=1), created=END + timedelta(microseconds=1))
-            rows.add(LATE, 1, 100, created=datetime.now(UTC))
-            rows.add(LATE_FILE, 1, 100)
-            rows.add(CORRECTED, 5, 100, created=datetime.now(UTC))
-            del rows.of[REMOVED], rows.of[MISSING]
-            rows.of[CHANGED][0] = (*rows.of[CHANGED][0][:2], 100, 1.5)
-            rows.of[BITS][0] = (*rows.of[BITS][0][:3], 0.0)
-            rows.write(repo)
-            with run_hindcast(repo.root, "--workers", "1") as server:
-                kept = Kept(repo, server)
-                for driver in (ERASED, MISSING):
-                    kept.erase("stats", driver)
-                kept.push("stats", driver_id=PUSHED, trips=5, rating=0.5, at=hours_ago(1))
-                kept.push("stats", driver_id=AHEAD, trips=5, rating=0.5, at=datetime.now(UTC) + timedelta(minutes=2))
-                yield kept
+    root = tmp_path_factory.mktemp("kept") / "repo"
+    with redis.client() as client, engine_repo(root, redis.connection_string, client) as repo:
+        rows = Rows()
+        for driver in range(1, 14):
+            if driver != PUSHED:
+                rows.add(driver, 5, driver)
+        rows.of[NULL][0] = (*rows.of[NULL][0][:2], None, None)
+        rows.of[BITS][0] = (*rows.of[BITS][0][:3], -0.0)
+        rows.write(repo)
+        repo.write(
+            "fresh.parquet",
+            {
+                "driver_id": [1, 2],
+                "event_ts": [hours_ago(0.1), hours_ago(2)],
+                "created_ts": [hours_ago(0.1), hours_ago(2)],
+                "raw_trips": [1, 2],
+            },
+        )
+        repo.write(
+            "fleeting.parquet",
+            {"driver_id": [1], "event_ts": [hours_ago(9)], "created_ts": [hours_ago(9)], "trips": [1]},
+        )
+        repo.write(
+            "pair.parquet",
+            {
+                "driver_id": [1, 12],
+                "city_id": ["23", "3"],
+                "event_ts": [hours_ago(5)] * 2,
+                "created_ts": [hours_ago(5)] * 2,
+                "fares": [7, 8],
+            },
+        )
+        repo.write("platform.parquet", {"event_ts": [hours_ago(6), hours_ago(5)], "surge": [1.0, 2.0]})
+        repo.apply(*views())
+        repo.materialize()
+        rows.add(NEW, 0, 100, event=END + timedelta(microseconds=1), created=END + timedelta(microseconds=1))
+        rows.add(LATE, 1, 100, created=datetime.now(UTC))
+        rows.add(LATE_FILE, 1, 100)
+        rows.add(CORRECTED, 5, 100, created=datetime.now(UTC))
+        del rows.of[REMOVED], rows.of[MISSING]
+        rows.of[CHANGED][0] = (*rows.of[CHANGED][0][:2], 100, 1.5)
+        rows.of[BITS][0] = (*rows.of[BITS][0][:3], 0.0)
+        rows.write(repo)
+        with run_hindcast(repo.root, "--workers", "1") as server:
+            kept = Kept(repo, server)
+            for driver in (ERASED, MISSING):
+                kept.erase("stats", driver)
+            kept.push("stats", driver_id=PUSHED, trips=5, rating=0.5, at=hours_ago(1))
+            kept.push("stats", driver_id=AHEAD, trips=5, rating=0.5, at=datetime.now(UTC) + timedelta(minutes=2))
+            yield kept
 
 
 @pytest.fixture(scope="module")
@@ -425,8 +427,8 @@ def test_many_lookups_are_proven_by_one_read(kept, asked):
             found[cell.view, cell.verdict.reason] = found.get((cell.view, cell.verdict.reason), 0) + 1
             ids.add(lookup)
 
-    assert found == {(count.view, count.reason): count.values for count in proof.counts}
-    assert (len(ids), False, sum(found.values())) == (proof.lookups, proof.is_equal, proof.values)
+    assert found == counts_of(proof)
+    assert (len(ids), False) == (proof.lookups, proof.is_equal)
     assert asked in proof.differing
     (late,) = [count for count in proof.counts if count.reason is Reason.LATE_ROW]
     assert "run" in late.detail
@@ -434,6 +436,13 @@ def test_many_lookups_are_proven_by_one_read(kept, asked):
     samples = [prove(kept.repo.root, **span, service="", sample=1) for _ in range(2)]
     assert samples[0] == samples[1]
     assert (1, len(ids)) == (samples[0].lookups, samples[0].of_all)
+
+
+def counts_of(proof):
+    """The counts by view and reason."""
+    counts = [(count.view, count.reason, asdict(count)["values"]) for count in proof.counts]
+    assert sum(values for _, _, values in counts) == asdict(proof)["values"]
+    return {(view, reason): values for view, reason, values in counts}
 
 
 def lookups_of(kept, *, since_micros, until_micros):
@@ -575,3 +584,65 @@ def test_sealed_lookups_are_replayed(small):
 
     assert (5, 9, True) == (proof.lookups, proof.rows, proof.is_equal)
     assert replay(small.root, ids[0]).is_equal
+
+
+def test_a_source_that_says_no_created_times_can_hide_late_rows_only(small):
+    """Without a created column a row that came after a run had read its time is late, and that nobody knows when it came is said."""
+    rows = {"driver_id": [1], "event_ts": [hours_ago(5)], "n": [1]}
+    small.write("plain.parquet", rows)
+    small.apply(DRIVER, stats(), view("plain", {"n": Int64}, of=source("plain", created_timestamp_column="")))
+    small.materialize("plain")
+    small.write("plain.parquet", {"driver_id": [1, 1], "event_ts": [hours_ago(5), hours_ago(4)], "n": [1, 2]})
+    with run_hindcast(small.root) as server:
+        (cell,) = replay(small.root, Kept(small, server).ask(["plain:n"], drivers(1))).cells
+
+    assert Reason.LATE_ROW is cell.verdict.reason
+    assert "does not say when it came" in cell.verdict.detail
+
+
+def test_a_table_of_a_database_is_read_through_feast(small):
+    """A source that is no file is pinned by the definitions of now; when these have it no more, that is the answer."""
+    with duckdb.connect(small.root / "rides.duckdb") as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(
+            "CREATE TABLE rides (driver_id BIGINT, event_ts TIMESTAMPTZ, created_ts TIMESTAMPTZ, n BIGINT)"
+        )
+        connection.execute("INSERT INTO rides VALUES (1, ?, ?, 7)", [hours_ago(5), hours_ago(5)])
+    table = DuckDBSource(
+        name="rides",
+        path="rides.duckdb",
+        table="rides",
+        timestamp_field="event_ts",
+        created_timestamp_column="created_ts",
+    )
+    small.apply(DRIVER, stats(), view("rides", {"n": Int64}, of=table))
+    small.materialize("rides")
+    with run_hindcast(small.root) as server:
+        lookup = Kept(small, server).ask(["rides:n"], drivers(1, 2))
+        found = replay(small.root, lookup)
+        small.write(
+            "rides.parquet", {"driver_id": [1], "event_ts": [hours_ago(5)], "created_ts": [hours_ago(5)], "n": [7]}
+        )
+        small.apply(DRIVER, stats(), view("rides", {"n": Int64}))
+        moved = replay(small.root, lookup)
+
+    assert [Reason.EQUAL] * 2 == reasons(found, "rides__n")
+    assert moved.is_equal
+    assert any("read from 'rides', its source of now" in note for note in moved.notes)
+
+
+def test_then_is_told_without_a_now(small):
+    """A store that does not answer is a note, since then can be judged all the same; a server that was named and does not is an error."""
+    with run_hindcast(small.root) as server:
+        kept = Kept(small, server)
+        lookup = kept.ask("current", drivers(1))
+    config = small.root / "feature_store.yaml"
+    before = config.read_text()
+    nobody = f"127.0.0.1:{free_port()}"
+    config.write_text(before.replace(small.store.config.online_store.connection_string, nobody))
+    found = replay(small.root, lookup)
+    config.write_text(before)
+
+    assert (True, False) == (found.is_equal, found.now_asked)
+    assert any(note.startswith("not asked as of now: ") for note in found.notes)
+    assert "answered UNAVAILABLE" in kept.command(lookup, "--server", nobody, exit_code=2)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hindcast.catalog import Catalog, InputColumn
+from hindcast.catalog import Catalog, InputColumn, OnDemandView
 from hindcast.errors import CatalogError, TransformError
 from hindcast.lookups.receipts import Answered as ReceiptColumn
 from hindcast.lookups.receipts import Receipt, run_id_of
@@ -40,7 +40,7 @@ class Comparison:
     def __init__(self, store: OfflineStore, history: History) -> None:
         self._store = store
         self._history = history
-        self._transformers: dict[str, Transformer | str] = {}
+        self._transformers: dict[tuple[str, str], Transformer | str] = {}
 
     def compare(self, lookups: Sequence[Asked], *, with_equal: bool) -> Iterator[Compared]:
         """Compare lookups, those that mean the same by one read; each read asks for all of their rows.
@@ -103,7 +103,7 @@ class Comparison:
             {name: column.values for name, column in inputs.items()},
             rows=stop - start,
         )
-        transformer = problem or self._transformer(asked.catalog)
+        transformer = problem or self._transformer(asked.catalog, computation.view)
         if isinstance(transformer, str):
             return _Computed({}, differing, transformer)
         try:
@@ -111,16 +111,17 @@ class Comparison:
         except TransformError as error:
             return _Computed({}, differing, str(error))
 
-    def _transformer(self, catalog: Catalog) -> "Transformer | str":
-        """The on-demand views of a catalog, loaded once, or why they cannot be."""
-        if catalog.version not in self._transformers:
+    def _transformer(self, catalog: Catalog, view: OnDemandView) -> "Transformer | str":
+        """An on-demand view, loaded once, or why it cannot be."""
+        key = (catalog.version, view.name)
+        if key not in self._transformers:
             from hindcast.catalog.transforms import Transformer  # noqa: PLC0415 - Feast, 5 s
 
             try:
-                self._transformers[catalog.version] = Transformer(catalog.on_demand_views.values())
+                self._transformers[key] = Transformer([view])
             except CatalogError as error:
-                self._transformers[catalog.version] = str(error)
-        return self._transformers[catalog.version]
+                self._transformers[key] = str(error)
+        return self._transformers[key]
 
 
 def differing_inputs(

@@ -20,14 +20,15 @@ from hindcast.lookups.directory import WriterId
 from hindcast.lookups.reading import Found
 from hindcast.lookups.receipts import Receipt, receipt_of
 from hindcast.lookups.record import LookupRecord, Rpc, StoredRows
-from hindcast.online.layouts import LAYOUTS
+from hindcast.online.layouts import LAYOUTS, Layout
 from hindcast.online.reader import RedisReader
 from hindcast.online.store import layout_of, target_of
 from hindcast.serving.admission import Admission
 from hindcast.serving.answer import feast_bytes, hindcast_bytes
 from hindcast.serving.lookup import Lookup
 from hindcast.serving.metrics import Metrics
-from hindcast.serving.question import read_feast, read_hindcast, read_stream_request
+from hindcast.serving.plan import compile_plan
+from hindcast.serving.question import Question, read_feast, read_hindcast, read_stream_request
 from hindcast.serving.tracing import Traces
 from hindcast.settings import StaleValues
 from hindcast.shadow.v1 import shadow_pb2
@@ -56,27 +57,42 @@ def ask_store(record: LookupRecord, repo: Repo, catalog: Catalog, *, timeout_sec
         UnknownName, InvalidArgument: the definitions of now do not have what was asked for, or need something else for it.
         StoreUnavailable, DeadlineExceeded, StoredDataError, TransformError: as of a lookup.
     """
-    layout, transformer = layout_of(repo), _transformer(catalog)
+    layout = layout_of(repo)
     target = target_of(repo, layout)
 
     async def ask() -> Receipt:
         reader = RedisReader(target)
         try:
-            lookup = Lookup(
-                catalog=catalog,
-                layout=LAYOUTS[layout](reader, project=catalog.project),
-                transformer=transformer,
-                admission=Admission(in_flight_max=_UNBOUNDED, lag_max_seconds=_UNBOUNDED, metrics=Metrics()),
-                clock=system_clock,
-                stale_values=StaleValues.BY_DIALECT,
-                metrics=Metrics(),
-                traces=Traces(),
-            )
-            return await _asked(record, lookup, timeout_seconds=timeout_seconds)
+            rows = LAYOUTS[layout](reader, project=catalog.project)
+            return await _asked(record, _lookup(record, catalog, rows), timeout_seconds=timeout_seconds)
         finally:
             await reader.close()
 
     return asyncio.run(ask())
+
+
+def _lookup(record: LookupRecord, catalog: Catalog, layout: Layout) -> Lookup:
+    """A lookup as a worker has it, with the on-demand views that this question needs."""
+
+    def made(transformer: "Transformer | None") -> Lookup:
+        return Lookup(
+            catalog=catalog,
+            layout=layout,
+            transformer=transformer,
+            admission=Admission(in_flight_max=_UNBOUNDED, lag_max_seconds=_UNBOUNDED, metrics=Metrics()),
+            clock=system_clock,
+            stale_values=StaleValues.BY_DIALECT,
+            metrics=Metrics(),
+            traces=Traces(),
+        )
+
+    lookup = made(None)
+    computations = compile_plan(catalog, _question(record, lookup).wanted).computations
+    if not computations:
+        return lookup
+    from hindcast.catalog.transforms import Transformer  # noqa: PLC0415 - Feast, 5 s
+
+    return made(Transformer(computation.view for computation in computations))
 
 
 def ask_server(record: LookupRecord, address: str, catalog: Catalog | None, *, timeout_seconds: float) -> Receipt:
@@ -114,29 +130,19 @@ def ask_server(record: LookupRecord, address: str, catalog: Catalog | None, *, t
     )
 
 
-def _transformer(catalog: Catalog) -> "Transformer | None":
-    if not catalog.on_demand_views:
-        return None
-    from hindcast.catalog.transforms import Transformer  # noqa: PLC0415 - Feast, 5 s
-
-    return Transformer(catalog.on_demand_views.values())
-
-
 async def _asked(record: LookupRecord, lookup: Lookup, *, timeout_seconds: float) -> Receipt:
     """What a worker does, but for the log (`serving.handlers`, `serving.recorder`)."""
-    request = _lookup_bytes(record)
-    is_feast = record.rpc is Rpc.FEAST
-    question = read_feast(request, lookup.renamed) if is_feast else read_hindcast(request)
+    question = _question(record, lookup)
     answer = await lookup.answer(question, deadline=Deadline(timeout_seconds))
     version = lookup.catalog.version
-    if is_feast:
+    if record.rpc is Rpc.FEAST:
         response = feast_bytes(question, answer, join_keys=lookup.join_keys)
     else:
         response = hindcast_bytes(answer, lookup_id="", catalog_version=version, served_at_micros=system_clock())
     plan = answer.plan
     return _as_receipt(
         record,
-        request=request,
+        request=_lookup_bytes(record),
         response=response,
         rows=[StoredRows(read.name, cells.headers()) for read, cells in zip(plan.reads, answer.views, strict=True)],
         computed={
@@ -146,6 +152,11 @@ async def _asked(record: LookupRecord, lookup: Lookup, *, timeout_seconds: float
         version=version,
         catalog=lookup.catalog,
     )
+
+
+def _question(record: LookupRecord, lookup: Lookup) -> Question:
+    request = _lookup_bytes(record)
+    return read_feast(request, lookup.renamed) if record.rpc is Rpc.FEAST else read_hindcast(request)
 
 
 def _as_receipt(
