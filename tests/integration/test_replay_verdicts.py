@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, RequestSource
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Float64, Int64, String
@@ -20,6 +21,7 @@ from feast.value_type import ValueType
 
 from engine_repo import END, EngineRepo, engine_repo, hours_ago
 from hindcast.catalog import KeyType
+from hindcast.cli.main import cli
 from hindcast.clock import system_clock, to_micros
 from hindcast.errors import InvalidArgument, UnknownName
 from hindcast.offline.plugin.duckdb_source import DuckDBSource
@@ -149,14 +151,9 @@ class Kept:
         assert self.repo.redis.delete(row_key(view_prefix(self.repo.project, view), key)) == 1
 
     def command(self, *arguments, exit_code=0):
-        """What `hindcast replay …` prints."""
-        done = subprocess.run(
-            [PROGRAM, "replay", *map(str, arguments), "--repo", str(self.repo.root)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert exit_code == done.returncode, done.stdout + done.stderr
+        """What `hindcast replay …` prints, run in this process, which has loaded Feast already."""
+        done = CliRunner().invoke(cli, ["replay", *map(str, arguments), "--repo", str(self.repo.root)])
+        assert exit_code == done.exit_code, done.output
         return done.stderr if exit_code == 2 else done.stdout
 
 

@@ -41,6 +41,7 @@ def replay(
         RepoError: it is no Feast repo.
         UnknownName: no lookup is known by that.
         InvalidArgument: nothing was served, or no definitions are there by which it can be asked again.
+        SourceError: a source changed while it was read; one that cannot be read at all is the verdict of its values.
         StoredDataError: the record, or a part of the log that may have it, cannot be read.
         StoreUnavailable: the server did not answer, or the disk did not take what was spilled. An online store that does not
             answer is a note.

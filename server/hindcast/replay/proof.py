@@ -46,6 +46,7 @@ def prove(
         sample: so many lookups, drawn by a hash of their ids: the same ones each time, and each as likely as any other. None: all.
     Raises:
         RepoError: it is no Feast repo.
+        SourceError: a source changed while it was read; one that cannot be read at all is the verdict of its values.
         StoredDataError: a sealed record cannot be read.
         StoreUnavailable: the disk did not take what was spilled.
     """
