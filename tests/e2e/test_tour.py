@@ -11,9 +11,9 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def test_the_tour_works_when_pasted(checkout):
-    """Every block of the README's tour runs in order, and the client prints what its comments promise."""
+    """Every block of the README's tour runs in order, the client prints what its comments promise, and the lookup is replayed."""
     tour = (ROOT / "README.md").read_text().split("<!-- tour:")[1].split("<!-- end of tour -->")[0]
-    commands, program = re.findall(r"```(?:bash|python)\n(.*?)```", tour, re.DOTALL)
+    commands, program, questions = re.findall(r"```(?:bash|python)\n(.*?)```", tour, re.DOTALL)
     # The one change: a free port, since 50051 may be taken where tests run.
     address = f"127.0.0.1:{free_port()}"
     assert commands.count("hindcast serve --workers 2") == 1
@@ -32,6 +32,14 @@ def test_the_tour_works_when_pasted(checkout):
         )
         assert shell.poll() is None, log.read_text()
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        # In another terminal, with the environment that the first one has entered.
+        asked = subprocess.run(
+            ["bash", "-ec", f"source .venv/bin/activate\n{questions}"],
+            cwd=checkout,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     finally:
         shell.terminate()
         ended = shell.wait(30)
@@ -41,3 +49,7 @@ def test_the_tour_works_when_pasted(checkout):
     statuses = re.search(r"PRESENT.*PRESENT.*NOT_FOUND", done.stdout)
     assert statuses is not None, done.stdout
     assert re.search(r"^[0-9a-f]{8}-[0-9a-f]{4}-7", done.stdout, re.MULTILINE)
+    assert 0 == asked.returncode, asked.stdout + asked.stderr
+    assert "request id   tour" in asked.stdout
+    assert "values are those of the offline store, bit for bit" in asked.stdout
+    assert "1 lookups, 3 rows" in asked.stdout

@@ -4,7 +4,7 @@
 `transforms` (on-demand views) and `export` (registries that only Feast can reach) import it.
 """
 
-from hindcast.catalog.compile import load_catalog
+from hindcast.catalog.compile import is_same_definition, load_catalog
 from hindcast.catalog.model import (
     BatchSource,
     Catalog,
@@ -34,6 +34,7 @@ __all__ = [
     "Repo",
     "Service",
     "View",
+    "is_same_definition",
     "load_catalog",
     "read_repo",
     "version_name",

@@ -279,12 +279,20 @@ def _source_projection(source: registry_pb2.OnDemandSource) -> Projection:
     return Projection(spec.name, spec.name, _names(spec.features))
 
 
+def is_same_definition(one: View | OnDemandView | None, other: View | OnDemandView | None) -> bool:
+    """Whether two definitions mean the same; of on-demand views code counts as it does for the catalog's version."""
+    if isinstance(one, OnDemandView) and isinstance(other, OnDemandView):
+        return _stable(one) == _stable(other)
+    return one == other
+
+
+def _stable(view: OnDemandView) -> OnDemandView:
+    return replace(view, definition=b"".join(_code(view.definition)))
+
+
 def _digest(catalog: Catalog) -> str:
     """`sha256:…` over the definitions, the same for the same definitions in every process."""
-    stable = {
-        name: replace(view, definition=b"".join(_code(view.definition)))
-        for name, view in catalog.on_demand_views.items()
-    }
+    stable = {name: _stable(view) for name, view in catalog.on_demand_views.items()}
     canonical = msgspec.json.encode(replace(catalog, on_demand_views=stable), order="sorted")
     return "sha256:" + hashlib.sha256(canonical).hexdigest()
 

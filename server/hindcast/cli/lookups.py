@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import click
 
 from hindcast.cli import options
 from hindcast.cli.seal import add_commands
-from hindcast.clock import from_micros, system_clock, to_micros
+from hindcast.clock import from_micros
 from hindcast.settings import log_directory_of
 
 if TYPE_CHECKING:
@@ -23,32 +22,9 @@ _INCOMPLETE = 3
 
 _ROWS = 10
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-_log_directory = click.option(
-    "--log-dir",
-    "log_directory",
-    type=click.Path(path_type=Path),
-    help="As given to `hindcast serve`.  [default: lookups in the state directory, .hindcast in the repo]",
-)
-
 
 def _log_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    return options.repo(_log_directory(options.output(command)))
-
-
-def _instant_of(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
-    """A time, or how long ago, in microseconds since 1970."""
-    if text is None:
-        return None
-    if text[-1:] in _UNITS and text[:-1].isdecimal():
-        return system_clock() - int(text[:-1]) * _UNITS[text[-1]] * 1_000_000
-    try:
-        return to_micros(datetime.fromisoformat(text))
-    except (ValueError, OverflowError) as error:
-        raise click.BadParameter(
-            f"{text!r} is no time; write 2026-11-01T12:00:00 (UTC where no zone is given), or 15m, 2h, 3d for so long ago"
-        ) from error
+    return options.repo(options.log_directory(options.output(command)))
 
 
 def _tags_of(_context: click.Context, _parameter: click.Parameter, texts: Sequence[str]) -> dict[str, str]:
@@ -90,14 +66,9 @@ def receipt(receipt_id: str, repo_root: Path, log_directory: Path | None, output
     """
     from hindcast.lookups.receipt_json import receipt_json  # noqa: PLC0415 - protobuf, which most commands do not need
     from hindcast.lookups.receipt_text import receipt_text  # noqa: PLC0415
-    from hindcast.lookups.receipts import as_lookup_id, by_lookup_id, by_request_id  # noqa: PLC0415
+    from hindcast.lookups.receipts import by_either_id  # noqa: PLC0415
 
-    directory = log_directory or log_directory_of(repo_root)
-    lookup_id = as_lookup_id(receipt_id)
-    search = None if lookup_id is None else by_lookup_id(directory, lookup_id)
-    if search is None or search.receipt is None:
-        # A caller's own id can look like one of ours.
-        search = by_request_id(directory, receipt_id)
+    search = by_either_id(log_directory or log_directory_of(repo_root), receipt_id)
     _tell(search.damage)
     found = search.or_fail(receipt_id)
     click.echo(json.dumps(receipt_json(found)) if output == "json" else receipt_text(found, rows_max=rows_max or None))
@@ -111,13 +82,8 @@ def lookups() -> None:
 @lookups.command("ls")
 @_log_options
 @click.option("--service", metavar="NAME", help="Only lookups of this feature service.")
-@click.option(
-    "--since",
-    callback=_instant_of,
-    metavar="TIME",
-    help="Only those served then or later: a time (UTC), or 15m, 2h, 3d ago.",
-)
-@click.option("--until", callback=_instant_of, metavar="TIME", help="Only those served before that.")
+@options.since
+@options.until
 @click.option(
     "--tag",
     "tags",

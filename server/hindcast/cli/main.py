@@ -18,6 +18,7 @@ from hindcast.catalog import read_repo
 from hindcast.cli import options
 from hindcast.cli.lookups import lookups, receipt
 from hindcast.cli.materialize import generations, materialize
+from hindcast.cli.replay import replay
 from hindcast.cli.runs import runs
 from hindcast.errors import HindcastError, RepoError
 from hindcast.online.connection import Topology
@@ -339,7 +340,7 @@ cli.add_command(runs)
 cli.add_command(materialize)
 cli.add_command(generations)
 cli.add_command(receipt)
-cli.add_command(lookups)
+cli.add_command(replay)
 
 
 def main() -> None:

@@ -1,8 +1,13 @@
 """Options that several commands have."""
 
+from datetime import datetime
 from pathlib import Path
 
 import click
+
+from hindcast.clock import system_clock, to_micros
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 repo = click.option(
     "--repo",
@@ -15,3 +20,32 @@ repo = click.option(
 output = click.option(
     "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="json is for machines."
 )
+log_directory = click.option(
+    "--log-dir",
+    "log_directory",
+    type=click.Path(path_type=Path),
+    help="As given to `hindcast serve`.  [default: lookups in the state directory, .hindcast in the repo]",
+)
+
+
+def instant_of(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
+    """A time, or how long ago, in microseconds since 1970: an option's callback."""
+    if text is None:
+        return None
+    if text[-1:] in _UNITS and text[:-1].isdecimal():
+        return system_clock() - int(text[:-1]) * _UNITS[text[-1]] * 1_000_000
+    try:
+        return to_micros(datetime.fromisoformat(text))
+    except (ValueError, OverflowError) as error:
+        raise click.BadParameter(
+            f"{text!r} is no time; write 2026-11-01T12:00:00 (UTC where no zone is given), or 15m, 2h, 3d for so long ago"
+        ) from error
+
+
+since = click.option(
+    "--since",
+    callback=instant_of,
+    metavar="TIME",
+    help="Only lookups served then or later: a time (UTC), or 15m, 2h, 3d ago.",
+)
+until = click.option("--until", callback=instant_of, metavar="TIME", help="Only lookups served before that.")

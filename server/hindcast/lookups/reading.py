@@ -257,6 +257,25 @@ class SegmentRecords:
                 with contextlib.suppress(StoredDataError):
                     page.offer(Found(writer, sequence, decode(payload)))
 
+    def every(self, wanted: Matching) -> Iterator[Found]:
+        """Every record that matches, in no order; one that is recovered meanwhile is there twice."""
+        needles = wanted.needles()
+
+        def may_match(frame: Frame) -> bool:
+            seen = glance(frame.block, frame.begin)
+            return (seen is None or wanted.takes_time(seen.served_at_micros)) and all(
+                frame.block.find(needle, frame.begin, frame.end) >= 0 for needle in needles
+            )
+
+        for file in segment_files(self._directory):
+            if wanted.since_micros is not None and file.written_micros + _SKEW_MICROS < wanted.since_micros:
+                continue
+            for payload, writer, sequence in self._payloads(file.name, may_match):
+                with contextlib.suppress(StoredDataError):
+                    record = decode(payload)
+                    if wanted.takes(record):
+                        yield Found(writer, sequence, record)
+
     def _likely(self, begun_micros: int) -> list[SegmentName]:
         """The segments that can hold a lookup which began then, the likeliest first: those that had begun already, the last of them
         first, and then those that were begun later, for a call that took long or waited in memory for a disk that was full.

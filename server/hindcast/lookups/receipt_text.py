@@ -1,7 +1,7 @@
 """Receipts as people read them: who asked for what, and then each row with its values, how old they were, and who wrote them."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from hindcast.clock import from_micros
@@ -43,7 +43,7 @@ def _head(receipt: Receipt) -> str:
     asked = record.service or ", ".join(record.refs)
     lines = [
         ("receipt", receipt.lookup_id),
-        ("served at", f"{_instant(record.served_at_micros)} UTC"),
+        ("served at", f"{instant_text(record.served_at_micros)} UTC"),
         ("asked for", f"{'feature service ' if record.service else ''}{asked}" if asked else ""),
         ("by", _RPCS[record.rpc]),
         ("request id", record.request_id),
@@ -58,20 +58,25 @@ def _head(receipt: Receipt) -> str:
     return "\n".join(f"{name.ljust(width)}  {value}" for name, value in lines if value)
 
 
-def _row(receipt: Receipt, row: int) -> str:
+def row_title(receipt: Receipt, row: int) -> str:
+    """`row 1: driver_id 50`: which row, and what was sent for it."""
     sent = [
         f"{column.name} {shown(value_json(column.values[row]))}"
         for column in (*receipt.entities, *receipt.request_data)
         if row < len(column.values)
     ]
-    title = f"row {row + 1}" + (f": {', '.join(sent)}" if sent else "")
+    return f"row {row + 1}" + (f": {', '.join(sent)}" if sent else "")
+
+
+def _row(receipt: Receipt, row: int) -> str:
+    title = row_title(receipt, row)
     if not receipt.columns:
         return title
     body = [
         ("feature", "value", "status", "age", "true at", "known at", "written by run"),
         *(_line(receipt, column, row) for column in receipt.columns),
     ]
-    return "\n".join([title, *_table(body)])
+    return "\n".join([title, *(f"  {line}" for line in aligned_rows(body))])
 
 
 def _line(receipt: Receipt, column: Answered, row: int) -> tuple[str, ...]:
@@ -85,17 +90,23 @@ def _line(receipt: Receipt, column: Answered, row: int) -> tuple[str, ...]:
         value,
         status,
         age((receipt.record.served_at_micros - header.event_micros) / 1e6),
-        _instant(header.event_micros),
-        "" if header.created_micros is None else _instant(header.created_micros),
+        instant_text(header.event_micros),
+        "" if header.created_micros is None else instant_text(header.created_micros),
         run_id_of(header)[:_RUN_CHARACTERS],
     )
 
 
-def _table(lines: Sequence[Sequence[str]]) -> Iterable[str]:
+def aligned_rows(lines: Sequence[Sequence[str]], *, right: Collection[int] = ()) -> Iterator[str]:
+    """A table: the first line is its head; a column without content is left out.
+
+    Args:
+        right: columns of numbers.
+    """
     widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
     kept = [at for at, _ in enumerate(widths) if any(line[at] for line in lines[1:])]
     for line in lines:
-        yield ("  " + "  ".join(line[at].ljust(widths[at]) for at in kept)).rstrip()
+        cells = [line[at].rjust(widths[at]) if at in right else line[at].ljust(widths[at]) for at in kept]
+        yield "  ".join(cells).rstrip()
 
 
 def shown(made: Mapping[str, Any]) -> str:
@@ -133,7 +144,8 @@ def age(seconds: float) -> str:
     return f"{sign}{seconds:.1f} s"
 
 
-def _instant(micros: int) -> str:
+def instant_text(micros: int) -> str:
+    """`2026-11-26 02:59:43.430989`; the number where that is no time of Python's years."""
     try:
         return from_micros(micros).strftime("%Y-%m-%d %H:%M:%S.%f").removesuffix(".000000")
     except (OverflowError, ValueError):

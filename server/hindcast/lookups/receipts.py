@@ -190,6 +190,20 @@ def by_request_id(log_directory: Path, request_id: str, *, tick: Tick = lambda: 
     return Search(None, listed.damage)
 
 
+def by_either_id(log_directory: Path, text: str, *, tick: Tick = lambda: None) -> Search:
+    """The receipt of a lookup by its id, or else of the newest whose caller gave it that: a caller's own id can look like one of ours.
+
+    Raises:
+        StoredDataError: its record cannot be read as what it says it is.
+    """
+    lookup_id = as_lookup_id(text)
+    if lookup_id is not None:
+        search = by_lookup_id(log_directory, lookup_id, tick=tick)
+        if search.receipt is not None:
+            return search
+    return by_request_id(log_directory, text, tick=tick)
+
+
 def as_lookup_id(text: str) -> UUID | None:
     """The id, where the text can be one of a lookup: a UUID of version 7."""
     try:
@@ -212,6 +226,17 @@ def read_receipt(log_directory: Path, found: Found) -> Receipt:
             missing = "the definitions of that time are not kept beside the log; copy its catalogs folder along with it"
     except StoredDataError as error:
         missing = str(error)
+    return receipt_of(found, catalog, missing=missing)
+
+
+def receipt_of(found: Found, catalog: Catalog | None, *, missing: str = "") -> Receipt:
+    """The receipt of a record, wherever that is from.
+
+    Args:
+        catalog: the definitions that it was answered from; None where they are not known, and `missing` says why.
+    Raises:
+        StoredDataError: the request or the answer in it is not of its kind.
+    """
     try:
         return _receipt(found, catalog, missing)
     except (DecodeError, IndexError) as error:

@@ -181,7 +181,7 @@ def _engine(config: RepoConfig, task: MaterializationTask) -> Engine:
             memory_limit_bytes=settings.memory_limit_mb * 2**20,
             threads=settings.threads,
         ),
-        unusual=_by_feast,
+        unusual=by_feast,
         check=partial(_check_vectors, task.feature_view),
         progress=progress,
         clock=system_clock,
@@ -270,7 +270,7 @@ def _check_vectors(view: FeatureView, batch: pa.RecordBatch) -> None:
         ) from error
 
 
-def _by_feast(array: pa.Array, value_type: int) -> list[bytes]:
+def by_feast(array: pa.Array, value_type: int) -> list[bytes]:
     """A column as Feast's own materialization encodes it, value by value.
 
     Nested ones are made Python's one by one: where one of them holds a null, NumPy makes doubles of the whole numbers in all.
