@@ -5,7 +5,6 @@ one that no segment and no table of sealed lookups has.
 """
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from hindcast.errors import StoredDataError
 from hindcast.lookups.directory import SEALED, LogDirectory, SegmentName, WriterId, marks_writer
-from hindcast.lookups.disk import REAL_DISK
+from hindcast.lookups.disk import REAL_DISK, is_locked
 from hindcast.lookups.gaps import GapLine, read_lines
 from hindcast.lookups.marks import Mark, read_marks
 from hindcast.lookups.places import RECORDS, TablePlaces
@@ -94,7 +93,7 @@ def gap_report(log_directory: Path, *, tick: Tick = lambda: None) -> list[Writer
     # What writers say of themselves before what they have written: so they can never seem to have written less than they said.
     marks = _marks(directory)
     told = read_lines(directory, disk=REAL_DISK)
-    living = {writer for writer in marks if _is_locked(directory.marks(writer))}
+    living = {writer for writer in marks if is_locked(directory.marks(writer))}
     tallies: dict[WriterId, _Tally] = {writer: _Tally() for writer in {*marks, *(line.writer for line in told)}}
     for file in segment_files(directory):
         writer = file.name.writer
@@ -134,21 +133,6 @@ def _marks(directory: LogDirectory) -> dict[WriterId, Sequence[Mark]]:
     return marks
 
 
-def _is_locked(path: Path) -> bool:
-    """Whether a living writer, or a recovery, has the file. A shared lock is taken for a moment to find out."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False
-
-
 def _count(tally: _Tally, directory: LogDirectory, name: SegmentName, marks: Sequence[Mark], tick: Tick) -> None:
     try:
         with opened(directory, name) as there:
@@ -172,10 +156,10 @@ def _count(tally: _Tally, directory: LogDirectory, name: SegmentName, marks: Seq
             tally.gaps += walk.gaps
             tally.there += _without(header.first_sequence, walk.next_sequence - 1, walk.gaps)
             if walk.end is End.BROKEN or (is_sealed and walk.end is not End.FOOTER):
-                if not is_sealed and walk.offset >= synced_end and _is_locked(path):
+                if not is_sealed and walk.offset >= synced_end and is_locked(path):
                     return  # its writer has just taken back what it could not write
                 tally.damage.append(Damage(name, walk.offset, "is damaged"))
-            elif walk.end is End.SHORT and not _is_locked(path):
+            elif walk.end is End.SHORT and not is_locked(path):
                 tally.torn.append(Damage(name, walk.offset, f"is cut off, of {walk.size_bytes:,}"))
     except StoredDataError as error:
         tally.damage.append(Damage(name, 0, f"cannot be read ({error})"))

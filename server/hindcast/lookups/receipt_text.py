@@ -59,6 +59,8 @@ def _head(receipt: Receipt) -> str:
 
 
 def _row(receipt: Receipt, row: int) -> str:
+    if row in receipt.erased:
+        return f"row {row + 1}: erased"
     sent = [
         f"{column.name} {shown(value_json(column.values[row]))}"
         for column in (*receipt.entities, *receipt.request_data)

@@ -154,7 +154,8 @@ class LookupLog:
 
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tick = sync_seconds
-        self._drained_at = self._synced_at = time.monotonic()
+        self._drained_at = self._synced_at = self._looked_at = time.monotonic()
+        self._request = b""
         self._wake = threading.Event()
         self._ending = self._closed = False
         self._thread: threading.Thread | None = None
@@ -467,7 +468,7 @@ class LookupLog:
         if segment is None or not (segment.records or segment.gaps):
             return True
         old = time.monotonic() - segment.began >= self._segment_seconds_max
-        if not old and segment.size_bytes < self._segment_bytes_max:
+        if not (old or segment.size_bytes >= self._segment_bytes_max or self._is_asked_to_close()):
             return True
         try:
             self._claim()
@@ -479,6 +480,19 @@ class LookupLog:
             self._alarm = _trouble("cannot begin a new file", error)
             return False
         return True
+
+    def _is_asked_to_close(self) -> bool:
+        """Whether somebody wants what is open to be closed, and has not had it so far."""
+        now = time.monotonic()
+        # Turns that answer `durable` come in their hundreds.
+        if now - self._looked_at < self._sync_seconds / 2:
+            return False
+        self._looked_at, seen = now, self._request
+        try:
+            self._request = self._disk.read(self._directory.closing)
+        except OSError:
+            self._request = b""
+        return self._request not in (b"", seen)
 
     def _sync(self) -> None:
         segment, now = self._segment, time.monotonic()
