@@ -10,7 +10,6 @@ import resource
 import signal
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +27,7 @@ from hindcast.lookups.recovery import recover
 from hindcast.lookups.segment import GapReason, RecoveryMode, State, scan
 from hindcast.lookups.writer import LookupLog
 from hindcast.settings import LogMode
+from stepped_log import SteppedLog
 
 CUTS = 500 * CYCLES
 """10,000 by `make faults`."""
@@ -35,15 +35,6 @@ KILLS = 50 * CYCLES
 """1,000 by `make faults`."""
 ROOT = Path("/log")
 MODES = [LogMode.DURABLE, LogMode.BATCHED]
-
-
-class SteppedLog(LookupLog):
-    """A log without a thread: the test takes its turns, so that a drawn story happens the same way again."""
-
-    def _start(self):
-        self._begin()
-        self._thread = threading.Thread(target=lambda: None)
-        self._thread.start()
 
 
 @dataclass

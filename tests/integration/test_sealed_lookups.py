@@ -401,9 +401,11 @@ def test_old_days_are_dropped(log, tmp_path):
         log, "SELECT count(*), min(__log_date) FROM fraud", repo_root=tmp_path
     ).rows
     assert 2 == pq.read_table(tmp_path / "logs").num_rows
-    dropped, kept = sealed_ranges(log)
-    assert (True, 1, 4, 2) == (dropped.dropped, dropped.first_sequence, dropped.last_sequence, dropped.records)
-    assert (False, 2, 6, 4) == (kept.dropped, kept.first_sequence, kept.last_sequence, kept.records)
+    (ranges,) = sealed_ranges(log).values()
+    assert ((1, 1), (4, 4)) == ranges.dropped.ranges
+    assert ((2, 3), (5, 6)) == ranges.kept.ranges
+    (report,) = gap_report(log)
+    assert (True, 4, 2, 0, 6) == (report.is_whole, report.sealed, report.dropped, report.lost, report.last_sequence)
 
 
 def test_a_table_of_which_all_was_dropped_goes_on(log):

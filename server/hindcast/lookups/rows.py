@@ -134,7 +134,8 @@ class _Meta:
         """Rows of these lookups without those that were erased from their records."""
         if not any(entry.record.erased for entry in self.entries):
             return rows
-        kept, at = np.ones(self.rows, np.bool_), 0
+        kept: np.ndarray[Any, Any] = np.ones(self.rows, np.bool_)
+        at = 0
         for count, entry in zip(self.counts, self.entries, strict=True):
             kept[[at + row for row in entry.record.erased]] = False
             at += count
