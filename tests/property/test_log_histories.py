@@ -183,7 +183,7 @@ class History:
             self._kill(slot)
 
 
-@settings(max_examples=15, deadline=None, phases=[Phase.explicit, Phase.generate], report_multiple_bugs=False)
+@settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.generate], report_multiple_bugs=False)
 @given(st.lists(STEPS, min_size=4, max_size=12))
 @example([("write", 0, "person", NOON), ("erase",), ("drop",), ("write", 0, "with", NOW), ("kill", 0), ("erase",)])
 @example([("write", 0, "with", NOON), ("lose", 0), ("write", 0, "person", NOW), ("tear", 0), ("erase",), ("drop",)])

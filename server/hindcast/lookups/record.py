@@ -73,7 +73,7 @@ class LookupRecord(msgspec.Struct, frozen=True, kw_only=True):
         reason: the word of google.rpc.ErrorInfo; empty for an answer, and for a call that was cancelled or out of time.
         message: what the caller was told of a failure.
         rows: per view that was read, in the order of an answer's `views`; empty for a failure.
-        computed: what on-demand views were given: view -> column -> serialized Values.
+        computed: what on-demand views were given: view -> column -> serialized Values; of a failure too, if it came that far.
         request: as received.
         response: as sent; empty for a failure.
         erased: numbers of the rows that were erased, in order: all of the above has nulls and zeros in their place, and no request

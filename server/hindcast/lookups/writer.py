@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hindcast.clock import Clock, system_clock
-from hindcast.errors import LogUnavailable
+from hindcast.errors import LogUnavailable, LookupTooLarge
 from hindcast.lookups.directory import LogDirectory, SegmentName, WriterId
 from hindcast.lookups.disk import REAL_DISK, Disk
 from hindcast.lookups.gaps import GapLine, append_lines
 from hindcast.lookups.marks import Mark, MarksFile
 from hindcast.lookups.open_segment import OpenSegment
-from hindcast.lookups.segment import Gap, GapReason, SegmentHeader, frame, gap_bytes
+from hindcast.lookups.segment import PAYLOAD_BYTES_MAX, Gap, GapReason, SegmentHeader, frame, gap_bytes
 from hindcast.settings import LogMode
 
 _LOGGER = logging.getLogger(__name__)
@@ -110,6 +110,7 @@ class LookupLog:
             written on until the thread has begun the next.
         sync_seconds: how old an unsynced record gets; the sync itself comes on top.
         queue_bytes_max: memory for records of `best_effort`.
+        record_bytes_max: of a record's payload, at most 1 GiB.
         on_alarm: see there.
     """
 
@@ -125,6 +126,7 @@ class LookupLog:
         segment_seconds_max: float = 60.0,
         sync_seconds: float = 0.5,
         queue_bytes_max: int = 16 << 20,
+        record_bytes_max: int = PAYLOAD_BYTES_MAX,
         on_alarm: OnAlarm = lambda _message: None,
     ) -> None:
         self.mode = mode
@@ -132,6 +134,7 @@ class LookupLog:
         self._clock, self._disk, self._on_alarm = clock, disk, on_alarm
         self._segment_bytes_max, self._segment_seconds_max = segment_bytes_max, segment_seconds_max
         self._sync_seconds, self._queue_bytes_max = sync_seconds, queue_bytes_max
+        self._record_bytes_max = record_bytes_max
         self._writer = WriterId(slot, clock())
         self._boot_id = disk.boot_id()
 
@@ -199,7 +202,7 @@ class LookupLog:
         if self._is_stalled():
             raise LogUnavailable(_STALLED)
 
-    def append(self, parts: Sequence[bytes], *, mode: LogMode) -> Awaitable[None] | None:
+    def append(self, parts: Sequence[bytes], *, mode: LogMode) -> Awaitable[None] | None:  # noqa: C901 - every call of a function counts here
         """Log one record, whose payload is the parts one after the other.
 
         Sequences follow the order in which records reach the file: that of the calls, except for `best_effort`, whose records
@@ -209,15 +212,19 @@ class LookupLog:
             With `durable` what is to be awaited before the answer leaves: it is done when the record is synced, and raises
             LogUnavailable if that failed, and then the record may be there all the same. Else None.
         Raises:
-            LogUnavailable: the mode is `durable`, and the record could not be written. In other modes it is counted as lost.
-            ValueError: the payload is longer than 1 GiB.
+            LogUnavailable, LookupTooLarge: the mode is `durable`, and the record could not be written, or is larger than
+                `record_bytes_max`. In other modes it is counted as lost.
         """
         if mode is LogMode.OFF:
             return None
         if self._thread is None:
             self._start()
+        size_bytes = sum(map(len, parts))
+        if size_bytes > self._record_bytes_max:
+            self._leave_out(size_bytes, mode)
+            return None
         if mode is LogMode.BEST_EFFORT:
-            self._enqueue(parts)
+            self._enqueue(parts, size_bytes)
             return None
         if mode is LogMode.DURABLE:
             return self._append_durably(parts)
@@ -268,8 +275,16 @@ class LookupLog:
         self._wake.set()
         return future
 
-    def _enqueue(self, parts: Sequence[bytes]) -> None:
-        size_bytes = sum(map(len, parts))
+    def _leave_out(self, size_bytes: int, mode: LogMode) -> None:
+        if mode is LogMode.DURABLE:
+            raise LookupTooLarge(
+                f"the log would have to keep {size_bytes:,} bytes of this lookup, and takes {self._record_bytes_max:,} at the most; "
+                "ask for fewer rows or features at once"
+            )
+        with self._lock:
+            self._lose(GapReason.TOO_LARGE)
+
+    def _enqueue(self, parts: Sequence[bytes], size_bytes: int) -> None:
         with self._lock:
             if self._closed or self._queued_bytes + size_bytes > self._queue_bytes_max:
                 self._lose(GapReason.OVERFLOW)
