@@ -145,6 +145,7 @@ class LookupLog:
         self._queue: deque[Sequence[bytes]] = deque()
         self._queued_bytes = 0
         self._retired: list[OpenSegment] = []
+        self._refused: list[asyncio.Future[None]] = []
         self._lines: list[GapLine] = []
         self._gap_files = 0
         self._gaps_told_at = 0.0
@@ -389,6 +390,7 @@ class LookupLog:
             segment = self._segment
             if segment is not None:
                 self._abandon(segment, OSError())
+            self._refuse()
             time.sleep(_RETRY_SECONDS)
         self._turn_began = None
         self._tell()
@@ -410,6 +412,7 @@ class LookupLog:
             self._alarm = "the log of lookups cannot end a file; see to its disk"
         elif rotates:
             self._alarm = None
+        self._refuse()
         self._tell_of_gaps()
         self._mark(self._segment)
 
@@ -560,6 +563,7 @@ class LookupLog:
                 self._segment = None
             self._alarm = _trouble("cannot be synced", error)
             waiters, segment.waiters = segment.waiters, []
+            self._refused += waiters
             self._lost += len(waiters)
             self._at_risk += segment.records - segment.synced_records - len(waiters)
             if segment.last_sequence > segment.synced_sequence:
@@ -569,8 +573,15 @@ class LookupLog:
                     reason=GapReason.SYNC_FAILED,
                 )
                 self._note(gap)
-        self._answer(waiters, LogUnavailable(_UNSYNCED))
+        self._tell()
+        # Before its lock is given back: what recovery makes of the segment depends on it.
+        self._tell_of_gaps(at_once=True)
         self._give_up(segment)
+
+    def _refuse(self) -> None:
+        """Answer those whose sync failed, once there is a segment again, if there can be one: their failures are to be logged."""
+        refused, self._refused = self._refused, []
+        self._answer(refused, LogUnavailable(_UNSYNCED))
 
     def _give_up(self, segment: OpenSegment) -> None:
         """Close a segment that recovery is to seal, and keep its mark."""
@@ -586,9 +597,10 @@ class LookupLog:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and those who waited with it
                 self._loop.call_soon_threadsafe(_answer_all, waiters, error)
 
-    def _tell_of_gaps(self) -> None:
+    def _tell_of_gaps(self, *, at_once: bool = False) -> None:
         lines, now = list(self._lines), time.monotonic()
-        if not lines or (now - self._gaps_told_at < self._sync_seconds and not self._ending):
+        is_due = at_once or self._ending or now - self._gaps_told_at >= self._sync_seconds
+        if not lines or not is_due:
             return
         self._gaps_told_at = now
         try:
@@ -641,6 +653,7 @@ class LookupLog:
             self._seal(retired)
         for retired in list(self._retired):
             self._give_up(retired)
+        self._refuse()
         self._tell_of_gaps()
         self._mark(None)
         if self._marks is not None:
