@@ -10,6 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -364,14 +365,22 @@ def test_a_failing_disk_is_an_alarm_and_is_told_of(tmp_path, fault):
 
 def test_those_who_wait_for_a_sync_that_fails_are_told(tmp_path):
     """A `durable` record whose sync fails is refused, with the words for its caller, and counted as lost."""
+    gate = threading.Event()
+
+    class Slow(FailingDisk):
+        def fdatasync(self, handle):
+            assert gate.wait(10)
+            FailingDisk.__getattr__(self, "fdatasync")(handle)
 
     async def story():
-        disk = FailingDisk()
+        gate.set()
+        disk = Slow()
         log = LookupLog(tmp_path, slot=1, mode=LogMode.DURABLE, disk=disk)
+        gate.clear()
+        waiting = [log.append((b"x",), mode=LogMode.DURABLE) for _ in range(3)]
         disk.failing = {"fdatasync": errno.EIO}
-        answers = await asyncio.gather(
-            *(log.append((b"x",), mode=LogMode.DURABLE) for _ in range(3)), return_exceptions=True
-        )
+        gate.set()
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
         counters = log.counters
         disk.failing = {}
         await log.close()
