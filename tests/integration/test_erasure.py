@@ -1,6 +1,7 @@
 """Erasure: of a person nothing is left in any file of a log, of other people all, and what was erased can be told from what was lost."""
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import subprocess
@@ -26,6 +27,7 @@ from hindcast.lookups.sealer import Sealer
 from hindcast.lookups.sql import query
 from hindcast.lookups.writer import LookupLog
 from hindcast.settings import LogMode
+from hindcast.v1.lookup_service_pb2 import GetReceiptRequest, GetReceiptResponse
 from integration.request_rows import FEAST, HINDCAST, feast, hindcast, integer
 from logged import log_directory
 from sealing import INT64, NOON, keep, make_catalog, make_failure, make_record, value, write_segment
@@ -199,6 +201,50 @@ def test_a_dead_writers_open_segment_is_recovered_and_searched(log):
     assert ([1], []) == (drivers_of(log), traces(log))
 
 
+class KilledError(BaseException):
+    """Ends a process for a test."""
+
+
+def test_an_erasure_that_was_killed_is_done_by_the_next(tmp_path):
+    """Before whatever step it is killed, the next one leaves nothing of the person, and of others all that there was."""
+    logging = Logging(1.0, "file", "logs")
+    others = [1, 2, 3, 4]
+    steps = 0
+    while True:
+        at = tmp_path / str(steps) / "log"
+        keep(at, make_catalog(), make_catalog({"trips": INT64}, version="sha256:dest", logging=logging))
+        write_segment(at, [answered([1, PERSON]), answered([PERSON])])
+        write_segment(
+            at, [make_record([2, PERSON], {"trips": [1, 2]}, catalog_version="sha256:dest")], first_sequence=3
+        )
+        Sealer(at, repo_root=at.parent).seal()
+        write_segment(at, [answered([3, PERSON])], first_sequence=4)
+        renamed = write_segment(at, [make_failure()], writer=WriterId(1, NOON), suffix=OPEN)
+        renamed.rename(renamed.with_name(f"{WriterId(1, NOON)}-{0:016x}.open"))
+        write_segment(at, [answered([4, PERSON])], writer=WriterId(1, NOON), first_sequence=2)
+        (at / "damaged").mkdir()
+        aside = write_segment(at, [answered([5, PERSON])], writer=WriterId(2, NOON))
+        aside.rename(at / "damaged" / aside.name)
+        left = steps
+
+        def step(_name):
+            nonlocal left
+            if not left:
+                raise KilledError
+            left -= 1
+
+        with contextlib.suppress(KilledError):
+            erase_person(at, step=step)
+            break
+        erase_person(at)
+
+        assert others == drivers_of(at)
+        assert [] == traces(at, at.parent / "logs")
+        assert [] == [path for path in at.parent.rglob("*") if path.name.endswith((".rewriting", ".new"))]
+        steps += 1
+    assert steps > 15
+
+
 def test_a_writer_that_does_not_close_is_an_error(log):
     """While it has a segment open that holds the person, nothing is erased, and it is said what to do; of others nobody waits."""
     write_segment(log, [answered([7])])
@@ -260,12 +306,15 @@ def test_a_person_is_erased_from_a_running_server(tmp_path):
                 check=True,
                 timeout=60,
             )
+            message = GetReceiptRequest(lookup_id=ids[0]).SerializeToString()
+            served = channel.unary_unary("/hindcast.v1.Lookups/GetReceipt")(message, timeout=30)
             receipts = [receipt_json(by_lookup_id(log, UUID(one)).receipt) for one in ids]
             reports = gap_report(log)
 
     told = json.loads(done.stdout)
     assert (8, 8, [], []) == (told["lookups"], told["entity_rows"], told["left"], told["dropped"])
     assert [[1]] * 8 == [receipt["erased_rows"] for receipt in receipts]
+    assert [1] == GetReceiptResponse.FromString(served).receipt.erased_rows
     assert [[10, 20]] * 8 == [[cell["value"] for cell in receipt["features"]] for receipt in receipts]
     assert [True] == list({report.is_whole for report in reports})
     assert [] == traces(log)
