@@ -9,6 +9,7 @@ HindcastError
 ├── Overloaded              the server has as much work as it can do in time
 ├── StoreUnavailable        Redis did not answer in time or the connection broke
 ├── LogUnavailable          the log of lookups cannot keep what a call's log mode promises
+├── LookupTooLarge          what the log would have to keep of a lookup is larger than it takes
 ├── StoredDataError         a stored row or a segment of the log cannot be read; no row is served as a null
 ├── SourceError             a batch source cannot be read as it is: missing, damaged, or without what a view names
 ├── NotWritable             a view or its source does not take writes, as the repo stands
@@ -103,6 +104,10 @@ class StoreUnavailable(HindcastError):
 
 class LogUnavailable(HindcastError):
     """The log of lookups cannot keep what the call's log mode promises. Safe to try again; the answer is not given."""
+
+
+class LookupTooLarge(HindcastError):
+    """The record of a lookup is larger than the log takes, and the answer may not leave without it. The same lookup fails again."""
 
 
 class StoredDataError(HindcastError):

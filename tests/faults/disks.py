@@ -243,6 +243,9 @@ class FailingDisk:
         def perhaps(*arguments):
             if name == "fdatasync":
                 self._note_sync(arguments[0])
+            if name == "unlink":
+                # The next file may get its number.
+                self.sync_failed = {known for known in self.sync_failed if known[1] != arguments[0].name}
             if name in self.failing:
                 raise OSError(self.failing[name], os.strerror(self.failing[name]))
             return call(*arguments)

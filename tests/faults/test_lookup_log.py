@@ -22,12 +22,14 @@ from faults.disks import FailingDisk, MemoryDisk, PowerCutError
 from hindcast.errors import LogUnavailable
 from hindcast.lookups.directory import LogDirectory, SegmentName
 from hindcast.lookups.disk import REAL_DISK
+from hindcast.lookups.gap_report import gap_report
 from hindcast.lookups.gaps import read_lines
 from hindcast.lookups.marks import read_marks
 from hindcast.lookups.recovery import recover
 from hindcast.lookups.segment import GapReason, RecoveryMode, State, scan
 from hindcast.lookups.writer import LookupLog
 from hindcast.settings import LogMode
+from stepped_log import SteppedLog
 
 CUTS = 500 * CYCLES
 """10,000 by `make faults`."""
@@ -35,15 +37,6 @@ KILLS = 50 * CYCLES
 """1,000 by `make faults`."""
 ROOT = Path("/log")
 MODES = [LogMode.DURABLE, LogMode.BATCHED]
-
-
-class SteppedLog(LookupLog):
-    """A log without a thread: the test takes its turns, so that a drawn story happens the same way again."""
-
-    def _start(self):
-        self._begin()
-        self._thread = threading.Thread(target=lambda: None)
-        self._thread.start()
 
 
 @dataclass
@@ -371,16 +364,117 @@ def test_a_failing_disk_is_an_alarm_and_is_told_of(tmp_path, fault):
     assert [] == list((tmp_path / "synced").iterdir())
 
 
-def test_those_who_wait_for_a_sync_that_fails_are_told(tmp_path):
-    """A `durable` record whose sync fails is refused, with the words for its caller, and counted as lost."""
+@pytest.mark.parametrize("fault", FAULTS)
+def test_best_effort_waits_in_memory_while_the_disk_fails(tmp_path, fault):
+    """No lookup is refused or waits: what fits into memory is written when the disk is back, the rest counted and a gap; alarm within 1 s, back within 2 s."""
 
     async def story():
-        disk = FailingDisk()
+        disk, alarms = FailingDisk(), Alarms()
+        options = {"mode": LogMode.BEST_EFFORT, "disk": disk, "sync_seconds": 0.2, "on_alarm": alarms}
+        log = LookupLog(tmp_path, slot=1, queue_bytes_max=2_000, **options)
+        log.append((b"before",), mode=LogMode.BEST_EFFORT)
+        await until(lambda: log.counters.synced == 1)
+        disk.failing = dict(FAULTS[fault])
+        log.append((b"at-the-fault",), mode=LogMode.BEST_EFFORT)
+        assert await until(lambda: alarms.last is not None) < 1.0
+        await until(lambda: log._segment is None)
+        log.check(LogMode.BEST_EFFORT)
+        for number in range(30):
+            log.append((b"%03d" % number, bytes(97)), mode=LogMode.BEST_EFFORT)
+        before = log.counters
+        disk.failing = {}
+        assert await until(lambda: alarms.last is None) < 2.0
+        await until(lambda: log.counters.waiting == 0)
+        await log.close()
+        return before, log.counters
+
+    before, counters = asyncio.run(story())
+    recover(tmp_path)
+    payloads = [payload for _, payload in sorted(sealed_records(REAL_DISK, tmp_path).items())]
+    lines = [line.gap for line in read_lines(LogDirectory(tmp_path), disk=REAL_DISK)]
+    overflown = [gap for gap in lines if gap.reason is GapReason.OVERFLOW]
+
+    assert before.lost in {10, 11}  # one place may be taken by the record at the fault
+    assert before.lost == counters.lost == sum(gap.last_sequence - gap.first_sequence + 1 for gap in overflown)
+    assert [b"before", b"at-the-fault"] == payloads[:2]
+    assert [b"%03d" % number for number in range(30 - before.lost)] == [payload[:3] for payload in payloads[2:]]
+    (report,) = gap_report(tmp_path)
+    assert report.last_sequence == report.in_segments + report.lost
+    assert len(payloads) == report.in_segments
+
+
+@pytest.mark.parametrize("failure", [errno.EACCES, errno.EROFS, errno.EMFILE, errno.ENFILE])
+@pytest.mark.parametrize("mode", [*MODES, LogMode.BEST_EFFORT])
+def test_where_no_file_can_be_opened_the_open_one_goes_on(tmp_path, mode, failure):
+    """Of a directory that is read-only, or without descriptors, nothing is lost in any mode; it is an alarm within 1 s, gone within 2 s after the cause."""
+
+    async def story():
+        disk, alarms = FailingDisk(), Alarms()
+        options = {"disk": disk, "sync_seconds": 0.2, "segment_bytes_max": 500, "on_alarm": alarms}
+        log = LookupLog(tmp_path, slot=1, mode=mode, **options)
+        disk.failing = {"open": failure}
+        for number in range(10):
+            log.check(mode)
+            if kept := log.append((b"%d" % number, bytes(100)), mode=mode):
+                await kept
+        assert await until(lambda: alarms.last is not None) < 1.0
+        disk.failing = {}
+        assert await until(lambda: alarms.last is None) < 2.0
+        await log.close()
+        return alarms, log.counters
+
+    alarms, counters = asyncio.run(story())
+    assert f"cannot begin a new file ({errno.errorcode[failure]})" in alarms.told[0][1]
+    assert (0, 10, 10) == (counters.lost, counters.synced, len(sealed_records(REAL_DISK, tmp_path)))
+    assert [True] == [report.is_whole for report in gap_report(tmp_path)]
+
+
+@pytest.mark.parametrize("mode", [*MODES, LogMode.BEST_EFFORT])
+def test_a_log_that_begins_without_descriptors_recovers(tmp_path, mode):
+    """From its first moment `durable` is refused and others are counted or wait, and two seconds after there are some all is as ever."""
+
+    async def story():
+        disk, alarms = FailingDisk(), Alarms()
+        disk.failing = {"open": errno.EMFILE}
+        log = LookupLog(tmp_path, slot=1, mode=mode, disk=disk, on_alarm=alarms)
+        assert await until(lambda: alarms.last is not None) < 1.0
+        with contextlib.suppress(LogUnavailable):
+            log.check(mode)
+            log.append((b"meanwhile",), mode=mode)
+        disk.failing = {}
+        assert await until(lambda: alarms.last is None) < 2.0
+        if kept := log.append((b"after",), mode=mode):
+            await kept
+        await log.close()
+        return log.counters
+
+    counters = asyncio.run(story())
+    found = sealed_records(REAL_DISK, tmp_path)
+    assert {LogMode.DURABLE: [b"after"], LogMode.BATCHED: [b"after"], LogMode.BEST_EFFORT: [b"meanwhile", b"after"]}[
+        mode
+    ] == list(found.values())
+    assert (mode is LogMode.BATCHED) == counters.lost
+    assert counters.last_sequence == len(found) + counters.lost
+
+
+def test_those_who_wait_for_a_sync_that_fails_are_told(tmp_path):
+    """A `durable` record whose sync fails is refused, with the words for its caller, and counted as lost."""
+    gate = threading.Event()
+
+    class Slow(FailingDisk):
+        def fdatasync(self, handle):
+            assert gate.wait(10)
+            FailingDisk.__getattr__(self, "fdatasync")(handle)
+
+    async def story():
+        gate.set()
+        disk = Slow()
         log = LookupLog(tmp_path, slot=1, mode=LogMode.DURABLE, disk=disk)
+        gate.clear()
+        waiting = [log.append((b"x",), mode=LogMode.DURABLE) for _ in range(3)]
         disk.failing = {"fdatasync": errno.EIO}
-        answers = await asyncio.gather(
-            *(log.append((b"x",), mode=LogMode.DURABLE) for _ in range(3)), return_exceptions=True
-        )
+        gate.set()
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
         counters = log.counters
         disk.failing = {}
         await log.close()

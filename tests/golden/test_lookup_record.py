@@ -5,6 +5,8 @@ Logs outlive a deployment, so a change here needs a new format number and a read
 
 from pathlib import Path
 
+import msgspec
+
 from hindcast.lookups.record import LookupRecord, Rpc, StoredRows, decode, encode
 from hindcast.online.codec import pack_row
 
@@ -53,7 +55,8 @@ FAILURE = LookupRecord(
     request=b"request",
     response=b"",
 )
-RECORDS = {"answer": ANSWER, "failure": FAILURE}
+ERASED = msgspec.structs.replace(ANSWER, request_id="", tags={}, erased=(0, 300))
+RECORDS = {"answer": ANSWER, "failure": FAILURE, "rows erased": ERASED}
 
 
 def test_the_payloads_are_as_pinned():

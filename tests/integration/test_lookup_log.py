@@ -221,6 +221,19 @@ def test_what_an_on_demand_view_was_given_is_recorded(server, log):
     assert {"fare": wanted} == record.computed
 
 
+@pytest.mark.parametrize(("view", "distance"), [("fare", 0.0), ("short", None), ("silent", None), ("wordy", None)])
+def test_what_a_failing_on_demand_view_was_given_is_recorded(server, log, view, distance):
+    """Where its function raises, or gives what it must not, the failure's record has the same inputs as an answer's."""
+    inputs = {} if distance is None else {**ride_inputs(), "distance": [Value(double_val=distance)]}
+    error = fail(server, HINDCAST, hindcast([f"{view}:price"], {"driver_id": [integer(3)]}, inputs))
+    record = record_of(log, dict(error.trailing_metadata())[ID_KEY])
+
+    assert ("TRANSFORM_FAILED", error.details(), b"") == (record.reason, record.message, record.response)
+    wanted = {name: [value.SerializeToString() for value in column] for name, column in inputs.items()}
+    wanted |= {name: [integer(3).SerializeToString()] for name in ("driver_id", "trips")}
+    assert {view: wanted} == record.computed
+
+
 METADATA = (
     ("x-request-id", "from-the-proxy"),
     ("hindcast-tag-model", "fraud"),

@@ -13,7 +13,9 @@ import grpc
 import pytest
 
 import pushable
+from hindcast.lookups.erase import erase
 from hindcast.replay import Reason, prove, replay
+from hindcast.settings import log_directory_of
 from hindcast.v1.feature_service_pb2 import (
     GetOnlineFeaturesRequest,
     StreamOnlineFeaturesRequest,
@@ -112,6 +114,20 @@ def test_what_is_in_both_stores_is_equal_bit_for_bit(pushed, method, question):
     wrong = [(c.name, c.row, c.served, c.then, c.verdict, c.now_verdict) for c in found.cells if not c.verdict.is_equal]
     assert [] == wrong
     assert {(Reason.EQUAL, Reason.EQUAL)} == told
+    assert found.is_equal
+
+
+def test_rows_that_were_erased_are_left_out(pushed):
+    """Of a lookup that lost a person's row the others are compared, and nothing is said of that one."""
+    repo, server = pushed
+    lookup = look_up(
+        server, HINDCAST, hindcast(["driver:trips"], {"driver_id": [integer(10), integer(99), integer(11)]})
+    )
+    erase(log_directory_of(repo), key="driver_id", value="99")
+    found = replay(repo, lookup)
+
+    assert [0, 2] == [cell.row for cell in found.cells]
+    assert frozenset({1}) == found.receipt.erased
     assert found.is_equal
 
 

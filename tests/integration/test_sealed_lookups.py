@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import subprocess
 from datetime import UTC, date, datetime
@@ -402,9 +401,11 @@ def test_old_days_are_dropped(log, tmp_path):
         log, "SELECT count(*), min(__log_date) FROM fraud", repo_root=tmp_path
     ).rows
     assert 2 == pq.read_table(tmp_path / "logs").num_rows
-    dropped, kept = sealed_ranges(log)
-    assert (True, 1, 4, 2) == (dropped.dropped, dropped.first_sequence, dropped.last_sequence, dropped.records)
-    assert (False, 2, 6, 4) == (kept.dropped, kept.first_sequence, kept.last_sequence, kept.records)
+    (ranges,) = sealed_ranges(log).values()
+    assert ((1, 1), (4, 4)) == ranges.dropped.ranges
+    assert ((2, 3), (5, 6)) == ranges.kept.ranges
+    (report,) = gap_report(log)
+    assert (True, 4, 2, 0, 6) == (report.is_whole, report.sealed, report.dropped, report.lost, report.last_sequence)
 
 
 def test_a_table_of_which_all_was_dropped_goes_on(log):
@@ -481,70 +482,6 @@ def test_small_files_become_one(log, tmp_path, monkeypatch):
     assert records == [find_sealed(log, record.lookup_id) for record in records]
     groups = [pq.read_metadata(path).num_row_groups for path in DeltaLog(log / "tables" / "_records").files()]
     assert max(groups) > 1
-
-
-def test_a_person_is_erased(log, tmp_path):
-    """Of a person's rows and of the records of lookups that asked for the person nothing is left in any file, and others' rows are all there."""
-    logging = Logging(1.0, "file", "logs")
-    keep(log, make_catalog({"trips": INT64}, version="sha256:dest", logging=logging))
-    person = 4_242_424_242
-    answer = {"trips": [1, 2], "rating": [1.0, 2.0], "city": ["one", "two"]}
-    alone = make_record([3, 4], answer)
-    records = [
-        make_record([person, 5], answer, tags={"who": "them"}),
-        alone,
-        make_record([person, 6], {"trips": [1, 2]}, catalog_version="sha256:dest"),
-        make_record([person, 7], {"trips": [1, 2]}, service="", refs=["driver:trips"]),
-    ]
-    write_segment(log, records)
-    Sealer(log, repo_root=tmp_path).seal()
-    write_segment(log, [make_record([person, 8], answer)], first_sequence=5)
-    erased = erase(log, key="driver_id", value=str(person), repo_root=tmp_path, clock=lambda: NOON)
-    again = erase(log, key="driver_id", value=str(person), repo_root=tmp_path)
-
-    assert (4, 4, []) == (erased.lookups, erased.entity_rows, erased.left)
-    assert [(1, 5, 5, 4)] == [
-        (one.first_sequence, one.last_sequence, one.records, one.erased) for one in sealed_ranges(log)
-    ]
-    assert (0, 0, None) == (again.lookups, again.entity_rows, again.tombstone)
-    assert [(3,), (4,), (5,), (6,), (8,)] == query(
-        log, "SELECT driver_id FROM fraud ORDER BY driver_id", repo_root=tmp_path
-    ).rows
-    assert [(5, 4)] == query(log, "SELECT count(*), count(*) FILTER (erased) FROM lookups").rows
-    assert [(1,)] == query(log, "SELECT count(*) FROM ad_hoc").rows
-    assert [None, alone] == [find_sealed(log, record.lookup_id) for record in records[:2]]
-    told = json.loads(erased.tombstone.read_text())
-    assert (4, 4, [4]) == (told["lookups"], told["entity_rows"], [writer["lookups"] for writer in told["writers"]])
-    needles = [str(person).encode(), person.to_bytes(8, "little"), make_record([person], {}).request[-6:], b"them"]
-    files = [path for folder in (log, tmp_path / "logs") for path in folder.rglob("*") if path.is_file()]
-    assert [] == [(path, needle) for path in files for needle in needles if needle in plain_bytes(path)]
-
-
-def plain_bytes(path) -> bytes:
-    """A file's bytes, of Parquet those of its values."""
-    if path.suffix != ".parquet":
-        return path.read_bytes()
-    rows = pq.ParquetFile(path).read()
-    return b"".join(
-        repr(value).encode()
-        + (value if isinstance(value, bytes) else b"")
-        + (value.to_bytes(8, "little", signed=True) if type(value) is int else b"")
-        for column in rows.columns
-        for value in column.to_pylist()
-    )
-
-
-def test_an_open_segment_with_the_person_is_waited_for(log):
-    """While a living writer has a segment open that holds the person, nothing is erased, and it is said what to do."""
-    answer = {"trips": [1], "rating": [1.0], "city": ["a"]}
-    write_segment(log, [make_record([7], answer)])
-    path = write_segment(log, [make_record([7], answer)], first_sequence=2, suffix=OPEN)
-    with path.open("rb+") as writer:
-        fcntl.flock(writer, fcntl.LOCK_EX)
-        with pytest.raises(SealError, match="run it again in a minute"):
-            erase(log, key="driver_id", value="7", wait_seconds=0)
-        assert erase(log, key="driver_id", value="8", wait_seconds=0).tombstone is None
-    assert 2 == erase(log, key="driver_id", value="7", wait_seconds=0).lookups
 
 
 def test_feast_retrieves_what_a_service_logged(tmp_path):

@@ -142,6 +142,7 @@ def test_what_was_erased_is_not_missing(tmp_path):
     report = report_of(tmp_path)
 
     assert (True, 3, 0) == (report.is_whole, report.erased, report.lost)
+    assert (2, 5) == (report.in_segments, report.last_sequence)
 
 
 @pytest.mark.parametrize("where", ["header", "head", "payload", "footer"])

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from hindcast.errors import LogUnavailable
+from hindcast.errors import LogUnavailable, LookupTooLarge
 from hindcast.lookups.directory import LogDirectory, SegmentName
 from hindcast.lookups.disk import REAL_DISK
 from hindcast.lookups.gaps import read_lines
@@ -158,6 +158,40 @@ def test_best_effort_without_room_is_counted_and_a_gap(new_log, tmp_path):
     assert (GapReason.OVERFLOW, 77, 77) == (gap.reason, gap.since_micros, gap.until_micros)
     assert [gap] == [line.gap for line in read_lines(LogDirectory(tmp_path), log.writer, disk=REAL_DISK)]
     assert 9 == log.counters.last_sequence == segment.footer.last_sequence
+
+
+@pytest.mark.parametrize("mode", [LogMode.BATCHED, LogMode.BEST_EFFORT])
+def test_what_is_too_large_is_counted_and_a_gap(new_log, tmp_path, mode):
+    """A lookup of which the log would have to keep more than it takes is served, counted as lost and told of; the next one is kept."""
+    log = new_log(record_bytes_max=100)
+    for size in (100, 101, 5_000, 7):
+        assert log.append((bytes(size - 1), b"x"), mode=mode) is None
+    log.end()
+    (segment,) = sealed(tmp_path)
+
+    assert [100, 7] == [len(payload) for _, payload in segment.records]
+    assert [(GapReason.TOO_LARGE, 2)] == [
+        (gap.reason, gap.last_sequence - gap.first_sequence + 1) for gap in segment.gaps
+    ]
+    assert (2, 2, 4) == (log.counters.written, log.counters.lost, log.counters.last_sequence)
+    assert segment.gaps == [line.gap for line in read_lines(LogDirectory(tmp_path), log.writer, disk=REAL_DISK)]
+
+
+def test_what_is_too_large_is_refused_where_it_must_be_durable(new_log, tmp_path):
+    """The error says how much it is and how much there may be; nothing is lost by it, and the log goes on."""
+
+    async def story():
+        log = new_log(LogMode.DURABLE, record_bytes_max=1_000)
+        with pytest.raises(
+            LookupTooLarge, match=r"keep 1,001 bytes of this lookup, and takes 1,000 at the most; ask for fewer"
+        ):
+            log.append((bytes(1_001),), mode=LogMode.DURABLE)
+        await log.append((bytes(1_000),), mode=LogMode.DURABLE)
+        await log.close()
+        return log.counters
+
+    counters = asyncio.run(story())
+    assert (1, 0, 1) == (counters.written, counters.lost, counters.last_sequence)
 
 
 def test_off_leaves_nothing(new_log, tmp_path):

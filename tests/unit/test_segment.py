@@ -21,6 +21,7 @@ from hindcast.lookups.segment import (
     gap_bytes,
     header_bytes,
     read_header,
+    rewritten,
     scan,
 )
 from segments import HEADER, segment_of
@@ -137,6 +138,58 @@ def test_salvage_takes_no_record_out_of_a_payload():
     damaged[ends[0]] ^= 1
     found = scan(bytes(damaged), synced_end=len(data), mode=RecoveryMode.SALVAGE)
     assert [(7, b"a"), (9, b"c")] == found.records
+
+
+def change_of(changes):
+    """Another payload, or None, for some of the payloads."""
+    return lambda record: changes.get(record.payload, record.payload)
+
+
+def test_records_are_changed_in_their_places():
+    """A segment stays whole: others are as they were, one that was erased is a gap, and all have the sequences that they had."""
+    data, _ = segment_of(CONTENTS, sealed=True)
+    found = scan(rewritten(data, change_of({b"one": None, b"": b"another"})).content, sealed=True)
+
+    assert (State.WHOLE, [(11, b"another"), (12, b"three" * 10)]) == (found.state, found.records)
+    assert [Gap(first_sequence=7, last_sequence=7, reason=GapReason.ERASED), LOST] == found.gaps
+    assert (2, True, 12) == (found.footer.records, found.footer.gaps, found.last_sequence)
+
+
+def test_a_segment_without_a_footer_is_changed_too():
+    """What a writer left is changed as it stands, its last record too."""
+    data, _ = segment_of(CONTENTS)
+    found = scan(rewritten(data, change_of({b"three" * 10: b"3"})).content)
+
+    assert (State.WHOLE, [*READ[:2], (12, b"3")]) == (found.state, found.records)
+
+
+def test_nothing_is_written_where_nothing_changes():
+    """The payload that was given back says so."""
+    for sealed in (True, False):
+        data, _ = segment_of(CONTENTS, sealed=sealed)
+        assert (None, []) == (rewritten(data, change_of({})).content, rewritten(data, change_of({})).unread)
+
+
+def test_behind_a_damaged_place_records_are_changed_too():
+    """What cannot be read is told, and stays as it is; zeros tell of nobody."""
+    data, ends = segment_of([b"a", b"bb" * 20, b"c", b"d"], sealed=True)
+    damaged = bytearray(data)
+    damaged[ends[0] + RECORD_BYTES + 1] ^= 1
+    found = rewritten(bytes(damaged), change_of({b"c": None, b"a": b"A"}))
+    after = scan(found.content, sealed=True, mode=RecoveryMode.SALVAGE)
+
+    assert [(7, b"A"), (10, b"d")] == after.records
+    assert GapReason.ERASED in {gap.reason for gap in after.gaps}
+    assert (ends[0], ends[1]) == found.unread[0]
+    assert bytes(damaged[ends[0] : ends[1]]) in found.content
+    assert [] == rewritten(segment_of([b"a"])[0] + bytes(100), change_of({})).unread
+
+
+@pytest.mark.parametrize("header", [b"", b"HCLOOKUP" + bytes(30), header_bytes(HEADER)[:-1] + b"\0"])
+def test_of_a_file_without_a_header_all_is_unread(header):
+    """Its records cannot be told from other bytes."""
+    data = header + segment_of(CONTENTS)[0][HEADER_BYTES:]
+    assert (None, [(0, len(data))]) == (rewritten(data, change_of({})).content, rewritten(data, change_of({})).unread)
 
 
 def test_a_newer_format_is_told_and_is_no_damage():

@@ -85,6 +85,11 @@ class Receipt:
     features: tuple[str, ...]
     proto: pb.Receipt = field(repr=False)
 
+    @property
+    def erased_rows(self) -> tuple[int, ...]:
+        """Numbers of the rows that were erased, from 0; they have nulls everywhere."""
+        return tuple(self.proto.erased_rows)
+
     @cached_property
     def statuses(self) -> dict[str, list[FeatureStatus]]:
         """Column to n statuses, as they were answered."""

@@ -201,7 +201,22 @@ def _aligned(lines: Sequence[Sequence[str]], *, right: set[int]) -> list[str]:
 
 
 def _report_lines(reports: "Sequence[WriterReport]") -> list[str]:
-    lines = [("writer", "began", "state", "segments", "first", "last", "written", "synced", "lost", "erased")]
+    lines = [
+        (
+            "writer",
+            "began",
+            "state",
+            "segments",
+            "first",
+            "last",
+            "in segments",
+            "sealed",
+            "erased",
+            "dropped",
+            "lost",
+            "synced",
+        )
+    ]
     lines += [
         (
             str(report.writer),
@@ -210,10 +225,12 @@ def _report_lines(reports: "Sequence[WriterReport]") -> list[str]:
             f"{report.segments:,}",
             f"{report.first_sequence:,}",
             f"{report.last_sequence:,}",
-            f"{report.written:,}",
-            f"{report.synced:,}",
-            f"{report.lost:,}",
+            f"{report.in_segments:,}",
+            f"{report.sealed:,}" if report.sealed else "",
             f"{report.erased:,}" if report.erased else "",
+            f"{report.dropped:,}" if report.dropped else "",
+            f"{report.lost:,}",
+            f"{report.synced:,}",
         )
         for report in reports
     ]
@@ -225,7 +242,7 @@ def _report_lines(reports: "Sequence[WriterReport]") -> list[str]:
             for part in report.missing
         ]
         told += [f"{report.writer}: {place}" for place in (*report.torn, *report.damage)]
-    return [*_aligned(lines, right=set(range(3, 10))), *([""] if told else []), *told]
+    return [*_aligned(lines, right=set(range(3, 12))), *([""] if told else []), *told]
 
 
 _REASONS = {
@@ -235,6 +252,7 @@ _REASONS = {
     "killed": "the process ended with them in its memory",
     "torn": "the file ended in the midst of a record",
     "damaged": "the file was damaged after it was synced",
+    "too_large": "they were larger than the log takes",
     "untold": "nothing says why; was a file removed?",
 }
 
@@ -261,9 +279,12 @@ def _report_json(report: "WriterReport") -> dict[str, Any]:
         "first_sequence": report.first_sequence,
         "last_sequence": report.last_sequence,
         "written": report.written,
-        "synced": report.synced,
-        "lost": report.lost,
+        "in_segments": report.in_segments,
+        "sealed": report.sealed,
         "erased": report.erased,
+        "dropped": report.dropped,
+        "lost": report.lost,
+        "synced": report.synced,
         "missing": [
             {"first_sequence": part.first_sequence, "last_sequence": part.last_sequence, "reason": part.reason}
             for part in report.missing

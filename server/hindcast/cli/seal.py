@@ -194,7 +194,12 @@ class _Entity(click.ParamType[tuple[str, str]]):
     type=click.FloatRange(0),
     default=90.0,
     show_default=True,
-    help="For workers to close the segments that they write to; they do so every minute.",
+    help="For workers to close the segments that they write to; they do so within a second when they are asked.",
+)
+@click.option(
+    "--drop-damaged",
+    is_flag=True,
+    help="Delete segments in damaged/ of which some cannot be read, since nobody can tell whose that is.",
 )
 @options.output
 @click.pass_context
@@ -204,18 +209,26 @@ def erase(
     log_directory: Path | None,
     entity: tuple[str, str],
     wait_seconds: float,
+    drop_damaged: bool,  # noqa: FBT001 - click passes it by name
     output: str,
 ) -> None:
-    """Erase a person: all rows that were asked for with a value of a join key, and the records of those lookups.
+    """Erase a person: all rows that were asked for with a value of a join key, from tables, segments and records.
 
-    What other people were answered stays in the tables; a receipt of a lookup that asked for several is gone. A tombstone with counts
-    is left, without the value. Exit codes: 0 done, 3 done, and there are segments that cannot be searched, 1 it failed.
+    What other people were answered stays, and the receipt of a lookup that asked for several says which rows are gone. A tombstone with
+    counts is left, without the value. Exit codes: 0 done, 3 done, and there is something that cannot be searched, 1 it failed.
     """
     from hindcast.lookups.erase import erase as run_erase  # noqa: PLC0415 - pyarrow and deltalake
 
     key, value = entity
     directory = log_directory or log_directory_of(repo_root)
-    erased = run_erase(directory, key=key, value=value, repo_root=repo_root.resolve(), wait_seconds=wait_seconds)
+    erased = run_erase(
+        directory,
+        key=key,
+        value=value,
+        repo_root=repo_root.resolve(),
+        wait_seconds=wait_seconds,
+        drops_damaged=drop_damaged,
+    )
     click.echo(_erased_json(erased) if output == "json" else _erased_text(erased))
     if erased.left:
         context.exit(_INCOMPLETE)
@@ -227,12 +240,14 @@ def _erased_json(erased: "Erased") -> str:
             "lookups": erased.lookups,
             "entity_rows": erased.entity_rows,
             "left": erased.left,
+            "dropped": erased.dropped,
             "tombstone": str(erased.tombstone) if erased.tombstone else None,
         }
     )
 
 
 def _erased_text(erased: "Erased") -> str:
-    lines = [f"erased: {erased.entity_rows:,} rows, and the records of {erased.lookups:,} lookups"]
+    lines = [f"erased: {erased.entity_rows:,} rows, of {erased.lookups:,} lookups"]
+    lines += [f"deleted: {dropped}" for dropped in erased.dropped]
     lines += [f"tombstone: {erased.tombstone}"] if erased.tombstone else []
     return "\n".join([*lines, *(f"not searched: {left}" for left in erased.left)])

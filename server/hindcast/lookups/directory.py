@@ -4,6 +4,7 @@
     synced/<slot>-<epoch>.synced
     gaps/<slot>-<epoch>-<number>.jsonl
     damaged/                        segments of which not all could be read, as they were found
+    close                           there while writers are to close what they have open
 
 Slots have four decimal digits (five above 9999), all other numbers 16 hexadecimal ones.
 """
@@ -74,6 +75,11 @@ class LogDirectory:
     def damaged(self) -> Path:
         """Where segments are kept that could not be read to their end."""
         return self.root / "damaged"
+
+    @property
+    def closing(self) -> Path:
+        """Asks writers to close their open segments, once for each content."""
+        return self.root / "close"
 
     def segment(self, name: SegmentName) -> Path:
         """The file of a segment."""

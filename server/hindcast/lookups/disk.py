@@ -119,6 +119,21 @@ class RealDisk:
 REAL_DISK: Disk = RealDisk()
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a living writer, or a recovery, has a file that is there. A shared lock is taken for a moment to find out."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def sync_directory(disk: Disk, directory: Path) -> None:
     """Open a directory, and wait until its names are on the disk.
 

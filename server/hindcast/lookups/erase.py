@@ -1,8 +1,9 @@
-"""Erasure: a person's rows leave sealed tables, and with them the records of the lookups that asked for the person.
+"""Erasure: a person's rows leave tables, segments and records; the rows of other people stay as they were answered.
 
-Whatever is closed is sealed first, and a segment that a living writer has open is waited for: so nothing has to be taken out of
-segments, and the rows of other people stay. A lookup's row in the table of all lookups stays too, with its sequence and counts and
-without its record, so that what was logged can be told from what was lost.
+Writers are asked to close what they have open, and what is closed is sealed, so that nearly all is in tables then. What cannot be
+sealed (a segment behind one that this version cannot read, and those set aside as damaged) is rewritten where it stands. A lookup
+that asked for the person alone keeps its sequence and its counts, and loses its record: what was logged can be told from what was
+lost.
 """
 
 import base64
@@ -18,22 +19,25 @@ from uuid import uuid4
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-from google.protobuf.message import DecodeError
 
 from hindcast.clock import Clock, system_clock
 from hindcast.durable import make_directory, sync
 from hindcast.errors import SealError, StoredDataError
-from hindcast.lookups.catalogs import kept_catalog
-from hindcast.lookups.directory import OPEN, LogDirectory, SegmentName
+from hindcast.lookups.directory import OPEN, SEALED, LogDirectory, SegmentName, WriterId
+from hindcast.lookups.disk import is_locked
+from hindcast.lookups.person import Person, person_of
 from hindcast.lookups.places import AD_HOC, RECORDS, TablePlaces
-from hindcast.lookups.record import decode
 from hindcast.lookups.request_ids import keep_indexes
-from hindcast.lookups.rows import plain_value, sent
 from hindcast.lookups.sealer import Sealer, all_tables, segment_names
-from hindcast.lookups.segment import RecoveryMode, scan
-from hindcast.lookups.tables import Step, no_step, sealing_lock
+from hindcast.lookups.segment import Record, RecoveryMode, Rewritten, rewritten, scan
+from hindcast.lookups.tables import SealedTable, Step, no_step, sealing_lock
 
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 0.1
+_ASK_SECONDS = 5.0
+"""A writer that could not begin its next segment is asked again."""
+_QUEUED_SECONDS = 0.1
+"""Records of `best_effort` wait 20 ms in the memory of their writer, as long as its disk answers."""
+_REWRITING = ".rewriting"
 
 
 class _OfWriter(msgspec.Struct):
@@ -55,6 +59,7 @@ class _Tombstone(msgspec.Struct):
     lookups: int
     entity_rows: int
     writers: list[_OfWriter]
+    dropped: list[str]
 
 
 @dataclass(slots=True)
@@ -62,15 +67,17 @@ class Erased:
     """What was erased.
 
     Attributes:
-        lookups: whose records are gone.
+        lookups: that asked for the person.
         entity_rows: rows of feature services, and values of lists of references.
-        left: segments that could not be searched, and why.
+        left: what could not be searched, and why.
+        dropped: damaged segments that were deleted.
         tombstone: what was written of it; None where nothing was erased.
     """
 
     lookups: int = 0
     entity_rows: int = 0
     left: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
     tombstone: Path | None = None
 
 
@@ -81,165 +88,278 @@ def erase(
     value: str,
     repo_root: Path | None = None,
     wait_seconds: float = 90.0,
+    drops_damaged: bool = False,
     clock: Clock = system_clock,
     step: Step = no_step,
 ) -> Erased:
     """Erase all rows that were asked for with this value of a join key, under its aliases and its entity's name too.
 
-    Killed on the way it leaves less or nothing to do for the next one, whose tombstone tells of what that one erased.
+    All that was answered before this began; what comes while it runs is for the next one. Killed on the way it leaves less or nothing
+    to do for the next one, whose tombstone tells of what that one erased.
 
     Args:
         value: as text; of bytes, base64.
-        wait_seconds: for writers to close the segments that have such rows, which they do after a minute.
+        wait_seconds: for writers to close the segments that have such rows; a worker does within a second.
+        drops_damaged: delete segments in `damaged/` of which some cannot be read, since nobody can tell whose that is.
     Raises:
         SealError: a table cannot be read or written, or open segments had such rows for too long; run it again then.
     """
-    places = TablePlaces(log_directory)
-    person = _Person(_names_of(log_directory, key), value)
-    erased = Erased()
-    deadline = time.monotonic() + wait_seconds
-    while True:
-        sealing = Sealer(log_directory, repo_root=repo_root, clock=clock, step=step).seal()
-        waiting = [
-            name
-            for name in segment_names(LogDirectory(log_directory))
-            if name.suffix == OPEN and person.is_in(log_directory, name)
-        ]
-        if not waiting:
-            break
-        if time.monotonic() > deadline:
-            raise SealError(
-                f"{len(waiting)} open segments have rows to erase, and their writers have not closed them (the first is {waiting[0]}); "
-                "nothing was erased yet, so run it again in a minute"
-            )
-        time.sleep(min(_LOOK_SECONDS, wait_seconds))
-    damaged = LogDirectory(log_directory).damaged
-    erased.left = [*sealing.left, *(f"damaged/{path.name}" for path in sorted(damaged.glob("*")))]
+    directory = LogDirectory(log_directory)
+    person = person_of(log_directory, key=key, value=value)
+    _have_closed(directory, person, seconds=wait_seconds)
+    Sealer(log_directory, repo_root=repo_root, clock=clock, step=step).seal()
+    work = _Erasure(directory, person, step)
     with sealing_lock(log_directory):
-        for table in all_tables(places, step=step):
-            if table.key != str(places.of(RECORDS)):
-                change = person.without_values if table.key == str(places.of(AD_HOC)) else person.without_rows
-                erased.entity_rows += table.rewrite(change)
-        # Last: it says where the others have something, to whoever begins again after a kill.
-        for table in all_tables(places, step=step)[:1]:
-            erased.lookups = table.rewrite(person.without_records)
-        keep_indexes(log_directory)
-        if erased.lookups or erased.entity_rows:
-            erased.tombstone = _write_tombstone(log_directory, erased, person, clock())
-    return erased
-
-
-def _names_of(log_directory: Path, key: str) -> frozenset[str]:
-    """What callers may have called a join key in any of the definitions that are kept."""
-    names = {key}
-    for path in sorted((log_directory / "catalogs").glob("*.json")):
-        with contextlib.suppress(StoredDataError):
-            catalog = kept_catalog(log_directory, path.stem)
-            if catalog is None:
-                continue
-            names |= {entity for entity, join_key in catalog.entities.items() if join_key == key}
-            services = (projection for service in catalog.services.values() for projection in service.projections)
-            sources = (projection for view in catalog.on_demand_views.values() for projection in view.sources)
-            names |= {projection.join_keys[key] for projection in (*services, *sources) if key in projection.join_keys}
-    return frozenset(names)
-
-
-class _Person:
-    """Whose rows are to be erased, and what was found of them."""
-
-    def __init__(self, names: frozenset[str], value: str) -> None:
-        self._names = names
-        self._value = value
-        self.writers: dict[tuple[int, int], _OfWriter] = {}
-
-    def is_in(self, log_directory: Path, name: SegmentName) -> bool:
-        """Whether a segment has a record that asked for the person."""
         try:
-            found = scan(LogDirectory(log_directory).segment(name).read_bytes(), mode=RecoveryMode.SALVAGE)
-        except FileNotFoundError:
-            return True  # it has just been closed, and is looked at when it is sealed
-        except StoredDataError:
-            return False
-        return any(self._is_asked_for(record.payload) for record in found.records)
+            work.tables()
+            work.segments()
+            work.damaged(drops=drops_damaged)
+            # Last: they say where the others have something, to whoever begins again after a kill.
+            work.records()
+            return work.end(clock())
+        except OSError as error:
+            raise SealError(
+                f"{error.filename or log_directory} cannot be read or written ({error.strerror}); not all is erased yet, so run it again"
+            ) from error
 
-    def without_rows(self, rows: pa.Table) -> tuple[pa.Table, int]:
+
+def _have_closed(directory: LogDirectory, person: Person, *, seconds: float) -> None:
+    """Have living writers close the segments that they have open at this moment.
+
+    Raises:
+        SealError: one of them has rows to erase, and was not closed in time.
+    """
+    time.sleep(_QUEUED_SECONDS)
+    waits: dict[SegmentName, bool] = {}
+    for name in segment_names(directory):
+        if name.suffix == OPEN and is_locked(directory.segment(name)):
+            with contextlib.suppress(FileNotFoundError, StoredDataError):
+                found = scan(directory.segment(name).read_bytes(), mode=RecoveryMode.SALVAGE)
+                if found.records or found.gaps:
+                    waits[name] = any(_asks_for(person, record.payload) for record in found.records)
+    began = time.monotonic()
+    asked = None
+    try:
+        while waits := {name: holds for name, holds in waits.items() if is_locked(directory.segment(name))}:
+            now = time.monotonic()
+            if now - began > seconds:
+                holding = [name for name, holds in waits.items() if holds]
+                if holding:
+                    raise SealError(
+                        f"{len(holding)} open segments have rows to erase, and their writers have not closed them (the first is "
+                        f"{holding[0]}); nothing was erased yet, so run it again in a minute"
+                    )
+                return
+            if asked is None or now - asked > _ASK_SECONDS:
+                directory.closing.write_bytes(uuid4().hex.encode())
+                asked = now
+            time.sleep(_LOOK_SECONDS)
+    finally:
+        directory.closing.unlink(missing_ok=True)
+
+
+def _asks_for(person: Person, payload: bytes) -> bool:
+    try:
+        return person.redacted(payload) is not None
+    except StoredDataError:
+        return False
+
+
+class _Erasure:
+    """One erasure, under the lock of the tables."""
+
+    def __init__(self, directory: LogDirectory, person: Person, step: Step) -> None:
+        self._directory, self._person, self._step = directory, person, step
+        self._places = TablePlaces(directory.root)
+        self._erased = Erased()
+        self._served: dict[tuple[WriterId, int], int] = {}
+        """When each lookup was served of which something was erased, in whatever places it was."""
+
+    def tables(self) -> None:
+        """Take the rows out of all tables but that of records."""
+        for table in self._tables():
+            if table.key != str(self._places.of(RECORDS)):
+                change = self._without_values if table.key == str(self._places.of(AD_HOC)) else self._without_rows
+                self._erased.entity_rows += table.rewrite(change)
+
+    def records(self) -> None:
+        """Take the rows out of the records in tables."""
+        for table in self._tables()[:1]:
+            table.rewrite(self._without_records)
+        # The old ones hold digests of the request ids that are gone.
+        keep_indexes(self._directory.root)
+
+    def segments(self) -> None:
+        """Take the rows out of closed segments that are not in tables, where they stand."""
+        self._remove_unfinished()
+        for name in segment_names(self._directory):
+            path = self._directory.segment(name)
+            if name.suffix == SEALED:
+                self._left(str(name), self._rewrite(path, name, counts=True))
+            elif not is_locked(path):
+                self._left(str(name), "it cannot be recovered; `hindcast lookups seal` says why")
+
+    def damaged(self, *, drops: bool) -> None:
+        """Take the rows out of what can be read of damaged segments; delete them where some cannot be, if that is wanted."""
+        for path in sorted(self._directory.damaged.glob("*")):
+            name = SegmentName.parse(path.name)
+            label = f"damaged/{path.name}"
+            why = "it is no segment" if name is None else self._rewrite(path, name, counts=False)
+            if why and drops:
+                self._step("drop damaged")
+                path.unlink()
+                sync(path.parent)
+                self._erased.dropped.append(label)
+            elif why:
+                self._left(label, f"{why}; --drop-damaged deletes it")
+
+    def end(self, now_micros: int) -> Erased:
+        """Leave a tombstone, if anything was erased."""
+        erased = self._erased
+        erased.lookups = len(self._served)
+        if erased.lookups or erased.entity_rows or erased.dropped:
+            erased.tombstone = self._write_tombstone(now_micros)
+        return erased
+
+    def _tables(self) -> list[SealedTable]:
+        return all_tables(self._places, step=self._step)
+
+    def _left(self, what: str, why: str) -> None:
+        if why:
+            self._erased.left.append(f"{what}: {why}")
+
+    def _remove_unfinished(self) -> None:
+        """Remove copies of segments that were killed in the making."""
+        for path in self._directory.root.glob(f"*/*{_REWRITING}"):
+            path.unlink()
+
+    def _rewrite(self, path: Path, name: SegmentName, *, counts: bool) -> str:
+        """Take the rows out of a segment; why there may be more of them in it, or nothing."""
+        unknown = 0
+
+        def change(record: Record) -> bytes | None:
+            nonlocal unknown
+            try:
+                redacted = self._person.redacted(record.payload)
+            except StoredDataError:
+                unknown += 1
+                return record.payload
+            if redacted is None:
+                return record.payload
+            self._served[name.writer, record.sequence] = redacted.served_at_micros
+            # Of one that was set aside, what comes before the damage is in the tables as well.
+            self._erased.entity_rows += redacted.rows if counts else 0
+            return redacted.payload
+
+        try:
+            found = rewritten(path.read_bytes(), change)
+        except StoredDataError as error:
+            return str(error)
+        if found.content is not None:
+            self._replace(path, found.content)
+        return _why(found, unknown)
+
+    def _replace(self, path: Path, content: bytes) -> None:
+        aside = path.with_name(path.name + _REWRITING)
+        handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        sync(aside)
+        self._step("rewrite")
+        aside.replace(path)
+        sync(path.parent)
+
+    def _without_rows(self, rows: pa.Table) -> tuple[pa.Table, int]:
         """Rows of a feature service without the person's."""
         mask: Any = None
-        for name in sorted(self._names & set(rows.column_names)):
-            matches = _equals(rows.column(name), self._value)
+        for name in sorted(self._person.names & set(rows.column_names)):
+            matches = _equals(rows.column(name), self._person)
             mask = matches if mask is None else pc.or_(mask, matches)
         return _without(rows, mask)
 
-    def without_values(self, rows: pa.Table) -> tuple[pa.Table, int]:
+    def _without_values(self, rows: pa.Table) -> tuple[pa.Table, int]:
         """Values of lists of references without the person's."""
         keys = rows.column("hc_keys").combine_chunks().dictionary_encode()
         hits = pa.array([self._is_in_keys(text) for text in keys.dictionary.to_pylist()], pa.bool_())
         return _without(rows, pc.take(hits, keys.indices))
 
-    def without_records(self, rows: pa.Table) -> tuple[pa.Table, int]:
-        """Lookups without the records of those that asked for the person."""
-        payloads = rows.column("payload").to_pylist()
-        hits = [payload is not None and self._is_asked_for(payload) for payload in payloads]
-        if not any(hits):
-            return rows, 0
-        for row in rows.select(["slot", "epoch", "sequence", "served_at"]).filter(pa.array(hits)).to_pylist():
-            self._count(row)
-        hit = pa.array(hits)
-        rows = _cleared(rows, hit, {"payload": None, "request_id": "", "tags": "{}", "message": ""})
-        at = rows.column_names.index("erased")
-        return rows.set_column(at, "erased", pc.or_(rows.column("erased"), hit)), sum(hits)
-
-    def _is_asked_for(self, payload: bytes) -> bool:
-        try:
-            columns = sent(decode(payload))
-        except (DecodeError, StoredDataError):
-            return False
-        return any(
-            _text(plain_value(value)) == self._value
-            for name in self._names & columns.keys()
-            for value in set(columns[name])
-        )
-
     def _is_in_keys(self, text: str) -> bool:
         keys = msgspec.json.decode(text)
-        return any(_text(keys[name]) == self._value for name in self._names & keys.keys())
+        return any(self._person.is_meant(keys[name]) for name in self._person.names & keys.keys())
 
-    def _count(self, row: dict[str, Any]) -> None:
-        served = round(row["served_at"].timestamp() * 1_000_000)
-        sequence = row["sequence"]
-        writer = self.writers.setdefault(
-            (row["slot"], row["epoch"]), _OfWriter(row["slot"], row["epoch"], sequence, sequence, served, served)
-        )
-        writer.lookups += 1
-        writer.first_sequence, writer.last_sequence = (
-            min(writer.first_sequence, sequence),
-            max(writer.last_sequence, sequence),
-        )
-        writer.first_served_micros = min(writer.first_served_micros, served)
-        writer.last_served_micros = max(writer.last_served_micros, served)
+    def _without_records(self, rows: pa.Table) -> tuple[pa.Table, int]:
+        """Lookups without the person in their records, and those without a record that asked for the person alone."""
+        payloads = rows.column("payload").to_pylist()
+        hits, gone, unknown = [False] * len(payloads), [False] * len(payloads), 0
+        for at, payload in enumerate(payloads):
+            if payload is None:
+                continue
+            try:
+                redacted = self._person.redacted(payload)
+            except StoredDataError:
+                unknown += 1
+                continue
+            if redacted is not None:
+                hits[at], gone[at] = True, redacted.payload is None
+                payloads[at] = redacted.payload
+        if unknown:
+            self._left("tables/_records", f"{unknown:,} records are of another version; upgrade Hindcast")
+        if not any(hits):
+            return rows, 0
+        hit = pa.array(hits)
+        for row in rows.select(["slot", "epoch", "sequence", "served_at"]).filter(hit).to_pylist():
+            served = round(row["served_at"].timestamp() * 1_000_000)
+            self._served[WriterId(row["slot"], row["epoch"]), row["sequence"]] = served
+        rows = _cleared(rows, hit, {"request_id": "", "tags": "{}", "message": ""})
+        changed = {"payload": pa.array(payloads, pa.binary()), "erased": pc.or_(rows.column("erased"), pa.array(gone))}
+        for name, column in changed.items():
+            rows = rows.set_column(rows.column_names.index(name), name, column)
+        return rows, sum(hits)
+
+    def _write_tombstone(self, now_micros: int) -> Path:
+        writers: dict[WriterId, _OfWriter] = {}
+        for (writer, sequence), served in sorted(self._served.items()):
+            told = writers.setdefault(writer, _OfWriter(writer.slot, writer.epoch, sequence, sequence, served, served))
+            told.lookups += 1
+            told.last_sequence = sequence
+            told.first_served_micros = min(told.first_served_micros, served)
+            told.last_served_micros = max(told.last_served_micros, served)
+        folder = self._directory.root / "tombstones"
+        make_directory(folder)
+        path = folder / f"{now_micros:016x}-{uuid4().hex[:8]}.json"
+        erased = self._erased
+        tombstone = _Tombstone(now_micros, erased.lookups, erased.entity_rows, [*writers.values()], erased.dropped)
+        written = path.with_suffix(f".{os.getpid()}.new")
+        written.write_bytes(msgspec.json.encode(tombstone))
+        sync(written)
+        written.replace(path)
+        sync(folder)
+        return path
 
 
-def _equals(column: pa.ChunkedArray, value: str) -> pa.ChunkedArray:
-    """Which values of a column look like this as text; none where a null is."""
+def _why(found: Rewritten, unknown: int) -> str:
+    """Why there may be rows in a segment that were not found."""
+    unread = sum(end - begin for begin, end in found.unread)
+    if unread:
+        return f"{unread:,} bytes of it cannot be read, and may be of anybody"
+    return f"{unknown:,} records are of another version; upgrade Hindcast" if unknown else ""
+
+
+def _equals(column: pa.ChunkedArray, person: Person) -> pa.ChunkedArray:
+    """Which values of a column are the person's; none where a null is."""
     kind = column.type
     if pa.types.is_binary(kind):
-        matches = pa.chunked_array([[_text(plain) == value for plain in map(_base64, column.to_pylist())]], pa.bool_())
+        matches = pa.chunked_array([[person.is_meant(plain) for plain in map(_base64, column.to_pylist())]], pa.bool_())
     elif pa.types.is_timestamp(kind):
         seconds = pc.divide(column.cast(pa.int64()), 1_000_000)
-        matches = pc.equal(seconds.cast(pa.string()), value)
+        matches = pc.equal(seconds.cast(pa.string()), person.value)
     else:
-        matches = pc.equal(column.cast(pa.string()), value)
+        matches = pc.equal(column.cast(pa.string()), person.value)
     return pc.fill_null(matches, False)
 
 
 def _base64(content: bytes | None) -> str | None:
     return None if content is None else base64.b64encode(content).decode()
-
-
-def _text(plain: object) -> str | None:
-    if plain is None:
-        return None
-    return str(plain).lower() if isinstance(plain, bool) else str(plain)
 
 
 def _without(rows: pa.Table, mask: Any) -> tuple[pa.Table, int]:
@@ -253,22 +373,9 @@ def _without(rows: pa.Table, mask: Any) -> tuple[pa.Table, int]:
     return _cleared(rest, of_them, {"hc_request_id": "", "hc_tags": "{}"}), count
 
 
-def _cleared(rows: pa.Table, mask: Any, gone: Mapping[str, str | None]) -> pa.Table:
+def _cleared(rows: pa.Table, mask: Any, gone: Mapping[str, str]) -> pa.Table:
     for name, content in gone.items():
         at = rows.column_names.index(name)
         column = pc.if_else(mask, pa.scalar(content, rows.schema.field(name).type), rows.column(name))
         rows = rows.set_column(at, name, column)
     return rows
-
-
-def _write_tombstone(log_directory: Path, erased: Erased, person: _Person, now_micros: int) -> Path:
-    folder = log_directory / "tombstones"
-    make_directory(folder)
-    path = folder / f"{now_micros:016x}-{uuid4().hex[:8]}.json"
-    tombstone = _Tombstone(now_micros, erased.lookups, erased.entity_rows, list(person.writers.values()))
-    written = path.with_suffix(f".{os.getpid()}.new")
-    written.write_bytes(msgspec.json.encode(tombstone))
-    sync(written)
-    written.replace(path)
-    sync(folder)
-    return path

@@ -5,72 +5,77 @@ For reports of gaps: a sequence that is in no segment, in no range of these and 
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import msgspec
-import pyarrow as pa
-import pyarrow.compute as pc
+import numpy as np
 import pyarrow.parquet as pq
 
 from hindcast.durable import make_directory, sync
 from hindcast.lookups.directory import WriterId
 from hindcast.lookups.places import RECORDS, TablePlaces
+from hindcast.lookups.sequences import Sequences
 from hindcast.lookups.tables import DeltaLog
 
 _COLUMNS = ["slot", "epoch", "sequence", "erased"]
 
+_Ranges = list[tuple[int, int]]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SealedRange:
+class SealedRanges:
     """Records of a writer that are or were in the tables.
 
     Attributes:
-        records: how many of the sequences from the first to the last; fewer than all where there are gaps.
-        erased: of these, how many have lost their content to an erasure.
-        dropped: whether they are gone because they were older than was kept (`--keep-days`).
+        kept: that are there.
+        erased: of which the sequence is there, or was, and the content was erased.
+        dropped: that are gone because they were older than was kept (`--keep-days`).
     """
 
-    writer: WriterId
-    first_sequence: int
-    last_sequence: int
-    records: int
-    erased: int
-    dropped: bool
+    kept: Sequences
+    erased: Sequences
+    dropped: Sequences
 
 
 class _Dropped(msgspec.Struct):
     day: str
     slot: int
     epoch: int
-    first_sequence: int
-    last_sequence: int
-    records: int
-    erased: int
+    dropped: _Ranges
+    erased: _Ranges
 
 
-def sealed_ranges(log_directory: Path) -> list[SealedRange]:
-    """Per writer what is in the tables, and per writer and day what was dropped.
+@dataclass(slots=True)
+class _Found:
+    """Ranges of one writer."""
+
+    kept: _Ranges = field(default_factory=list)
+    erased: _Ranges = field(default_factory=list)
+    dropped: _Ranges = field(default_factory=list)
+
+
+def sealed_ranges(log_directory: Path) -> dict[WriterId, SealedRanges]:
+    """Per writer what is in the tables, and what was dropped.
 
     Raises:
         SealError: the table of all lookups cannot be read.
         OSError: a file of it cannot be; it may have been compacted at this moment.
     """
-    there = _ranges(DeltaLog(TablePlaces(log_directory).of(RECORDS), name=RECORDS).files())
-    gone = {(line.day, line.slot, line.epoch): line for line in _lines(_path(log_directory))}
-    dropped = [
-        SealedRange(
-            writer=WriterId(line.slot, line.epoch),
-            first_sequence=line.first_sequence,
-            last_sequence=line.last_sequence,
-            records=line.records,
-            erased=line.erased,
-            dropped=True,
-        )
-        for line in gone.values()
-    ]
-    return sorted([*there, *dropped], key=lambda found: (found.writer, found.first_sequence))
+    found = _in_files(DeltaLog(TablePlaces(log_directory).of(RECORDS), name=RECORDS).files())
+    for line in _lines(_path(log_directory)):
+        of_writer = found.setdefault(WriterId(line.slot, line.epoch), _Found())
+        of_writer.dropped += line.dropped
+        of_writer.erased += line.erased
+    sealed = {}
+    for writer, ranges in sorted(found.items()):
+        kept, erased = Sequences.of(ranges.kept), Sequences.of(ranges.erased)
+        # What a drop was about to take, and did not because it was killed, is there.
+        dropped = Sequences.of(ranges.dropped) - kept - erased
+        sealed[writer] = SealedRanges(kept=kept, erased=erased - kept, dropped=dropped)
+    return sealed
 
 
 def note_dropped(log_directory: Path, first_kept: date) -> None:
@@ -87,17 +92,9 @@ def note_dropped(log_directory: Path, first_kept: date) -> None:
     if not days:
         return
     lines = [
-        _Dropped(
-            day,
-            found.writer.slot,
-            found.writer.epoch,
-            found.first_sequence,
-            found.last_sequence,
-            found.records,
-            found.erased,
-        )
+        _Dropped(day, writer.slot, writer.epoch, found.kept, found.erased)
         for day, paths in sorted(days.items())
-        for found in _ranges(paths)
+        for writer, found in sorted(_in_files(paths).items())
     ]
     path = _path(log_directory)
     make_directory(path.parent)
@@ -119,23 +116,28 @@ def _lines(path: Path) -> Iterator[_Dropped]:
                 yield msgspec.json.decode(text, type=_Dropped)
 
 
-def _ranges(files: Sequence[Path]) -> list[SealedRange]:
-    if not files:
+def _in_files(files: Sequence[Path]) -> dict[WriterId, _Found]:
+    """Per writer the ranges of its records in some files."""
+    found: dict[WriterId, _Found] = {}
+    # One by one: the sequences of a year are many, and their ranges are few.
+    for path in files:
+        rows = pq.ParquetFile(path).read(columns=_COLUMNS)
+        slots, epochs, sequences, erased = (rows.column(name).to_numpy() for name in _COLUMNS)
+        writers, of = np.unique(np.stack([slots, epochs]), axis=1, return_inverse=True)
+        for number, (slot, epoch) in enumerate(writers.T.tolist()):
+            mine = of.reshape(-1) == number
+            of_writer = found.setdefault(WriterId(slot, epoch), _Found())
+            of_writer.kept += _runs(sequences[mine & ~erased])
+            of_writer.erased += _runs(sequences[mine & erased])
+    return found
+
+
+def _runs(sequences: np.ndarray[Any, Any]) -> _Ranges:
+    """The ranges of sequences in any order."""
+    if not len(sequences):
         return []
-    rows = pa.concat_tables([pq.ParquetFile(path).read(columns=_COLUMNS) for path in files])
-    rows = rows.set_column(3, "erased", pc.cast(rows.column("erased"), pa.int64()))
-    grouped = rows.group_by(["slot", "epoch"], use_threads=False).aggregate(
-        [("sequence", "min"), ("sequence", "max"), ("sequence", "count"), ("erased", "sum")]
-    )
-    found = [
-        SealedRange(
-            writer=WriterId(row["slot"], row["epoch"]),
-            first_sequence=row["sequence_min"],
-            last_sequence=row["sequence_max"],
-            records=row["sequence_count"],
-            erased=row["erased_sum"],
-            dropped=False,
-        )
-        for row in grouped.to_pylist()
-    ]
-    return sorted(found, key=lambda one: one.writer)
+    in_order = np.unique(sequences)
+    ends = np.flatnonzero(np.diff(in_order) > 1)
+    firsts = in_order[np.concatenate([[0], ends + 1])].tolist()
+    lasts = in_order[np.concatenate([ends, [len(in_order) - 1]])].tolist()
+    return list(zip(firsts, lasts, strict=True))

@@ -12,12 +12,15 @@ import heapq
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from hindcast.errors import StoredDataError
 from hindcast.lookups.directory import OPEN, SEALED, LogDirectory, SegmentName, WriterId
+from hindcast.lookups.disk import REAL_DISK
 from hindcast.lookups.record import LookupRecord, Rpc, decode, glance, headers_count
+from hindcast.lookups.refused import Refused
 from hindcast.lookups.segment import HEADER_BYTES, SegmentHeader, read_header
 from hindcast.lookups.walk import End, Frame, Walk, records_behind
 from hindcast.settings import LogMode
@@ -211,6 +214,10 @@ class SegmentRecords:
         self._directory = LogDirectory(log_directory)
         self._tick = tick
 
+    @cached_property
+    def _refused(self) -> Refused:
+        return Refused.told(self._directory, disk=REAL_DISK)
+
     def by_lookup_id(self, lookup_id: bytes) -> Found | None:
         """The record of a lookup, by its UUIDv7; None where no segment has it.
 
@@ -255,7 +262,9 @@ class SegmentRecords:
                 break
             for payload, writer, sequence in self._payloads(file.name, page.may_take):
                 with contextlib.suppress(StoredDataError):
-                    page.offer(Found(writer, sequence, decode(payload)))
+                    record = decode(payload)
+                    if not self._refused.has(writer, sequence, record):
+                        page.offer(Found(writer, sequence, record))
 
     def every(self, wanted: Matching) -> Iterator[Found]:
         """Every record that matches, in no order; one that is recovered meanwhile is there twice."""
@@ -273,7 +282,7 @@ class SegmentRecords:
             for payload, writer, sequence in self._payloads(file.name, may_match):
                 with contextlib.suppress(StoredDataError):
                     record = decode(payload)
-                    if wanted.takes(record):
+                    if wanted.takes(record) and not self._refused.has(writer, sequence, record):
                         yield Found(writer, sequence, record)
 
     def _likely(self, begun_micros: int) -> list[SegmentName]:

@@ -13,6 +13,8 @@ of its own, so by kind:
     scalar_map          a list of pairs of a key and a value, both with kinds
 
 A value with a NaN in it has `bytes` besides, base64 of the serialized Value, since there are many NaNs.
+
+Rows that were erased are in `erased_rows`, by their numbers from 0, and have no `features`.
 """
 
 import base64
@@ -52,9 +54,15 @@ def receipt_json(receipt: Receipt) -> dict[str, Any]:
         "mode": record.mode,
         "catalog_version": record.catalog_version,
         "writer": {"slot": found.writer.slot, "epoch": str(found.writer.epoch), "sequence": found.sequence},
+        "erased_rows": list(record.erased),
         "entity_rows": _rows(receipt.entities),
         "request_data": _rows(receipt.request_data),
-        "features": [_cell(receipt, column, row) for row in range(receipt.entity_rows) for column in receipt.columns],
+        "features": [
+            _cell(receipt, column, row)
+            for row in range(receipt.entity_rows)
+            if row not in receipt.erased
+            for column in receipt.columns
+        ],
         "computed_from": {
             view: {name: [value_json(value) for value in values] for name, values in columns.items()}
             for view, columns in record.computed.items()

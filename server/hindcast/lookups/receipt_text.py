@@ -60,6 +60,8 @@ def _head(receipt: Receipt) -> str:
 
 def row_title(receipt: Receipt, row: int) -> str:
     """`row 1: driver_id 50`: which row, and what was sent for it."""
+    if row in receipt.erased:
+        return f"row {row + 1}: erased"
     sent = [
         f"{column.name} {shown(value_json(column.values[row]))}"
         for column in (*receipt.entities, *receipt.request_data)

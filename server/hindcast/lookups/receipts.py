@@ -104,6 +104,11 @@ class Receipt:
             return len(self.columns[0].values)
         return max((len(column.values) for column in (*self.entities, *self.request_data)), default=0)
 
+    @cached_property
+    def erased(self) -> frozenset[int]:
+        """The rows that were erased."""
+        return frozenset(self.record.erased)
+
     def row(self, column: Answered, row: int) -> RowHeader | None:
         """The stored row that a value came from; None where there was none, and for an on-demand feature."""
         if column.rows is None:

@@ -73,9 +73,11 @@ class LookupRecord(msgspec.Struct, frozen=True, kw_only=True):
         reason: the word of google.rpc.ErrorInfo; empty for an answer, and for a call that was cancelled or out of time.
         message: what the caller was told of a failure.
         rows: per view that was read, in the order of an answer's `views`; empty for a failure.
-        computed: what on-demand views were given: view -> column -> serialized Values.
+        computed: what on-demand views were given: view -> column -> serialized Values; of a failure too, if it came that far.
         request: as received.
         response: as sent; empty for a failure.
+        erased: numbers of the rows that were erased, in order: all of the above has nulls and zeros in their place, and no request
+            id, tags and message.
     """
 
     lookup_id: bytes
@@ -94,6 +96,7 @@ class LookupRecord(msgspec.Struct, frozen=True, kw_only=True):
     computed: Mapping[str, Mapping[str, Sequence[bytes]]]
     request: bytes
     response: bytes
+    erased: Sequence[int] = ()
 
 
 class RecordHead(msgspec.Struct, array_like=True, tag=FORMAT):
@@ -123,19 +126,23 @@ class RecordHead(msgspec.Struct, array_like=True, tag=FORMAT):
 class _Stored(RecordHead, tag=FORMAT):
     request: bytes
     response: bytes
+    erased: Sequence[int] = ()
 
 
 _SHARED = tuple(name for name in RecordHead.__struct_fields__ if name != "repeats")
 """Fields that a record has as they are stored."""
 
-_ARRAY = b"\xdc" + (1 + len(RecordHead.__struct_fields__) + 2).to_bytes(2, "big")
-"""Of the format, the head's fields and the two messages."""
+_ELEMENTS = 1 + len(RecordHead.__struct_fields__) + 2
+"""The format, the head's fields and the two messages."""
+_ARRAY = b"\xdc" + _ELEMENTS.to_bytes(2, "big")
+_ARRAY_OF_ERASED = b"\xdc" + (_ELEMENTS + 1).to_bytes(2, "big")
 
 _BIN32 = 0xC6
 _bytes_head = Struct(">BI").pack
 """What stands before bytes in msgpack, in its longest form, so that it has one length."""
 
 _REPEAT = Struct(">III")
+_encode = msgspec.msgpack.Encoder().encode
 _encode_into = msgspec.msgpack.Encoder().encode_into
 _decode = msgspec.msgpack.Decoder(_Stored).decode
 
@@ -145,9 +152,12 @@ _COPIED_BYTES_MAX = 1 << 13
 
 
 def encode(record: LookupRecord) -> tuple[bytes, ...]:
-    """The payload of a record, as `encode_parts` gives it."""
+    """The payload of a record, as `encode_parts` gives it; one of which rows were erased has one element more."""
     head = RecordHead(**{name: getattr(record, name) for name in _SHARED}, repeats=b"")
-    return encode_parts(head, record.request, record.response)
+    parts = encode_parts(head, record.request, record.response)
+    if not record.erased:
+        return parts
+    return (b"".join((_ARRAY_OF_ERASED, parts[0][len(_ARRAY) :], *parts[1:], _encode(list(record.erased)))),)
 
 
 def encode_parts(head: RecordHead, request: bytes, response: bytes) -> tuple[bytes, ...]:
@@ -181,7 +191,7 @@ def decode(payload: bytes) -> LookupRecord:
     response = _unfolded(stored.response, stored.repeats) if stored.repeats else stored.response
     shared = {name: getattr(stored, name) for name in _SHARED}
     shared["rows"] = [StoredRows(*rows) for rows in stored.rows]
-    return LookupRecord(**shared, request=stored.request, response=response)
+    return LookupRecord(**shared, request=stored.request, response=response, erased=tuple(stored.erased))
 
 
 def _unfolded(left: bytes, repeats: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """Seals what writers have left that died, or gave a segment up: its longest valid prefix, and a gap for what is missing.
 
-A segment that a living writer has open is locked, and passed over. What is sealed is always a copy: where a sync failed, the old
+A segment that a living writer has open is locked, and passed over. Answers that were refused because they could not be synced are left out:
+the failure that their callers were told is logged behind them. What is sealed is always a copy: where a sync failed, the old
 file's pages count as synced and may not be on the disk, so that syncing it again proves nothing.
 """
 
@@ -16,10 +17,13 @@ from hindcast.lookups.directory import OPEN, SEALED, LogDirectory, SegmentName, 
 from hindcast.lookups.disk import REAL_DISK, Disk, sync_directory, write_all
 from hindcast.lookups.gaps import GapLine, append_lines
 from hindcast.lookups.marks import Mark, read_marks
+from hindcast.lookups.record import decode
+from hindcast.lookups.refused import Refused
 from hindcast.lookups.segment import (
     Footer,
     Gap,
     GapReason,
+    Record,
     RecoveryMode,
     Scan,
     SegmentHeader,
@@ -30,6 +34,7 @@ from hindcast.lookups.segment import (
     header_bytes,
     scan,
 )
+from hindcast.lookups.sequences import Sequences
 
 _UNKNOWN_BOOT = bytes(8)
 
@@ -150,6 +155,7 @@ class _Work:
             return _refused(name, State.WHOLE, len(data), str(error))
         if found.header is not None and _name_of(found.header) != replace(name, suffix=OPEN):
             return _refused(name, State.WHOLE, len(data), "its header is that of another segment; somebody renamed it")
+        found = self._without_refused(name, found)
         state = self._state(found)
         if state is not State.WHOLE and self._mode is RecoveryMode.STRICT:
             why = f"it is {state} at byte {found.valid_end} of {len(data)}"
@@ -180,6 +186,23 @@ class _Work:
             gaps=gaps,
             sealed=sealed,
             kept=kept,
+        )
+
+    def _without_refused(self, name: SegmentName, found: Scan) -> Scan:
+        """A segment with gaps in the place of answers that were refused."""
+        refused = Refused.told(self._directory, name.writer, disk=self._disk)
+        out = [record.sequence for record in found.records if _is_of(refused, name.writer, record)]
+        if not out:
+            return found
+        gaps = [
+            Gap(first_sequence=first, last_sequence=last, reason=GapReason.SYNC_FAILED)
+            for first, last in Sequences.of((sequence, sequence) for sequence in out).ranges
+        ]
+        left_out = set(out)
+        return replace(
+            found,
+            records=[record for record in found.records if record.sequence not in left_out],
+            gaps=sorted([*found.gaps, *gaps], key=lambda gap: gap.first_sequence),
         )
 
     def _reading_mode(self) -> RecoveryMode:
@@ -245,7 +268,7 @@ class _Work:
     ) -> None:
         seed = header.seed
         content: list[bytes | memoryview]
-        if found.skipped:
+        if found.skipped or any(gap.reason is GapReason.SYNC_FAILED for gap in found.gaps):
             content = [header_bytes(header)]
             pieces = [
                 (record.sequence, frame(record.sequence, (record.payload,), seed=seed)) for record in found.records
@@ -278,6 +301,15 @@ class _Work:
         now = self._clock()
         lines = [GapLine(writer=writer, gap=gap, found_micros=now, rest_bytes=rest_bytes, kept=kept) for gap in gaps]
         append_lines(self._directory, lines, number=self._began_micros, disk=self._disk)
+
+
+def _is_of(refused: Refused, writer: WriterId, record: Record) -> bool:
+    if not refused.doubts(writer, record.sequence):
+        return False
+    try:
+        return refused.has(writer, record.sequence, decode(record.payload))
+    except StoredDataError:
+        return False  # of another version
 
 
 def _name_of(header: SegmentHeader) -> SegmentName:

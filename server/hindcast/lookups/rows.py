@@ -130,6 +130,17 @@ class _Meta:
         self.rows += rows
         self.payload_bytes += len(entry.payload)
 
+    def without_erased(self, rows: pa.Table) -> pa.Table:
+        """Rows of these lookups without those that were erased from their records."""
+        if not any(entry.record.erased for entry in self.entries):
+            return rows
+        kept: np.ndarray[Any, Any] = np.ones(self.rows, np.bool_)
+        at = 0
+        for count, entry in zip(self.counts, self.entries, strict=True):
+            kept[[at + row for row in entry.record.erased]] = False
+            at += count
+        return rows.filter(pa.array(kept))
+
     def columns(self) -> dict[str, pa.Array]:
         counts = np.array(self.counts, np.int64)
         of: Any = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
@@ -251,7 +262,7 @@ class ServiceRows:
             columns[f"hc_{view}__age_seconds"] = of_view.age_seconds(served)
             columns[f"hc_{view}__created_ts"] = of_view.created
             columns[f"hc_{view}__run_id"] = of_view.run_id
-        return pa.table(columns)
+        return self._meta.without_erased(pa.table(columns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +364,7 @@ def _list_table(value_type: int, cells: _Cells) -> pa.Table:
     array = gather(cells.values, value_type)
     is_scalar = value_type and not pa.types.is_nested(array.type) and not pa.types.is_binary(array.type)
     text = array.cast(pa.string()) if is_scalar else pa.nulls(len(array), pa.string())
-    return pa.table(
+    rows = pa.table(
         {
             **cells.meta.columns(),
             "hc_service": pa.array(cells.services, pa.string()).take(of),
@@ -365,6 +376,7 @@ def _list_table(value_type: int, cells: _Cells) -> pa.Table:
             "hc_event_ts": _Stored.of(b"".join(cells.events)).event,
         }
     )
+    return cells.meta.without_erased(rows)
 
 
 def _headers_of(record: LookupRecord, ref: str, read_from: int | None, rows: int) -> bytes:

@@ -16,9 +16,11 @@ import pyarrow as pa
 from hindcast.catalog import Catalog
 from hindcast.errors import InvalidArgument, SealError, StoredDataError
 from hindcast.lookups.directory import OPEN, SEALED, LogDirectory, SegmentName
+from hindcast.lookups.disk import REAL_DISK
 from hindcast.lookups.logging_schema import LOG_DATE
 from hindcast.lookups.places import AD_HOC, RECORDS, TablePlaces, destination_of
 from hindcast.lookups.record import decode
+from hindcast.lookups.refused import Refused
 from hindcast.lookups.rows import Entry
 from hindcast.lookups.sealer import Batch, Definitions, all_tables, segment_names
 from hindcast.lookups.segment import RecoveryMode, scan
@@ -172,10 +174,12 @@ def _sources(log_directory: Path, repo_root: Path | None) -> list[_Source]:
 
         rows: dict[str, list[pa.Table]] = {}
         definitions = Definitions(log_directory)
+        refused = Refused.told(LogDirectory(log_directory), disk=REAL_DISK)
         for name, file in segments:
             batch = Batch(name.writer, snapshot_for)
             for entry in _entries(name, file):
-                batch.add(entry, definitions)
+                if not refused.has(entry.writer, entry.sequence, entry.record):
+                    batch.add(entry, definitions)
             for snapshot, _, days in batch.take():
                 rows.setdefault(snapshot.key, []).extend(dated(of_day, day) for day, of_day in days.items())
     return [

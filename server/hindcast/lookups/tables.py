@@ -57,6 +57,7 @@ _RECORD_GROUP_ROWS = 500
 _STATISTICS, _RECORD_STATISTICS = "hc_lookup_id", "lookup_id,served_at"
 """Columns whose bounds Delta's log may have, of a service's table and of that of all lookups."""
 _LOCK_SECONDS = 60.0
+_UNFINISHED = ".new"
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _PART = re.compile(
     r"(?P<day>\d{4}-\d\d-\d\d)-(?P<slot>\d{4,5})-(?P<epoch>[0-9a-f]{16})-(?P<first>[0-9a-f]{16})-(?P<last>[0-9a-f]{16})-(?P<service>[0-9a-f]{8})\.parquet"
@@ -531,6 +532,7 @@ class PartsFolder:
 
     def rewrite(self, change: Change) -> int:
         """See `SealedTable`. A part stays, without rows too: its name says what was sealed."""
+        self._remove_unfinished()
         changed = 0
         for path in self.files():
             rows, count = change(pq.ParquetFile(path).read())
@@ -574,6 +576,14 @@ class PartsFolder:
                 if path.is_dir() or (_Part.parse(path.name) is None and not (self.path / path.name).exists()):
                     path.rename(self.path / path.name)
             shutil.rmtree(self._aside)
+
+    def _remove_unfinished(self) -> None:
+        """Remove what a process was writing when it was killed: nobody reads it, and it has rows all the same."""
+        self._remove_aside()
+        for path in self.path.glob(f".*{_UNFINISHED}"):
+            part = _Part.parse(path.name.removeprefix(".").removesuffix(_UNFINISHED))
+            if part is not None and part.service == self._service:
+                path.unlink()
 
     @property
     def _aside(self) -> Path:
@@ -728,7 +738,7 @@ def _id_bounds(rows: pa.Table) -> tuple[str, str]:
 
 def _place(rows: pa.Table, path: Path, *, step: Step) -> None:
     """Put a file where it belongs, synced, in one step."""
-    aside = path.with_name(f".{path.name}.new")
+    aside = path.with_name(f".{path.name}{_UNFINISHED}")
     write_parquet(rows, aside)
     sync(aside)
     step("rename")

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hindcast.clock import Clock, system_clock
-from hindcast.errors import LogUnavailable
+from hindcast.errors import LogUnavailable, LookupTooLarge
 from hindcast.lookups.directory import LogDirectory, SegmentName, WriterId
 from hindcast.lookups.disk import REAL_DISK, Disk
 from hindcast.lookups.gaps import GapLine, append_lines
 from hindcast.lookups.marks import Mark, MarksFile
 from hindcast.lookups.open_segment import OpenSegment
-from hindcast.lookups.segment import Gap, GapReason, SegmentHeader, frame, gap_bytes
+from hindcast.lookups.segment import PAYLOAD_BYTES_MAX, Gap, GapReason, SegmentHeader, frame, gap_bytes
 from hindcast.settings import LogMode
 
 _LOGGER = logging.getLogger(__name__)
@@ -110,6 +110,7 @@ class LookupLog:
             written on until the thread has begun the next.
         sync_seconds: how old an unsynced record gets; the sync itself comes on top.
         queue_bytes_max: memory for records of `best_effort`.
+        record_bytes_max: of a record's payload, at most 1 GiB.
         on_alarm: see there.
     """
 
@@ -125,6 +126,7 @@ class LookupLog:
         segment_seconds_max: float = 60.0,
         sync_seconds: float = 0.5,
         queue_bytes_max: int = 16 << 20,
+        record_bytes_max: int = PAYLOAD_BYTES_MAX,
         on_alarm: OnAlarm = lambda _message: None,
     ) -> None:
         self.mode = mode
@@ -132,6 +134,7 @@ class LookupLog:
         self._clock, self._disk, self._on_alarm = clock, disk, on_alarm
         self._segment_bytes_max, self._segment_seconds_max = segment_bytes_max, segment_seconds_max
         self._sync_seconds, self._queue_bytes_max = sync_seconds, queue_bytes_max
+        self._record_bytes_max = record_bytes_max
         self._writer = WriterId(slot, clock())
         self._boot_id = disk.boot_id()
 
@@ -142,6 +145,7 @@ class LookupLog:
         self._queue: deque[Sequence[bytes]] = deque()
         self._queued_bytes = 0
         self._retired: list[OpenSegment] = []
+        self._refused: list[asyncio.Future[None]] = []
         self._lines: list[GapLine] = []
         self._gap_files = 0
         self._gaps_told_at = 0.0
@@ -154,7 +158,8 @@ class LookupLog:
 
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tick = sync_seconds
-        self._drained_at = self._synced_at = time.monotonic()
+        self._drained_at = self._synced_at = self._looked_at = time.monotonic()
+        self._request = b""
         self._wake = threading.Event()
         self._ending = self._closed = False
         self._thread: threading.Thread | None = None
@@ -198,7 +203,7 @@ class LookupLog:
         if self._is_stalled():
             raise LogUnavailable(_STALLED)
 
-    def append(self, parts: Sequence[bytes], *, mode: LogMode) -> Awaitable[None] | None:
+    def append(self, parts: Sequence[bytes], *, mode: LogMode) -> Awaitable[None] | None:  # noqa: C901 - every call of a function counts here
         """Log one record, whose payload is the parts one after the other.
 
         Sequences follow the order in which records reach the file: that of the calls, except for `best_effort`, whose records
@@ -208,15 +213,19 @@ class LookupLog:
             With `durable` what is to be awaited before the answer leaves: it is done when the record is synced, and raises
             LogUnavailable if that failed, and then the record may be there all the same. Else None.
         Raises:
-            LogUnavailable: the mode is `durable`, and the record could not be written. In other modes it is counted as lost.
-            ValueError: the payload is longer than 1 GiB.
+            LogUnavailable, LookupTooLarge: the mode is `durable`, and the record could not be written, or is larger than
+                `record_bytes_max`. In other modes it is counted as lost.
         """
         if mode is LogMode.OFF:
             return None
         if self._thread is None:
             self._start()
+        size_bytes = sum(map(len, parts))
+        if size_bytes > self._record_bytes_max:
+            self._leave_out(size_bytes, mode)
+            return None
         if mode is LogMode.BEST_EFFORT:
-            self._enqueue(parts)
+            self._enqueue(parts, size_bytes)
             return None
         if mode is LogMode.DURABLE:
             return self._append_durably(parts)
@@ -267,8 +276,16 @@ class LookupLog:
         self._wake.set()
         return future
 
-    def _enqueue(self, parts: Sequence[bytes]) -> None:
-        size_bytes = sum(map(len, parts))
+    def _leave_out(self, size_bytes: int, mode: LogMode) -> None:
+        if mode is LogMode.DURABLE:
+            raise LookupTooLarge(
+                f"the log would have to keep {size_bytes:,} bytes of this lookup, and takes {self._record_bytes_max:,} at the most; "
+                "ask for fewer rows or features at once"
+            )
+        with self._lock:
+            self._lose(GapReason.TOO_LARGE)
+
+    def _enqueue(self, parts: Sequence[bytes], size_bytes: int) -> None:
         with self._lock:
             if self._closed or self._queued_bytes + size_bytes > self._queue_bytes_max:
                 self._lose(GapReason.OVERFLOW)
@@ -373,6 +390,7 @@ class LookupLog:
             segment = self._segment
             if segment is not None:
                 self._abandon(segment, OSError())
+            self._refuse()
             time.sleep(_RETRY_SECONDS)
         self._turn_began = None
         self._tell()
@@ -394,6 +412,7 @@ class LookupLog:
             self._alarm = "the log of lookups cannot end a file; see to its disk"
         elif rotates:
             self._alarm = None
+        self._refuse()
         self._tell_of_gaps()
         self._mark(self._segment)
 
@@ -467,7 +486,7 @@ class LookupLog:
         if segment is None or not (segment.records or segment.gaps):
             return True
         old = time.monotonic() - segment.began >= self._segment_seconds_max
-        if not old and segment.size_bytes < self._segment_bytes_max:
+        if not (old or segment.size_bytes >= self._segment_bytes_max or self._is_asked_to_close()):
             return True
         try:
             self._claim()
@@ -479,6 +498,19 @@ class LookupLog:
             self._alarm = _trouble("cannot begin a new file", error)
             return False
         return True
+
+    def _is_asked_to_close(self) -> bool:
+        """Whether somebody wants what is open to be closed, and has not had it so far."""
+        now = time.monotonic()
+        # Turns that answer `durable` come in their hundreds.
+        if now - self._looked_at < self._sync_seconds / 2:
+            return False
+        self._looked_at, seen = now, self._request
+        try:
+            self._request = self._disk.read(self._directory.closing)
+        except OSError:
+            self._request = b""
+        return self._request not in (b"", seen)
 
     def _sync(self) -> None:
         segment, now = self._segment, time.monotonic()
@@ -531,6 +563,7 @@ class LookupLog:
                 self._segment = None
             self._alarm = _trouble("cannot be synced", error)
             waiters, segment.waiters = segment.waiters, []
+            self._refused += waiters
             self._lost += len(waiters)
             self._at_risk += segment.records - segment.synced_records - len(waiters)
             if segment.last_sequence > segment.synced_sequence:
@@ -540,8 +573,15 @@ class LookupLog:
                     reason=GapReason.SYNC_FAILED,
                 )
                 self._note(gap)
-        self._answer(waiters, LogUnavailable(_UNSYNCED))
+        self._tell()
+        # Before its lock is given back: what recovery makes of the segment depends on it.
+        self._tell_of_gaps(at_once=True)
         self._give_up(segment)
+
+    def _refuse(self) -> None:
+        """Answer those whose sync failed, once there is a segment again, if there can be one: their failures are to be logged."""
+        refused, self._refused = self._refused, []
+        self._answer(refused, LogUnavailable(_UNSYNCED))
 
     def _give_up(self, segment: OpenSegment) -> None:
         """Close a segment that recovery is to seal, and keep its mark."""
@@ -557,9 +597,10 @@ class LookupLog:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and those who waited with it
                 self._loop.call_soon_threadsafe(_answer_all, waiters, error)
 
-    def _tell_of_gaps(self) -> None:
+    def _tell_of_gaps(self, *, at_once: bool = False) -> None:
         lines, now = list(self._lines), time.monotonic()
-        if not lines or (now - self._gaps_told_at < self._sync_seconds and not self._ending):
+        is_due = at_once or self._ending or now - self._gaps_told_at >= self._sync_seconds
+        if not lines or not is_due:
             return
         self._gaps_told_at = now
         try:
@@ -612,6 +653,7 @@ class LookupLog:
             self._seal(retired)
         for retired in list(self._retired):
             self._give_up(retired)
+        self._refuse()
         self._tell_of_gaps()
         self._mark(None)
         if self._marks is not None:

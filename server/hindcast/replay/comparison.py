@@ -297,7 +297,8 @@ def _cells(
     rows: _LookupRows, column: ReceiptColumn, place: _Place | None, computed: Sequence[_Computed]
 ) -> Iterable[Cell]:
     asked, receipt = rows.asked, rows.asked.receipt
-    for row in range(asked.rows):
+    # Nothing is left of an erased row that could be compared.
+    for row in sorted(set(range(asked.rows)) - receipt.erased):
         served = served_answer(receipt, column, row)
         then, verdict = _then(rows, column, place, computed, row, served)
         yield Cell(

@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 from msgspec.structs import replace as replaced
 
-from hindcast.catalog import Catalog, Repo
+from hindcast.catalog import Catalog, InputColumn, Repo
 from hindcast.clock import Deadline, system_clock, uuid7
 from hindcast.errors import InvalidArgument, StoreUnavailable
 from hindcast.lookups.directory import WriterId
@@ -133,7 +133,12 @@ def ask_server(record: LookupRecord, address: str, catalog: Catalog | None, *, t
 async def _asked(record: LookupRecord, lookup: Lookup, *, timeout_seconds: float) -> Receipt:
     """What a worker does, but for the log (`serving.handlers`, `serving.recorder`)."""
     question = _question(record, lookup)
-    answer = await lookup.answer(question, deadline=Deadline(timeout_seconds))
+    computed: dict[str, Mapping[str, Sequence[bytes]]] = {}
+
+    def given(view: str, inputs: Mapping[str, InputColumn]) -> None:
+        computed[view] = {name: column.values for name, column in inputs.items()}
+
+    answer = await lookup.answer(question, deadline=Deadline(timeout_seconds), given=given)
     version = lookup.catalog.version
     if record.rpc is Rpc.FEAST:
         response = feast_bytes(question, answer, join_keys=lookup.join_keys)
@@ -145,10 +150,7 @@ async def _asked(record: LookupRecord, lookup: Lookup, *, timeout_seconds: float
         request=_lookup_bytes(record),
         response=response,
         rows=[StoredRows(read.name, cells.headers()) for read, cells in zip(plan.reads, answer.views, strict=True)],
-        computed={
-            computation.view.name: {name: column.values for name, column in given.items()}
-            for computation, given in zip(plan.computations, answer.inputs, strict=True)
-        },
+        computed=computed,
         version=version,
         catalog=lookup.catalog,
     )

@@ -143,7 +143,7 @@ class Handlers:
     async def _feast_answer(self, lookup: Lookup, request: bytes, deadline: Deadline, recording: Recording) -> bytes:
         question = read_feast(request, lookup.renamed)
         recording.asks(question)
-        answer = await lookup.answer(question, deadline=deadline)
+        answer = await lookup.answer(question, deadline=deadline, given=recording.given)
         response = feast_bytes(question, answer, join_keys=lookup.join_keys)
         if kept := recording.answered(answer, response, served_at_micros=self._clock()):
             await kept
@@ -163,7 +163,7 @@ class Handlers:
         """Args: as_sent makes the message that leaves of the serialized answer."""
         question = read_hindcast(request)
         recording.asks(question)
-        answer = await lookup.answer(question, deadline=deadline)
+        answer = await lookup.answer(question, deadline=deadline, given=recording.given)
         served_at_micros = self._clock()
         response = as_sent(
             hindcast_bytes(

@@ -1,7 +1,7 @@
 """The lookup: a question in, the columns of its answer out. Knows no wire format and no gRPC."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from hindcast.catalog import Catalog, InputColumn
@@ -59,7 +59,6 @@ class Answer(NamedTuple):
         views: one per read of the plan, judged.
         blocks: the columns of the answer, in order.
         keys: per entity of the plan n entity keys, None where one of a row's join keys is null.
-        inputs: per computation of the plan what its function was given.
     """
 
     plan: Plan
@@ -67,7 +66,14 @@ class Answer(NamedTuple):
     views: list[Cells]
     blocks: list[Block]
     keys: Sequence[Sequence[bytes | None]]
-    inputs: Sequence[Mapping[str, InputColumn]]
+
+
+Given = Callable[[str, Mapping[str, InputColumn]], None]
+"""Told what an on-demand view's function is given, before any function is run."""
+
+
+def _to_nobody(_view: str, _inputs: Mapping[str, InputColumn]) -> None:
+    pass
 
 
 class Lookup:
@@ -102,9 +108,11 @@ class Lookup:
         self._clock = clock
         self._plans: dict[Wanted, Plan] = {}
 
-    async def answer(self, question: Question, *, deadline: Deadline) -> Answer:
+    async def answer(self, question: Question, *, deadline: Deadline, given: Given = _to_nobody) -> Answer:
         """Look everything up that is asked for.
 
+        Args:
+            given: see there; it has been told also where a function then fails.
         Raises:
             UnknownName, InvalidArgument: the question is wrong; Redis has not been asked.
             Overloaded: the worker has too much in flight; Redis has not been asked.
@@ -127,7 +135,7 @@ class Lookup:
             self._metrics.call_shed(error.limit)
             raise
         try:
-            return await self._look_up(plan, question, keys, request_data, rows, deadline)
+            return await self._look_up(plan, question, keys, request_data, rows, deadline, given)
         finally:
             self._admission.leave(cost)
 
@@ -139,6 +147,7 @@ class Lookup:
         request_data: Mapping[str, Sequence[bytes]],
         rows: int,
         deadline: Deadline,
+        given: Given,
     ) -> Answer:
         asked = [(read.rows_of, keys[read.entity]) for read in plan.reads]
         views = await self._layout.find(asked, deadline=deadline)
@@ -151,8 +160,10 @@ class Lookup:
             age_seconds = None if oldest is None else (now - oldest) / 1e6
             self._metrics.rows_read(read.view.name, cells.statuses, columns=cells.width, oldest_age_seconds=age_seconds)
         inputs = [_inputs(plan, wanted, views, question.entities, request_data) for wanted in plan.computations]
+        for computation, columns in zip(plan.computations, inputs, strict=True):
+            given(computation.view.name, columns)
         computed = await self._compute(plan, inputs, rows, deadline) if inputs else []
-        return Answer(plan, rows, views, [_block(run, views, computed) for run in plan.runs], keys, inputs)
+        return Answer(plan, rows, views, [_block(run, views, computed) for run in plan.runs], keys)
 
     def _plan(self, wanted: Wanted) -> Plan:
         plan = self._plans.get(wanted)

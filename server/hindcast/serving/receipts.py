@@ -266,6 +266,7 @@ def _rest(receipt: Receipt) -> pb.Receipt:
         api=_APIS[record.rpc],
         full_feature_names=receipt.full_feature_names,
         log_mode=record.mode,
+        erased_rows=record.erased,
         position=pb.ReceiptPosition(slot=found.writer.slot, epoch=found.writer.epoch, sequence=found.sequence),
         views=[
             pb.ReceiptRows(

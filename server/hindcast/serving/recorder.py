@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import grpc
 import mmh3
 
+from hindcast.catalog import InputColumn
 from hindcast.clock import Clock, uuid7_text
-from hindcast.errors import LogUnavailable
+from hindcast.errors import LogUnavailable, LookupTooLarge
 from hindcast.lookups.record import RecordHead, Rpc, encode_parts
 from hindcast.online.codec import fold
 from hindcast.serving.calls import Caller
@@ -99,11 +100,15 @@ class Recording:
             LogUnavailable: its record must be durable, and the log cannot be written.
         """
 
+    def given(self, view: str, inputs: Mapping[str, InputColumn]) -> None:
+        """An on-demand view's function is about to be given this; it may fail on it."""
+
     def answered(self, answer: "Answer", response: bytes, *, served_at_micros: int) -> Awaitable[None] | None:  # noqa: ARG002
         """The lookup has an answer, which may leave when this returns None, or when what it returns is done.
 
         Raises:
             LogUnavailable: as `asks`; what is returned may raise it too.
+            LookupTooLarge: its record must be durable, and is larger than the log takes.
         """
         return None
 
@@ -111,7 +116,7 @@ class Recording:
         """The lookup failed: the error to tell its caller, which may leave when this is done.
 
         Returns:
-            The error given; LogUnavailable where the record of the failure must be durable and cannot be.
+            The error given; LogUnavailable or LookupTooLarge where the record of the failure must be durable and cannot be.
         """
         return error
 
@@ -123,6 +128,7 @@ class _Kept(Recording):
     __slots__ = (
         "_caller",
         "_catalog_version",
+        "_computed",
         "_is_ended",
         "_log",
         "_mode",
@@ -151,6 +157,7 @@ class _Kept(Recording):
         self._caller = caller
         self._mode = recorder.mode_of(None)
         self._question: Question | None = None
+        self._computed: dict[str, dict[str, Sequence[bytes]]] = {}
         self._is_ended = False
 
     def asks(self, question: Question) -> None:
@@ -158,6 +165,9 @@ class _Kept(Recording):
         self._mode = mode = self._recorder.mode_of(question.wanted.service)
         if mode is LogMode.DURABLE:
             self._log.check(mode)
+
+    def given(self, view: str, inputs: Mapping[str, InputColumn]) -> None:
+        self._computed[view] = {name: column.values for name, column in inputs.items()}
 
     def answered(self, answer: "Answer", response: bytes, *, served_at_micros: int) -> Awaitable[None] | None:
         self._is_ended = True
@@ -168,14 +178,10 @@ class _Kept(Recording):
             self._recorder.left_out()
             return None
         rows = [(read.name, cells.headers()) for read, cells in zip(plan.reads, answer.views, strict=True)]
-        computed = {
-            computation.view.name: {name: column.values for name, column in given.items()}
-            for computation, given in zip(plan.computations, answer.inputs, strict=True)
-        }
         repeats = b""
         if self._rpc is Rpc.FEAST and answer.rows >= _FOLDED_ROWS_MIN:
             response, repeats = fold(response)
-        head = self._head(served_at_micros, plan.refs, 0, "", "", rows, computed, repeats)
+        head = self._head(served_at_micros, plan.refs, 0, "", "", rows, repeats)
         return self._log.append(encode_parts(head, self._request, response), mode=self._mode)
 
     async def failed(self, error: Exception, *, call: str) -> Exception:
@@ -186,8 +192,8 @@ class _Kept(Recording):
             kept = self._append_failure(failure.code, failure.reason, failure.message, waits=waits)
             if kept is not None:
                 await kept
-        except LogUnavailable as unavailable:
-            return unavailable
+        except (LogUnavailable, LookupTooLarge) as refused:
+            return refused
         return error
 
     def cancelled(self, code: grpc.StatusCode) -> None:
@@ -203,7 +209,7 @@ class _Kept(Recording):
             return None
         refs = () if self._question is None else self._question.wanted.refs()
         shown = refs if sum(map(len, refs)) <= _SHOWN_MAX else ()
-        head = self._head(self._recorder.now(), shown, code.value[0], reason, message, (), {}, b"")
+        head = self._head(self._recorder.now(), shown, code.value[0], reason, message, (), b"")
         mode = self._mode if waits or self._mode is not LogMode.DURABLE else LogMode.BATCHED
         return self._log.append(encode_parts(head, self._request, b""), mode=mode)
 
@@ -215,7 +221,6 @@ class _Kept(Recording):
         reason: str,
         message: str,
         rows: Sequence[tuple[str, bytes]],
-        computed: Mapping[str, Mapping[str, Sequence[bytes]]],
         repeats: bytes,
     ) -> RecordHead:
         question, caller = self._question, self._caller
@@ -237,7 +242,7 @@ class _Kept(Recording):
             reason,
             message,
             rows,
-            computed,
+            self._computed,
             repeats,
         )
 

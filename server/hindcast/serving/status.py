@@ -30,6 +30,7 @@ _CODES: dict[type[errors.HindcastError], tuple[grpc.StatusCode, str]] = {
     errors.Overloaded: (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
     errors.StoreUnavailable: (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
     errors.LogUnavailable: (grpc.StatusCode.UNAVAILABLE, "LOG_UNAVAILABLE"),
+    errors.LookupTooLarge: (grpc.StatusCode.RESOURCE_EXHAUSTED, "LOOKUP_TOO_LARGE"),
     errors.StoredDataError: (grpc.StatusCode.DATA_LOSS, "STORED_DATA"),
     errors.DeadlineExceeded: (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
     errors.NotWritable: (grpc.StatusCode.FAILED_PRECONDITION, "NOT_WRITABLE"),

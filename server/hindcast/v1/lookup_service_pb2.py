@@ -18,7 +18,7 @@ from hindcast.v1 import feature_service_pb2 as hindcast_dot_v1_dot_feature__serv
 from hindcast.v1 import value_pb2 as hindcast_dot_v1_dot_value__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n hindcast/v1/lookup_service.proto\x12\x0bhindcast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!hindcast/v1/feature_service.proto\x1a\x17hindcast/v1/value.proto\"^\n\x11GetReceiptRequest\x12\x13\n\tlookup_id\x18\x01 \x01(\tH\x00\x12\x14\n\nrequest_id\x18\x02 \x01(\tH\x00\x12\x18\n\x10include_messages\x18\x03 \x01(\x08\x42\x04\n\x02id\";\n\x12GetReceiptResponse\x12%\n\x07receipt\x18\x01 \x01(\x0b\x32\x14.hindcast.v1.Receipt\"\xb5\x02\n\x13ListReceiptsRequest\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x66\x65\x61ture_service\x18\x03 \x01(\t\x12\x38\n\x04tags\x18\x04 \x03(\x0b\x32*.hindcast.v1.ListReceiptsRequest.TagsEntry\x12\r\n\x05\x63odes\x18\x05 \x03(\x05\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x11\n\tpage_size\x18\x07 \x01(\x05\x12\x12\n\npage_token\x18\x08 \x01(\t\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"v\n\x14ListReceiptsResponse\x12-\n\x08receipts\x18\x01 \x03(\x0b\x32\x1b.hindcast.v1.ReceiptSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x16\n\x0e\x64\x61maged_places\x18\x03 \x01(\x05\"\xca\x02\n\x0eReceiptSummary\x12\x11\n\tlookup_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x33\n\x04tags\x18\x03 \x03(\x0b\x32%.hindcast.v1.ReceiptSummary.TagsEntry\x12-\n\tserved_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x66\x65\x61ture_service\x18\x05 \x01(\t\x12\x14\n\x0c\x66\x65\x61ture_refs\x18\x06 \x03(\t\x12\x0c\n\x04\x63ode\x18\x07 \x01(\x05\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x11\n\x04rows\x18\t \x01(\rH\x00\x88\x01\x01\x12\x17\n\x0f\x63\x61talog_version\x18\n \x01(\t\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x07\n\x05_rows\"\xa3\x06\n\x07Receipt\x12,\n\x07summary\x18\x01 \x01(\x0b\x32\x1b.hindcast.v1.ReceiptSummary\x12\x0f\n\x07message\x18\x02 \x01(\t\x12$\n\x03\x61pi\x18\x03 \x01(\x0e\x32\x17.hindcast.v1.ReceiptApi\x12\x1a\n\x12\x66ull_feature_names\x18\x04 \x01(\x08\x12\x10\n\x08log_mode\x18\x05 \x01(\t\x12.\n\x08position\x18\x06 \x01(\x0b\x32\x1c.hindcast.v1.ReceiptPosition\x12\x34\n\x08\x65ntities\x18\x07 \x03(\x0b\x32\".hindcast.v1.Receipt.EntitiesEntry\x12;\n\x0crequest_data\x18\x08 \x03(\x0b\x32%.hindcast.v1.Receipt.RequestDataEntry\x12\'\n\x05views\x18\t \x03(\x0b\x32\x18.hindcast.v1.ReceiptRows\x12+\n\x07\x63olumns\x18\n \x03(\x0b\x32\x1a.hindcast.v1.ReceiptColumn\x12=\n\rcomputed_from\x18\x0b \x03(\x0b\x32&.hindcast.v1.Receipt.ComputedFromEntry\x12\x34\n\x0b\x64\x65\x66initions\x18\x0c \x01(\x0b\x32\x1f.hindcast.v1.ReceiptDefinitions\x12\x15\n\rrequest_bytes\x18\r \x01(\x0c\x12\x16\n\x0eresponse_bytes\x18\x0e \x01(\x0c\x1aI\n\rEntitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.hindcast.v1.ValueColumn:\x02\x38\x01\x1aL\n\x10RequestDataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.hindcast.v1.ValueColumn:\x02\x38\x01\x1aO\n\x11\x43omputedFromEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.hindcast.v1.ReceiptInputs:\x02\x38\x01\"@\n\x0fReceiptPosition\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x10\n\x08sequence\x18\x03 \x01(\x04\"\xa9\x01\n\x0bReceiptRows\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x34\n\x10\x65vent_timestamps\x18\x02 \x03(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12\x63reated_timestamps\x18\x03 \x03(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07run_ids\x18\x04 \x03(\t\x12\r\n\x05\x66ound\x18\x05 \x03(\x08\"\xb6\x01\n\rReceiptColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04view\x18\x02 \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\x03 \x01(\t\x12\"\n\x06values\x18\x04 \x03(\x0b\x32\x12.hindcast.v1.Value\x12,\n\x08statuses\x18\x05 \x03(\x0e\x32\x1a.hindcast.v1.FeatureStatus\x12\x17\n\nview_index\x18\x06 \x01(\rH\x00\x88\x01\x01\x42\r\n\x0b_view_index\"\x93\x01\n\rReceiptInputs\x12\x38\n\x07\x63olumns\x18\x01 \x03(\x0b\x32\'.hindcast.v1.ReceiptInputs.ColumnsEntry\x1aH\n\x0c\x43olumnsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.hindcast.v1.ValueColumn:\x02\x38\x01\"e\n\x12ReceiptDefinitions\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x15\n\rfeast_version\x18\x02 \x01(\t\x12\'\n\x05views\x18\x03 \x03(\x0b\x32\x18.hindcast.v1.ReceiptView\"\xd8\x02\n\x0bReceiptView\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04view\x18\x02 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x03(\t\x12\x11\n\ton_demand\x18\x04 \x01(\x08\x12&\n\x03ttl\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x39\n\tjoin_keys\x18\x06 \x03(\x0b\x32&.hindcast.v1.ReceiptView.JoinKeysEntry\x12\x34\n\x06\x66ields\x18\x07 \x03(\x0b\x32$.hindcast.v1.ReceiptView.FieldsEntry\x12\x0f\n\x07version\x18\x08 \x01(\x05\x1a/\n\rJoinKeysEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*r\n\nReceiptApi\x12\x1b\n\x17RECEIPT_API_UNSPECIFIED\x10\x00\x12\x15\n\x11RECEIPT_API_FEAST\x10\x01\x12\x18\n\x14RECEIPT_API_HINDCAST\x10\x02\x12\x16\n\x12RECEIPT_API_STREAM\x10\x03\x32\xad\x01\n\x07Lookups\x12M\n\nGetReceipt\x12\x1e.hindcast.v1.GetReceiptRequest\x1a\x1f.hindcast.v1.GetReceiptResponse\x12S\n\x0cListReceipts\x12 .hindcast.v1.ListReceiptsRequest\x1a!.hindcast.v1.ListReceiptsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n hindcast/v1/lookup_service.proto\x12\x0bhindcast.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!hindcast/v1/feature_service.proto\x1a\x17hindcast/v1/value.proto\"^\n\x11GetReceiptRequest\x12\x13\n\tlookup_id\x18\x01 \x01(\tH\x00\x12\x14\n\nrequest_id\x18\x02 \x01(\tH\x00\x12\x18\n\x10include_messages\x18\x03 \x01(\x08\x42\x04\n\x02id\";\n\x12GetReceiptResponse\x12%\n\x07receipt\x18\x01 \x01(\x0b\x32\x14.hindcast.v1.Receipt\"\xb5\x02\n\x13ListReceiptsRequest\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x66\x65\x61ture_service\x18\x03 \x01(\t\x12\x38\n\x04tags\x18\x04 \x03(\x0b\x32*.hindcast.v1.ListReceiptsRequest.TagsEntry\x12\r\n\x05\x63odes\x18\x05 \x03(\x05\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x11\n\tpage_size\x18\x07 \x01(\x05\x12\x12\n\npage_token\x18\x08 \x01(\t\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"v\n\x14ListReceiptsResponse\x12-\n\x08receipts\x18\x01 \x03(\x0b\x32\x1b.hindcast.v1.ReceiptSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x16\n\x0e\x64\x61maged_places\x18\x03 \x01(\x05\"\xca\x02\n\x0eReceiptSummary\x12\x11\n\tlookup_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x33\n\x04tags\x18\x03 \x03(\x0b\x32%.hindcast.v1.ReceiptSummary.TagsEntry\x12-\n\tserved_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0f\x66\x65\x61ture_service\x18\x05 \x01(\t\x12\x14\n\x0c\x66\x65\x61ture_refs\x18\x06 \x03(\t\x12\x0c\n\x04\x63ode\x18\x07 \x01(\x05\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x11\n\x04rows\x18\t \x01(\rH\x00\x88\x01\x01\x12\x17\n\x0f\x63\x61talog_version\x18\n \x01(\t\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x07\n\x05_rows\"\xb8\x06\n\x07Receipt\x12,\n\x07summary\x18\x01 \x01(\x0b\x32\x1b.hindcast.v1.ReceiptSummary\x12\x0f\n\x07message\x18\x02 \x01(\t\x12$\n\x03\x61pi\x18\x03 \x01(\x0e\x32\x17.hindcast.v1.ReceiptApi\x12\x1a\n\x12\x66ull_feature_names\x18\x04 \x01(\x08\x12\x10\n\x08log_mode\x18\x05 \x01(\t\x12.\n\x08position\x18\x06 \x01(\x0b\x32\x1c.hindcast.v1.ReceiptPosition\x12\x34\n\x08\x65ntities\x18\x07 \x03(\x0b\x32\".hindcast.v1.Receipt.EntitiesEntry\x12;\n\x0crequest_data\x18\x08 \x03(\x0b\x32%.hindcast.v1.Receipt.RequestDataEntry\x12\'\n\x05views\x18\t \x03(\x0b\x32\x18.hindcast.v1.ReceiptRows\x12+\n\x07\x63olumns\x18\n \x03(\x0b\x32\x1a.hindcast.v1.ReceiptColumn\x12=\n\rcomputed_from\x18\x0b \x03(\x0b\x32&.hindcast.v1.Receipt.ComputedFromEntry\x12\x34\n\x0b\x64\x65\x66initions\x18\x0c \x01(\x0b\x32\x1f.hindcast.v1.ReceiptDefinitions\x12\x15\n\rrequest_bytes\x18\r \x01(\x0c\x12\x16\n\x0eresponse_bytes\x18\x0e \x01(\x0c\x12\x13\n\x0b\x65rased_rows\x18\x0f \x03(\r\x1aI\n\rEntitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.hindcast.v1.ValueColumn:\x02\x38\x01\x1aL\n\x10RequestDataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.hindcast.v1.ValueColumn:\x02\x38\x01\x1aO\n\x11\x43omputedFromEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.hindcast.v1.ReceiptInputs:\x02\x38\x01\"@\n\x0fReceiptPosition\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x10\n\x08sequence\x18\x03 \x01(\x04\"\xa9\x01\n\x0bReceiptRows\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x34\n\x10\x65vent_timestamps\x18\x02 \x03(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12\x63reated_timestamps\x18\x03 \x03(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07run_ids\x18\x04 \x03(\t\x12\r\n\x05\x66ound\x18\x05 \x03(\x08\"\xb6\x01\n\rReceiptColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04view\x18\x02 \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\x03 \x01(\t\x12\"\n\x06values\x18\x04 \x03(\x0b\x32\x12.hindcast.v1.Value\x12,\n\x08statuses\x18\x05 \x03(\x0e\x32\x1a.hindcast.v1.FeatureStatus\x12\x17\n\nview_index\x18\x06 \x01(\rH\x00\x88\x01\x01\x42\r\n\x0b_view_index\"\x93\x01\n\rReceiptInputs\x12\x38\n\x07\x63olumns\x18\x01 \x03(\x0b\x32\'.hindcast.v1.ReceiptInputs.ColumnsEntry\x1aH\n\x0c\x43olumnsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.hindcast.v1.ValueColumn:\x02\x38\x01\"e\n\x12ReceiptDefinitions\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x15\n\rfeast_version\x18\x02 \x01(\t\x12\'\n\x05views\x18\x03 \x03(\x0b\x32\x18.hindcast.v1.ReceiptView\"\xd8\x02\n\x0bReceiptView\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04view\x18\x02 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x03(\t\x12\x11\n\ton_demand\x18\x04 \x01(\x08\x12&\n\x03ttl\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x39\n\tjoin_keys\x18\x06 \x03(\x0b\x32&.hindcast.v1.ReceiptView.JoinKeysEntry\x12\x34\n\x06\x66ields\x18\x07 \x03(\x0b\x32$.hindcast.v1.ReceiptView.FieldsEntry\x12\x0f\n\x07version\x18\x08 \x01(\x05\x1a/\n\rJoinKeysEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a-\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*r\n\nReceiptApi\x12\x1b\n\x17RECEIPT_API_UNSPECIFIED\x10\x00\x12\x15\n\x11RECEIPT_API_FEAST\x10\x01\x12\x18\n\x14RECEIPT_API_HINDCAST\x10\x02\x12\x16\n\x12RECEIPT_API_STREAM\x10\x03\x32\xad\x01\n\x07Lookups\x12M\n\nGetReceipt\x12\x1e.hindcast.v1.GetReceiptRequest\x1a\x1f.hindcast.v1.GetReceiptResponse\x12S\n\x0cListReceipts\x12 .hindcast.v1.ListReceiptsRequest\x1a!.hindcast.v1.ListReceiptsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,8 +41,8 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_RECEIPTVIEW_JOINKEYSENTRY']._serialized_options = b'8\001'
   _globals['_RECEIPTVIEW_FIELDSENTRY']._options = None
   _globals['_RECEIPTVIEW_FIELDSENTRY']._serialized_options = b'8\001'
-  _globals['_RECEIPTAPI']._serialized_start=2925
-  _globals['_RECEIPTAPI']._serialized_end=3039
+  _globals['_RECEIPTAPI']._serialized_start=2946
+  _globals['_RECEIPTAPI']._serialized_end=3060
   _globals['_GETRECEIPTREQUEST']._serialized_start=174
   _globals['_GETRECEIPTREQUEST']._serialized_end=268
   _globals['_GETRECEIPTRESPONSE']._serialized_start=270
@@ -58,31 +58,31 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_RECEIPTSUMMARY_TAGSENTRY']._serialized_start=598
   _globals['_RECEIPTSUMMARY_TAGSENTRY']._serialized_end=641
   _globals['_RECEIPT']._serialized_start=1097
-  _globals['_RECEIPT']._serialized_end=1900
-  _globals['_RECEIPT_ENTITIESENTRY']._serialized_start=1668
-  _globals['_RECEIPT_ENTITIESENTRY']._serialized_end=1741
-  _globals['_RECEIPT_REQUESTDATAENTRY']._serialized_start=1743
-  _globals['_RECEIPT_REQUESTDATAENTRY']._serialized_end=1819
-  _globals['_RECEIPT_COMPUTEDFROMENTRY']._serialized_start=1821
-  _globals['_RECEIPT_COMPUTEDFROMENTRY']._serialized_end=1900
-  _globals['_RECEIPTPOSITION']._serialized_start=1902
-  _globals['_RECEIPTPOSITION']._serialized_end=1966
-  _globals['_RECEIPTROWS']._serialized_start=1969
-  _globals['_RECEIPTROWS']._serialized_end=2138
-  _globals['_RECEIPTCOLUMN']._serialized_start=2141
-  _globals['_RECEIPTCOLUMN']._serialized_end=2323
-  _globals['_RECEIPTINPUTS']._serialized_start=2326
-  _globals['_RECEIPTINPUTS']._serialized_end=2473
-  _globals['_RECEIPTINPUTS_COLUMNSENTRY']._serialized_start=2401
-  _globals['_RECEIPTINPUTS_COLUMNSENTRY']._serialized_end=2473
-  _globals['_RECEIPTDEFINITIONS']._serialized_start=2475
-  _globals['_RECEIPTDEFINITIONS']._serialized_end=2576
-  _globals['_RECEIPTVIEW']._serialized_start=2579
-  _globals['_RECEIPTVIEW']._serialized_end=2923
-  _globals['_RECEIPTVIEW_JOINKEYSENTRY']._serialized_start=2829
-  _globals['_RECEIPTVIEW_JOINKEYSENTRY']._serialized_end=2876
-  _globals['_RECEIPTVIEW_FIELDSENTRY']._serialized_start=2878
-  _globals['_RECEIPTVIEW_FIELDSENTRY']._serialized_end=2923
-  _globals['_LOOKUPS']._serialized_start=3042
-  _globals['_LOOKUPS']._serialized_end=3215
+  _globals['_RECEIPT']._serialized_end=1921
+  _globals['_RECEIPT_ENTITIESENTRY']._serialized_start=1689
+  _globals['_RECEIPT_ENTITIESENTRY']._serialized_end=1762
+  _globals['_RECEIPT_REQUESTDATAENTRY']._serialized_start=1764
+  _globals['_RECEIPT_REQUESTDATAENTRY']._serialized_end=1840
+  _globals['_RECEIPT_COMPUTEDFROMENTRY']._serialized_start=1842
+  _globals['_RECEIPT_COMPUTEDFROMENTRY']._serialized_end=1921
+  _globals['_RECEIPTPOSITION']._serialized_start=1923
+  _globals['_RECEIPTPOSITION']._serialized_end=1987
+  _globals['_RECEIPTROWS']._serialized_start=1990
+  _globals['_RECEIPTROWS']._serialized_end=2159
+  _globals['_RECEIPTCOLUMN']._serialized_start=2162
+  _globals['_RECEIPTCOLUMN']._serialized_end=2344
+  _globals['_RECEIPTINPUTS']._serialized_start=2347
+  _globals['_RECEIPTINPUTS']._serialized_end=2494
+  _globals['_RECEIPTINPUTS_COLUMNSENTRY']._serialized_start=2422
+  _globals['_RECEIPTINPUTS_COLUMNSENTRY']._serialized_end=2494
+  _globals['_RECEIPTDEFINITIONS']._serialized_start=2496
+  _globals['_RECEIPTDEFINITIONS']._serialized_end=2597
+  _globals['_RECEIPTVIEW']._serialized_start=2600
+  _globals['_RECEIPTVIEW']._serialized_end=2944
+  _globals['_RECEIPTVIEW_JOINKEYSENTRY']._serialized_start=2850
+  _globals['_RECEIPTVIEW_JOINKEYSENTRY']._serialized_end=2897
+  _globals['_RECEIPTVIEW_FIELDSENTRY']._serialized_start=2899
+  _globals['_RECEIPTVIEW_FIELDSENTRY']._serialized_end=2944
+  _globals['_LOOKUPS']._serialized_start=3063
+  _globals['_LOOKUPS']._serialized_end=3236
 # @@protoc_insertion_point(module_scope)

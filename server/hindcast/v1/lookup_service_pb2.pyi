@@ -106,7 +106,7 @@ class ReceiptSummary(_message.Message):
     def __init__(self, lookup_id: _Optional[str] = ..., request_id: _Optional[str] = ..., tags: _Optional[_Mapping[str, str]] = ..., served_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., feature_service: _Optional[str] = ..., feature_refs: _Optional[_Iterable[str]] = ..., code: _Optional[int] = ..., reason: _Optional[str] = ..., rows: _Optional[int] = ..., catalog_version: _Optional[str] = ...) -> None: ...
 
 class Receipt(_message.Message):
-    __slots__ = ("summary", "message", "api", "full_feature_names", "log_mode", "position", "entities", "request_data", "views", "columns", "computed_from", "definitions", "request_bytes", "response_bytes")
+    __slots__ = ("summary", "message", "api", "full_feature_names", "log_mode", "position", "entities", "request_data", "views", "columns", "computed_from", "definitions", "request_bytes", "response_bytes", "erased_rows")
     class EntitiesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -142,6 +142,7 @@ class Receipt(_message.Message):
     DEFINITIONS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
     RESPONSE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ERASED_ROWS_FIELD_NUMBER: _ClassVar[int]
     summary: ReceiptSummary
     message: str
     api: ReceiptApi
@@ -156,7 +157,8 @@ class Receipt(_message.Message):
     definitions: ReceiptDefinitions
     request_bytes: bytes
     response_bytes: bytes
-    def __init__(self, summary: _Optional[_Union[ReceiptSummary, _Mapping]] = ..., message: _Optional[str] = ..., api: _Optional[_Union[ReceiptApi, str]] = ..., full_feature_names: bool = ..., log_mode: _Optional[str] = ..., position: _Optional[_Union[ReceiptPosition, _Mapping]] = ..., entities: _Optional[_Mapping[str, _value_pb2.ValueColumn]] = ..., request_data: _Optional[_Mapping[str, _value_pb2.ValueColumn]] = ..., views: _Optional[_Iterable[_Union[ReceiptRows, _Mapping]]] = ..., columns: _Optional[_Iterable[_Union[ReceiptColumn, _Mapping]]] = ..., computed_from: _Optional[_Mapping[str, ReceiptInputs]] = ..., definitions: _Optional[_Union[ReceiptDefinitions, _Mapping]] = ..., request_bytes: _Optional[bytes] = ..., response_bytes: _Optional[bytes] = ...) -> None: ...
+    erased_rows: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, summary: _Optional[_Union[ReceiptSummary, _Mapping]] = ..., message: _Optional[str] = ..., api: _Optional[_Union[ReceiptApi, str]] = ..., full_feature_names: bool = ..., log_mode: _Optional[str] = ..., position: _Optional[_Union[ReceiptPosition, _Mapping]] = ..., entities: _Optional[_Mapping[str, _value_pb2.ValueColumn]] = ..., request_data: _Optional[_Mapping[str, _value_pb2.ValueColumn]] = ..., views: _Optional[_Iterable[_Union[ReceiptRows, _Mapping]]] = ..., columns: _Optional[_Iterable[_Union[ReceiptColumn, _Mapping]]] = ..., computed_from: _Optional[_Mapping[str, ReceiptInputs]] = ..., definitions: _Optional[_Union[ReceiptDefinitions, _Mapping]] = ..., request_bytes: _Optional[bytes] = ..., response_bytes: _Optional[bytes] = ..., erased_rows: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ReceiptPosition(_message.Message):
     __slots__ = ("slot", "epoch", "sequence")

@@ -1,0 +1,319 @@
+"""Erasure: of a person nothing is left in any file of a log, of other people all, and what was erased can be told from what was lost."""
+
+import asyncio
+import fcntl
+import json
+import subprocess
+from pathlib import Path
+from uuid import UUID
+
+import grpc
+import pyarrow.parquet as pq
+import pytest
+
+from faults.repos import make_repo, store_rows
+from hindcast.catalog import Logging
+from hindcast.errors import SealError
+from hindcast.lookups.directory import OPEN, LogDirectory, WriterId
+from hindcast.lookups.erase import erase
+from hindcast.lookups.gap_report import gap_report
+from hindcast.lookups.ranges import sealed_ranges
+from hindcast.lookups.receipt_json import receipt_json
+from hindcast.lookups.receipts import by_lookup_id
+from hindcast.lookups.record import encode
+from hindcast.lookups.sealed import find_sealed
+from hindcast.lookups.sealer import Sealer
+from hindcast.lookups.sql import query
+from hindcast.lookups.writer import LookupLog
+from hindcast.settings import LogMode
+from hindcast_client import Client
+from integration.request_rows import FEAST, HINDCAST, feast, hindcast, integer
+from logged import log_directory
+from sealing import INT64, NOON, keep, make_catalog, make_failure, make_record, value, write_segment
+from services import HINDCAST as PROGRAM
+from services import run_hindcast, run_redis
+
+PERSON = 4_242_424_242
+
+
+@pytest.fixture
+def log(tmp_path):
+    """A log's directory, with the usual catalog kept in it."""
+    keep(tmp_path / "log", make_catalog())
+    return tmp_path / "log"
+
+
+def answered(drivers, **more):
+    """A lookup of drivers; what each was answered tells whose it is."""
+    columns = {
+        "trips": [10 * driver for driver in drivers],
+        "rating": [1.0] * len(drivers),
+        "city": [f"of {driver}" for driver in drivers],
+    }
+    return make_record(drivers, columns, **more)
+
+
+def traces(*folders: Path) -> list[tuple[str, bytes]]:
+    """Where anything of the person stands in a file of these folders, of Parquet in its values."""
+    needles = [str(PERSON).encode(), PERSON.to_bytes(8, "little"), value(PERSON), value(10 * PERSON), b"them"]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    assert files
+    return [(str(path), needle) for path in files for needle in needles if needle in plain_bytes(path)]
+
+
+def plain_bytes(path) -> bytes:
+    """A file's bytes, of Parquet those of its values too."""
+    if ".parquet" not in path.name:
+        return path.read_bytes()
+    rows = pq.ParquetFile(path).read()
+    return path.read_bytes() + b"".join(
+        repr(value).encode()
+        + (value if isinstance(value, bytes) else b"")
+        + (value.to_bytes(8, "little", signed=True) if type(value) is int else b"")
+        for column in rows.columns
+        for value in column.to_pylist()
+    )
+
+
+def erase_person(log, **more):
+    """Erase the person."""
+    return erase(log, key="driver_id", value=str(PERSON), repo_root=log.parent, clock=lambda: NOON, **more)
+
+
+def receipt_of(log, record):
+    """A lookup's receipt, as programs see it."""
+    return receipt_json(by_lookup_id(log, UUID(bytes=record.lookup_id)).receipt)
+
+
+def drivers_of(log) -> list[int]:
+    """Whose rows the service has, sealed or not."""
+    found = query(log, "SELECT driver_id FROM fraud ORDER BY driver_id", repo_root=log.parent)
+    return [driver for (driver,) in found.rows]
+
+
+def test_a_person_is_erased(log, tmp_path):
+    """From tables, destinations, lists and records the person's rows go, in many versions of the definitions; others' rows are all there."""
+    logging = Logging(1.0, "file", "logs")
+    keep(log, make_catalog({"trips": INT64}, version="sha256:dest", logging=logging))
+    others = answered([3, 4])
+    records = [
+        answered([PERSON, 5], tags={"who": "them"}),
+        others,
+        make_record([PERSON, 6], {"trips": [1, 2]}, catalog_version="sha256:dest"),
+        make_record([PERSON, 7], {"trips": [1, 2]}, service="", refs=["driver:trips"]),
+    ]
+    write_segment(log, records)
+    Sealer(log, repo_root=tmp_path).seal()
+    left_by_a_kill = next((tmp_path / "logs").glob("*.parquet"))
+    left_by_a_kill.with_name(f".{left_by_a_kill.name}.new").write_bytes(left_by_a_kill.read_bytes())
+    write_segment(log, [answered([PERSON, PERSON])], first_sequence=5)
+    assert traces(log, tmp_path / "logs")
+    erased = erase_person(log)
+    again = erase_person(log)
+
+    assert (4, 5, []) == (erased.lookups, erased.entity_rows, erased.left)
+    (ranges,) = sealed_ranges(log).values()
+    assert (((1, 4),), ((5, 5),)) == (ranges.kept.ranges, ranges.erased.ranges)
+    assert (0, 0, None) == (again.lookups, again.entity_rows, again.tombstone)
+    assert [3, 4, 5, 6] == drivers_of(log)
+    assert [(5, 1)] == query(log, "SELECT count(*), count(*) FILTER (erased) FROM lookups").rows
+    assert [(1,)] == query(log, "SELECT count(*) FROM ad_hoc").rows
+    assert others == find_sealed(log, others.lookup_id)
+    told = json.loads(erased.tombstone.read_text())
+    assert (4, 5, [4]) == (told["lookups"], told["entity_rows"], [writer["lookups"] for writer in told["writers"]])
+    assert [] == traces(log, tmp_path / "logs")
+    assert gap_report(log)[0].is_whole
+
+
+def test_of_many_rows_only_the_persons_go(log):
+    """Of a lookup of a hundred keys the receipt says which row was erased, and has all others as they were answered."""
+    record = answered([*range(1, 43), PERSON, *range(44, 101)])
+    write_segment(log, [record])
+    Sealer(log).seal()
+    before = receipt_of(log, record)
+    erased = erase_person(log)
+    after = receipt_of(log, record)
+
+    assert (1, 1) == (erased.lookups, erased.entity_rows)
+    assert [42] == after["erased_rows"]
+    assert [cell for cell in before["features"] if cell["row"] != 42] == after["features"]
+    assert [driver for driver in range(1, 101) if driver != 43] == drivers_of(log)
+    assert [] == traces(log)
+
+
+def test_a_segment_that_cannot_be_sealed_is_rewritten(log):
+    """Behind a segment that this version cannot read, closed ones are searched where they are; sequences and receipts stay."""
+    renamed = write_segment(log, [make_failure()], suffix=OPEN)
+    refused = renamed.rename(renamed.with_name(f"{WriterId(0, NOON)}-{0:016x}.open"))
+    record, alone = answered([1, PERSON]), answered([PERSON], request_id="a caller's")
+    listed = make_record([9, PERSON], {"trips": [1, 2]}, service="", refs=["driver:trips"])
+    path = write_segment(log, [answered([7]), record, alone, answered([8]), listed], first_sequence=2)
+    erased = erase_person(log)
+    report = gap_report(log)[0]
+
+    assert path.exists()
+    assert (3, 3) == (erased.lookups, erased.entity_rows)
+    assert [f"{refused.name}: it cannot be recovered; `hindcast lookups seal` says why"] == erased.left
+    assert [1, 7, 8] == drivers_of(log)
+    assert [1] == receipt_of(log, record)["erased_rows"]
+    assert by_lookup_id(log, UUID(bytes=alone.lookup_id)).receipt is None
+    assert (1, ()) == (report.erased, report.damage)
+    assert [] == traces(log)
+    refused.unlink()
+    Sealer(log).seal()
+    assert not path.exists()
+    assert [1, 7, 8] == drivers_of(log)
+    assert [(0, "1")] == query(log, "SELECT hc_row, hc_text FROM ad_hoc").rows
+    assert 1 == gap_report(log)[0].erased
+
+
+@pytest.mark.parametrize("mode", [LogMode.DURABLE, LogMode.BATCHED, LogMode.BEST_EFFORT])
+def test_a_living_writer_closes_what_it_has_open(log, mode):
+    """Erasing waits for no minute to pass: a writer is asked, closes its segment, goes on in the next, and is asked no more."""
+
+    async def story():
+        writer = LookupLog(log, slot=0, mode=mode, sync_seconds=0.05)
+        for record in (answered([1, PERSON]), answered([PERSON])):
+            if kept := writer.append(encode(record), mode=mode):
+                await kept
+        erased = await asyncio.to_thread(erase_person, log, wait_seconds=30.0)
+        if kept := writer.append(encode(answered([2])), mode=mode):
+            await kept
+        await writer.close()
+        return erased
+
+    erased = asyncio.run(story())
+    (report,) = gap_report(log)
+    assert (2, 2, []) == (erased.lookups, erased.entity_rows, erased.left)
+    assert [1, 2] == drivers_of(log)
+    assert (True, 3) == (report.is_whole, report.last_sequence)
+    assert not LogDirectory(log).closing.exists()
+    assert [] == traces(log)
+
+
+def test_a_dead_writers_open_segment_is_recovered_and_searched(log):
+    """Nobody holds its lock, so nobody is waited for."""
+    write_segment(log, [answered([1, PERSON]), answered([PERSON])], suffix=OPEN)
+    erased = erase_person(log, wait_seconds=0)
+
+    assert (2, []) == (erased.lookups, erased.left)
+    assert ([1], []) == (drivers_of(log), traces(log))
+
+
+class KilledError(BaseException):
+    """Ends a process for a test."""
+
+
+def scattered(at: Path) -> None:
+    """A log that has the person in every place: tables, a destination, closed segments of which one cannot be sealed, and `damaged/`."""
+    logging = Logging(1.0, "file", "logs")
+    keep(at, make_catalog(), make_catalog({"trips": INT64}, version="sha256:dest", logging=logging))
+    in_parts = make_record([2, PERSON], {"trips": [1, 2]}, catalog_version="sha256:dest")
+    write_segment(at, [answered([1, PERSON]), answered([PERSON]), in_parts])
+    Sealer(at, repo_root=at.parent).seal()
+    write_segment(at, [answered([3, PERSON])], first_sequence=4)
+    renamed = write_segment(at, [make_failure()], writer=WriterId(1, NOON), suffix=OPEN)
+    renamed.rename(renamed.with_name(f"{WriterId(1, NOON)}-{0:016x}.open"))
+    write_segment(at, [answered([4, PERSON])], writer=WriterId(1, NOON), first_sequence=2)
+    (at / "damaged").mkdir()
+    aside = write_segment(at, [answered([5, PERSON])], writer=WriterId(2, NOON))
+    aside.rename(at / "damaged" / aside.name)
+
+
+def test_an_erasure_that_was_killed_is_done_by_the_next(tmp_path):
+    """Before whatever step it is killed, the next one leaves nothing of the person, and of others all that there was."""
+    steps: list[str] = []
+    scattered(tmp_path / "whole" / "log")
+    erase_person(tmp_path / "whole" / "log", step=steps.append)
+    for wanted in dict.fromkeys(steps):
+        log = tmp_path / wanted / "log"
+        scattered(log)
+
+        def step(name, wanted=wanted):
+            if name == wanted:
+                raise KilledError
+
+        with pytest.raises(KilledError):
+            erase_person(log, step=step)
+        erase_person(log)
+
+        assert [1, 2, 3, 4] == drivers_of(log)
+        assert [] == traces(log.parent)
+        assert [] == [path for path in log.rglob("*") if path.name.endswith((".rewriting", ".new"))]
+    assert {"write", "commit", "vacuum", "rename", "rewrite", "remove"} <= set(steps)
+
+
+def test_a_writer_that_does_not_close_is_an_error(log):
+    """While it has a segment open that holds the person, nothing is erased, and it is said what to do; of others nobody waits."""
+    write_segment(log, [answered([7])])
+    path = write_segment(log, [answered([7])], first_sequence=2, suffix=OPEN)
+    with path.open("rb+") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        with pytest.raises(SealError, match="run it again in a minute"):
+            erase(log, key="driver_id", value="7", wait_seconds=0)
+        assert erase(log, key="driver_id", value="8", wait_seconds=0).tombstone is None
+    assert 2 == erase(log, key="driver_id", value="7", wait_seconds=0).lookups
+
+
+def test_what_can_be_read_of_damaged_segments_is_erased(log):
+    """Records around a damaged place are searched in `damaged/` too; what cannot be read is told, and deleted if that is wanted."""
+    path = write_segment(log, [answered([driver, PERSON]) for driver in range(1, 6)])
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    (log / "damaged").mkdir()
+    whole = write_segment(log, [answered([9, PERSON])], writer=WriterId(1, NOON))
+    whole.rename(log / "damaged" / whole.name)
+    erased = erase_person(log)
+    kept = {path.name: path.read_bytes() for path in (log / "damaged").iterdir()}
+    dropped = erase_person(log, drops_damaged=True)
+
+    assert (5, [f"damaged/{path.name}"]) == (erased.lookups, [left.partition(":")[0] for left in erased.left])
+    assert "cannot be read, and may be of anybody; --drop-damaged deletes it" in erased.left[0]
+    assert len(kept[path.name]) < len(content)
+    assert 2 >= kept[path.name].count(value(PERSON))  # of the damaged one of five
+    assert value(PERSON) not in kept[whole.name]
+    assert value(9) in kept[whole.name]
+    assert ([f"damaged/{path.name}"], []) == (dropped.dropped, dropped.left)
+    assert [whole.name] == [path.name for path in (log / "damaged").iterdir()]
+    assert [] == traces(log)
+    assert [f"damaged/{path.name}"] == json.loads(dropped.tombstone.read_text())["dropped"]
+
+
+def test_a_person_is_erased_from_a_running_server(tmp_path):
+    """A second after its answers the command has them out of every file, other people's receipts are served, and no lookup is missing."""
+    with run_redis() as redis:
+        store_rows(
+            redis.connection_string, "driver", [(integer(n), {"trips": integer(10 * n)}) for n in (1, 2, PERSON)]
+        )
+        repo = make_repo(tmp_path / "repo", redis.connection_string)
+        log = log_directory(repo)
+        with run_hindcast(repo, "--workers", "2") as server, grpc.insecure_channel(server.address) as channel:
+            ids = []
+            for method, request in ((HINDCAST, hindcast), (FEAST, feast)) * 4:
+                asked = {"driver_id": [integer(n) for n in (1, PERSON, 2)]}
+                _, ended = channel.unary_unary(method).with_call(request(["driver:trips"], asked), timeout=30)
+                ids.append(dict(ended.trailing_metadata())["hindcast-lookup-id"])
+            done = subprocess.run(
+                [
+                    *(PROGRAM, "lookups", "erase", "--repo", repo),
+                    *("--entity", f"driver_id={PERSON}", "--output", "json", "--wait-seconds", "20"),
+                ],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=60,
+            )
+            with Client(server.address) as client:
+                served = client.get_receipt(ids[0])
+            receipts = [receipt_json(by_lookup_id(log, UUID(one)).receipt) for one in ids]
+            reports = gap_report(log)
+
+    told = json.loads(done.stdout)
+    assert (8, 8, [], []) == (told["lookups"], told["entity_rows"], told["left"], told["dropped"])
+    assert [[1]] * 8 == [receipt["erased_rows"] for receipt in receipts]
+    assert (1,) == served.erased_rows
+    assert {"driver_id": [1, None, 2], "trips": [10, None, 20]} == served.to_dict()
+    assert [[10, 20]] * 8 == [[cell["value"] for cell in receipt["features"]] for receipt in receipts]
+    assert [True] == list({report.is_whole for report in reports})
+    assert [] == traces(log)
