@@ -10,7 +10,8 @@ from faults.disks import FailingDisk
 from hindcast.clock import system_clock
 from hindcast.errors import LogUnavailable
 from hindcast.lookups.gap_report import Missing, gap_report
-from hindcast.lookups.reading import Matching, SegmentRecords
+from hindcast.lookups.listing import newest_lookups
+from hindcast.lookups.reading import Matching
 from hindcast.lookups.receipts import by_lookup_id
 from hindcast.lookups.record import Rpc, encode
 from hindcast.lookups.sealer import Sealer
@@ -34,10 +35,9 @@ def log(tmp_path):
 
 def listed(log) -> list[tuple[bytes, int]]:
     """Which lookups a list has, and how they ended."""
-    records = SegmentRecords(log)
-    found = [(one.lookup_id, one.code) for one in records.newest(Matching(), limit=9)]
-    assert [] == records.damage
-    return sorted(found)
+    found = newest_lookups(log, Matching(), limit=9)
+    assert [] == found.damage
+    return sorted((one.lookup_id, one.code) for one in found.summaries)
 
 
 def rows(log, select) -> list:

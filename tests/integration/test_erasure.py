@@ -63,7 +63,7 @@ def traces(*folders: Path) -> list[tuple[str, bytes]]:
 
 def plain_bytes(path) -> bytes:
     """A file's bytes, of Parquet those of its values too."""
-    if ".parquet" not in path.name:
+    if ".parquet" not in path.name or path.suffix == ".ids":
         return path.read_bytes()
     rows = pq.ParquetFile(path).read()
     return path.read_bytes() + b"".join(
