@@ -201,7 +201,10 @@ def test_replica_is_said_to_be_one():
 
 def test_redis_that_is_not_there_is_unavailable():
     """A stream to nowhere fails at the first answer that is waited for."""
-    with RowStream(parse_target("127.0.0.1:1"), run_id=RUN_ID) as rows, pytest.raises(StoreUnavailable, match="check that it runs"):
+    with (
+        RowStream(parse_target("127.0.0.1:1"), run_id=RUN_ID) as rows,
+        pytest.raises(StoreUnavailable, match="check that it runs"),
+    ):
         write(rows, [next(batches())])
 
 

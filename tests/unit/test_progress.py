@@ -65,8 +65,9 @@ def test_the_summary_of_a_run_that_found_its_rows():
     """Rows that were stored already are named as unchanged, and count in the rate."""
     run = ended(new_run("ride"), rows_read=10_000, rows_unchanged=1_000)
 
-    assert f"ride: 0 rows written, 1,000 unchanged; read 10,000 in 2.5 s, 400 keys a second; run {run.run_id}" == summary(
-        run
+    assert (
+        f"ride: 0 rows written, 1,000 unchanged; read 10,000 in 2.5 s, 400 keys a second; run {run.run_id}"
+        == summary(run)
     )
 
 
