@@ -1,5 +1,6 @@
 """A stream of rows, and a Redis that dies, stands still, is full, or is somebody's replica."""
 
+import collections
 import contextlib
 import threading
 
@@ -19,18 +20,21 @@ ROWS, BATCH_ROWS = 40_000, 2_000
 OPTIONS = "socket_timeout=0.5,socket_connect_timeout=0.5"
 
 
-def stream(redis: RedisServer, **options) -> RowStream:
+RUN_ID = bytes(16)
+
+
+def stream(redis: RedisServer, *, run_id: bytes = RUN_ID, **options) -> RowStream:
     """A stream to it that soon gives up."""
-    return RowStream(parse_target(f"{redis.connection_string},{OPTIONS}"), **options)
+    return RowStream(parse_target(f"{redis.connection_string},{OPTIONS}"), run_id=run_id, **options)
 
 
-def batches(*, second: int = 1, padding: int = 200):
+def batches(*, second: int = 1, padding: int = 200, run_id: bytes = RUN_ID):
     """All rows of a run, batch by batch."""
     for first in range(0, ROWS, BATCH_ROWS):
         keys = pa.array([b"key %d" % at for at in range(first, first + BATCH_ROWS)])
         times = pa.array(np.full(BATCH_ROWS, second * 1_000_000), pa.timestamp("us", "UTC"))
         values = pa.array([b"%d" % at + bytes(padding) for at in range(first, first + BATCH_ROWS)])
-        rows = pack_rows(times, times, [values], schema_id=bytes(8), run_id=bytes(16))
+        rows = pack_rows(times, times, [values], schema_id=bytes(8), run_id=run_id)
         yield keys, rows, np.zeros(BATCH_ROWS, np.int64)
 
 
@@ -77,8 +81,9 @@ def test_redis_killed_in_the_middle(clean):
                 with pytest.raises(StoreUnavailable, match="Redis did not take the rows"):
                     rows.flush()
             redis.restart()
-            assert content(redis).items() <= clean.items()
-            assert WriteReport(ROWS, 0) == run(redis)
+            before = content(redis)
+            assert before.items() <= clean.items()
+            assert WriteReport(ROWS - len(before), 0, len(before)) == run(redis)
             assert clean == content(redis)
             with contextlib.closing(redis.client()) as client:
                 client.flushall()
@@ -119,6 +124,23 @@ def test_lost_script_is_loaded_again(clean):
         assert clean == content(redis)
 
 
+def test_lost_script_among_rows_that_are_stored(clean):
+    """The same in a run of a new id over rows that are stored, by which every second one is older or missing: each is counted once."""
+    with run_redis() as redis, contextlib.closing(redis.client()) as client:
+        client.mset(
+            {key: row for at, (key, row) in enumerate(clean.items()) if at % 4}
+            | {key: bytes(16) + row[16:] for at, (key, row) in enumerate(clean.items()) if at % 8 == 0}
+        )
+        with stream(redis, run_id=b"the second run..") as rows:
+            for at, batch in enumerate(batches(run_id=b"the second run..")):
+                if at % 5 == 1:
+                    client.script_flush()
+                rows.write(*batch)
+            assert WriteReport(ROWS // 4, 0, ROWS * 3 // 4) == rows.flush()
+        by_run = collections.Counter(row[26:42] for row in content(redis).values())
+        assert {RUN_ID: ROWS * 3 // 4, b"the second run..": ROWS // 4} == by_run
+
+
 def test_paused_redis_is_unavailable_and_bounds_what_waits():
     """While Redis stands still no more is taken than may be unanswered, and then the run fails in time."""
     with run_redis() as redis, stream(redis, unanswered_bytes_max=4_000_000) as rows:
@@ -141,7 +163,10 @@ def test_paused_redis_is_unavailable_and_bounds_what_waits():
 
 def test_redis_that_goes_on_is_written_to(clean):
     """A pause that is shorter than the time-out delays the run and does nothing else."""
-    with run_redis() as redis, RowStream(parse_target(redis.connection_string), unanswered_bytes_max=1_000_000) as rows:
+    with (
+        run_redis() as redis,
+        RowStream(parse_target(redis.connection_string), run_id=RUN_ID, unanswered_bytes_max=1_000_000) as rows,
+    ):
         given = list(batches())
         writing = threading.Thread(target=lambda: [rows.write(*batch) for batch in given])
         redis.pause()
@@ -160,7 +185,8 @@ def test_full_redis_is_said_to_be_full():
             run(redis)
         with contextlib.closing(redis.client()) as client:
             client.config_set("maxmemory", "0")
-        assert WriteReport(ROWS, 0) == run(redis)
+        stored = len(content(redis))
+        assert WriteReport(ROWS - stored, 0, stored) == run(redis)
 
 
 def test_replica_is_said_to_be_one():
@@ -175,7 +201,10 @@ def test_replica_is_said_to_be_one():
 
 def test_redis_that_is_not_there_is_unavailable():
     """A stream to nowhere fails at the first answer that is waited for."""
-    with RowStream(parse_target("127.0.0.1:1")) as rows, pytest.raises(StoreUnavailable, match="check that it runs"):
+    with (
+        RowStream(parse_target("127.0.0.1:1"), run_id=RUN_ID) as rows,
+        pytest.raises(StoreUnavailable, match="check that it runs"),
+    ):
         write(rows, [next(batches())])
 
 
@@ -186,7 +215,7 @@ def test_older_rows_do_not_land():
         newer = content(redis)
         assert WriteReport(0, ROWS) == run(redis, second=1)
         assert newer == content(redis)
-        assert WriteReport(ROWS, 0) == run(redis, second=2)
+        assert WriteReport(0, 0, ROWS) == run(redis, second=2)
 
 
 def test_two_runs_at_once_leave_the_newest_row_of_each_key(clean):

@@ -6,6 +6,7 @@ import sys
 import threading
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 import deltalake
 import pandas as pd
@@ -204,6 +205,26 @@ def test_a_key_that_pandas_left_out_is_a_null_one(repo):
     assert {1: {"trips": 1}, 2: {"trips": 3}} == repo.values("ride")
     (run,) = repo.runs("ride")
     assert (1, 2) == (run.rows_null_key, run.rows_written)
+
+
+def test_a_run_repeated_leaves_its_rows_alone(repo, capsys):
+    """Rows that are stored already are counted as unchanged and name the run that wrote them, and a new TTL moves their expiry."""
+    applied(repo, (1, 10, 1), (2, 20, 2), ttl=TTL)
+    repo.materialize()
+    before = repo.rows("ride")
+    repo.write("rides.parquet", trips((1, 11, 0.5), (2, 20, 2), (3, 30, 3)))
+    repo.apply(DRIVER, view("ride", source("rides.parquet"), ttl=2 * TTL))
+    capsys.readouterr()
+    repo.materialize()
+
+    again, first = repo.runs("ride")
+    assert (2, 1, 0) == (again.rows_written, again.rows_unchanged, again.rows_older)
+    assert "ride: 2 rows written, 1 unchanged; read 3 in " in capsys.readouterr().out
+    after = repo.rows("ride")
+    wrote = {key: row.packed.run_id.hex() for key, row in after.items()}
+    assert {1: again.run_id, 2: first.run_id, 3: again.run_id} == {key: str(UUID(wrote[key])) for key in wrote}
+    assert before[2].packed == after[2].packed
+    assert TTL.total_seconds() == pytest.approx((after[2].expires_at_ms - before[2].expires_at_ms) / 1000, abs=5)
 
 
 def test_views_of_one_call_have_runs_of_their_own(repo):
@@ -618,6 +639,7 @@ def test_a_cluster_gets_the_rows_that_one_server_gets(new_repo, tmp_path):
 HOLDER = """
 import sys
 from pathlib import Path
+from uuid import UUID
 from hindcast.offline.spill import spill_directory
 with spill_directory(Path(sys.argv[1]), prefix="run-") as spilled:
     (spilled / "keys.tmp").write_text("spilled")

@@ -28,6 +28,7 @@ EVERYTHING = {
     ),
     "rows_read": 10,
     "rows_written": 4,
+    "rows_unchanged": 5,
     "rows_older": 3,
     "rows_null_key": 2,
     "rows_quarantined": 1,
@@ -151,14 +152,14 @@ def test_the_summary_of_a_view(ledger):
     """Metrics show the last success, the last run that ended and counts by outcome, of each view."""
     record(ledger, new_run(began_at=at(3), end=at(3)), rows_written=1)
     record(ledger, new_run(began_at=at(4), end=at(2)), rows_written=2, rows_older=3, rows_null_key=4)
-    record(ledger, new_run(began_at=at(5), end=at(5)), Outcome.FAILED, rows_quarantined=7)
+    record(ledger, new_run(began_at=at(5), end=at(5)), Outcome.FAILED, rows_unchanged=8, rows_quarantined=7)
     running = new_run(began_at=at(6))
     ledger.begin(running)
     summary = ledger.summary()["driver"]
     assert at(4).timestamp() + 2.5 == summary.last_success
     assert at(3).timestamp() == summary.fresh_until
     assert 2.5 == summary.last.seconds
-    assert {"written": 0, "older": 0, "keyless": 0, "quarantined": 7} == summary.last.rows
+    assert {"written": 0, "unchanged": 8, "older": 0, "keyless": 0, "quarantined": 7} == summary.last.rows
     assert {"succeeded": 2, "failed": 1} == summary.runs
     assert (running.process,) == summary.running
 
@@ -204,6 +205,22 @@ def test_what_a_source_has_gained_goes_into_a_ledger_of_before(ledger):
 
     assert [new.sources, old.sources] == [run.sources for run in ledger.runs()]
     assert old.sources[0] == ledger.sources()["/data/old.parquet"]
+
+
+def test_a_table_from_before_rows_were_left_alone(ledger):
+    """Runs of a version that wrote every row again have none unchanged, before the table has that column and once it has."""
+    old = ended(new_run(began_at=at(1)), rows_written=3)
+    rows = to_record(old, record="end").drop_columns("rows_unchanged")
+    ledger.path.mkdir(parents=True)
+    write_deltalake(ledger.path, rows)
+
+    def seen():
+        last = ledger.summary()["driver"].last.rows
+        return [(run.rows_written, run.rows_unchanged) for run in ledger.runs()], last["written"], last["unchanged"]
+
+    assert ([(3, 0)], 3, 0) == seen()
+    record(ledger, new_run("rider", began_at=at(2)), rows_unchanged=4)
+    assert ([(0, 4), (3, 0)], 3, 0) == seen()
 
 
 def test_the_table_is_one_that_others_read(ledger):

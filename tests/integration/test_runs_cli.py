@@ -51,6 +51,7 @@ def test_the_list_is_a_table(repo, ledger):
         ledger,
         new_run(run_id="01a214ed-9b77-7eea-b062-919949bcd879", began_at=at(2, 1), **day),
         rows_written=1_234_567,
+        rows_unchanged=890,
         rows_older=12,
         rows_null_key=3,
         rows_quarantined=4,
@@ -75,11 +76,11 @@ def test_the_list_is_a_table(repo, ledger):
     )
     # fmt: off
     expected = (
-        "run                   view              outcome    began                  took    written  older  skipped  quarantined  interval\n"
-        "01a214ef-9b77         driver            succeeded  2026-11-02 04:00:00  2.50 s          0      0        0            0  rollback\n"
-        "01a214ee-9b77         driver            succeeded  2026-11-02 03:00:00  2.50 s          0      0        0            0  replace … to 2026-11-02 00:00\n"
-        "01a214ed-9b77-7eea-c  account_merchant  failed     2026-11-02 02:00:00  2.50 s          0      0        0            0  2026-11-01 00:00 to 2026-11-02 00:00\n"
-        "01a214ed-9b77-7eea-b  driver            succeeded  2026-11-02 01:00:00  2.50 s  1,234,567     12        3            4  2026-11-01 00:00 to 2026-11-02 00:00\n"
+        "run                   view              outcome    began                  took    written  unchanged  older  skipped  quarantined  interval\n"
+        "01a214ef-9b77         driver            succeeded  2026-11-02 04:00:00  2.50 s          0          0      0        0            0  rollback\n"
+        "01a214ee-9b77         driver            succeeded  2026-11-02 03:00:00  2.50 s          0          0      0        0            0  replace … to 2026-11-02 00:00\n"
+        "01a214ed-9b77-7eea-c  account_merchant  failed     2026-11-02 02:00:00  2.50 s          0          0      0        0            0  2026-11-01 00:00 to 2026-11-02 00:00\n"
+        "01a214ed-9b77-7eea-b  driver            succeeded  2026-11-02 01:00:00  2.50 s  1,234,567        890     12        3            4  2026-11-01 00:00 to 2026-11-02 00:00\n"
     )
     # fmt: on
     assert (0, expected, "") == runs(repo, "ls")
@@ -130,6 +131,7 @@ def test_one_run_is_shown_whole(repo, ledger):
         error="the disk is full; make room",
         rows_read=20,
         rows_written=1_000,
+        rows_unchanged=2_000,
         rows_older=2,
         rows_null_key=3,
         rows_quarantined=4,
@@ -154,6 +156,7 @@ took              2.50 s
 stages            read 0.50 s, write 12.0 s
 rows read         20
 rows written      1,000
+rows unchanged    2,000 (stored already, by an earlier writer)
 rows older        2 (the store has newer ones)
 rows skipped      3 (a key is null)
 rows quarantined  4 (dated too far ahead)

@@ -341,7 +341,7 @@ def test_streamed_rows_are_read(deployment, project):
     """A stream writes to each deployment, with an expiry too; older rows are counted and do not land."""
 
     def report(second: int, trips: int, expires_ms: int = 0) -> WriteReport:
-        with RowStream(deployment.target) as stream:
+        with RowStream(deployment.target, run_id=bytes(16)) as stream:
             for part in (slice(0, 7), slice(7, None)):
                 writes = rows(project, second=second, trips=trips)[part]
                 keys, packed = pa.array([w.key for w in writes]), pa.array([w.packed for w in writes])

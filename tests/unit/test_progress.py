@@ -61,6 +61,16 @@ def test_the_summary_names_what_was_left_out():
     ) == summary(replace(run, rows_null_key=3, rows_quarantined=2, quarantine="/q/x.parquet"))
 
 
+def test_the_summary_of_a_run_that_found_its_rows():
+    """Rows that were stored already are named as unchanged, and count in the rate."""
+    run = ended(new_run("ride"), rows_read=10_000, rows_unchanged=1_000)
+
+    assert (
+        f"ride: 0 rows written, 1,000 unchanged; read 10,000 in 2.5 s, 400 keys a second; run {run.run_id}"
+        == summary(run)
+    )
+
+
 def test_the_summary_of_no_time_at_all():
     """A run that took no measurable time has no rate, and divides by nothing."""
     run = new_run("ride")

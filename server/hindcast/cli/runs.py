@@ -72,8 +72,20 @@ def _as_json(run: Run) -> dict[str, Any]:
 
 def _table(found: Sequence[Run]) -> str:
     """Words to the left, numbers to the right, two spaces between."""
-    head = ("run", "view", "outcome", "began", "took", "written", "older", "skipped", "quarantined", "interval")
-    numbers = range(4, 9)
+    head = (
+        "run",
+        "view",
+        "outcome",
+        "began",
+        "took",
+        "written",
+        "unchanged",
+        "older",
+        "skipped",
+        "quarantined",
+        "interval",
+    )
+    numbers = range(4, 10)
     rows = [head] + [
         (
             _short_id(run, found),
@@ -81,7 +93,16 @@ def _table(found: Sequence[Run]) -> str:
             run.outcome,
             _instant(run.began_at),
             _took(run),
-            *(f"{count:,}" for count in (run.rows_written, run.rows_older, run.rows_null_key, run.rows_quarantined)),
+            *(
+                f"{count:,}"
+                for count in (
+                    run.rows_written,
+                    run.rows_unchanged,
+                    run.rows_older,
+                    run.rows_null_key,
+                    run.rows_quarantined,
+                )
+            ),
             _interval(run),
         )
         for run in found
@@ -125,6 +146,7 @@ def _page(run: Run) -> str:
         ("stages", ", ".join(f"{stage} {_duration(seconds)}" for stage, seconds in run.seconds.items())),
         ("rows read", f"{run.rows_read:,}"),
         ("rows written", f"{run.rows_written:,}"),
+        ("rows unchanged", f"{run.rows_unchanged:,} (stored already, by an earlier writer)"),
         ("rows older", f"{run.rows_older:,} (the store has newer ones)"),
         ("rows skipped", f"{run.rows_null_key:,} (a key is null)"),
         ("rows quarantined", f"{run.rows_quarantined:,} (dated too far ahead)"),

@@ -235,10 +235,13 @@ class Engine:
             record.confirm()
             # Not before: Redis waits for the winners, and both cores are needed to find them.
             digests = beside.submit(_digested, pins, self.ledger, ended.is_set)
-            streams = {generation: stack.enter_context(RowStream(self.target)) for generation in generations}
+            run_id = bytes.fromhex(record.run.run_id.replace("-", ""))
+            streams = {
+                generation: stack.enter_context(RowStream(self.target, run_id=run_id)) for generation in generations
+            }
             progress = stack.enter_context(self.progress(task.view.name, winners.count))
             reader = stack.enter_context(ThreadPoolExecutor(1))
-            self._write(task, record.run.run_id, _ahead(winners.batches(), reader, stages), streams, stages, progress)
+            self._write(task, _ahead(winners.batches(), reader, stages), streams, stages, progress)
             with stages.timed("write"):
                 reports = {generation: stream.flush() for generation, stream in streams.items()}
             report = winners.report
@@ -256,7 +259,6 @@ class Engine:
     def _write(
         self,
         task: ViewTask,
-        run_id: str,
         batches: Iterator[pa.RecordBatch],
         streams: Mapping[int, RowStream],
         stages: "_Stages",
@@ -267,7 +269,8 @@ class Engine:
         write_schema(self.target, project=task.project, schema=schema)
         prefixes = {generation: view_prefix(task.project, view.stored_name, generation) for generation in streams}
         now = self.clock()
-        writer = bytes.fromhex(run_id.replace("-", ""))
+        # Rows that a stream knows again are left alone; the first generation is served, and has the most of them.
+        first = next(iter(streams.values()))
         for batch in batches:
             *columns, events, created = batch.columns
             with stages.timed("encode"):
@@ -278,7 +281,7 @@ class Engine:
                 ]
                 entity_keys = self._entity_keys(task, columns[: len(keys)], batch.num_rows)
             with stages.timed("pack"):
-                rows = pack_rows(events, created, values, schema_id=schema.id, run_id=writer)
+                rows = pack_rows(events, created, values, schema_id=schema.id, run_id=first.expected_run_id)
                 expires_ms = expiries(events, ttl_micros=view.ttl_micros, now_micros=now, policy=self.policy)
             with stages.timed("write"):
                 for generation, stream in streams.items():
@@ -325,7 +328,7 @@ def _digested(
 
 
 def _counted(run: Run, report: WriteReport) -> Run:
-    return replace(run, rows_written=report.written, rows_older=report.older)
+    return replace(run, rows_written=report.written, rows_unchanged=report.unchanged, rows_older=report.older)
 
 
 class _Stages:

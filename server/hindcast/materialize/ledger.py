@@ -141,7 +141,7 @@ class Ledger:
 
     def _select(self, query: str) -> list[dict[str, Any]]:
         """The rows of a query over `runs`, which is all records, and the parts of it that `_PARTS` names."""
-        return self._table.select(f"WITH {_PARTS.format(project=_quoted(self._project))} {query}")
+        return self._table.select(f"{_PARTS.format(project=_quoted(self._project))} {query}", later=_LATER)
 
     def _append(self, run: Run, *, record: str) -> bool:
         from hindcast.materialize.records import to_record  # noqa: PLC0415 - pyarrow, which readers need not load
@@ -153,13 +153,16 @@ class Ledger:
 # 170 MB; over whole records it took 1.7 s and 510 MB.
 _PARTS = """\
 ends AS (
-    SELECT run_id, "view", kind, outcome, interval_end, began_at, ended_at, rows_written, rows_older, rows_null_key,
-        rows_quarantined
+    SELECT run_id, "view", kind, outcome, interval_end, began_at, ended_at, rows_written,
+        coalesce(rows_unchanged, 0) AS rows_unchanged, rows_older, rows_null_key, rows_quarantined
     FROM runs WHERE project = {project} AND record = 'end'),
 running AS (
     SELECT begins.run_id, "view", host, boot, process_id, process_started_seconds
     FROM runs AS begins LEFT ANTI JOIN ends ON begins.run_id = ends.run_id
     WHERE project = {project} AND record = 'begin')"""
+
+_LATER = {"rows_unchanged": "0"}
+"""Columns that came since the first version."""
 
 _COUNTS = 'SELECT "view", outcome, count(DISTINCT run_id) AS runs FROM ends GROUP BY "view", outcome'
 
@@ -211,6 +214,7 @@ def _last_run(row: Mapping[str, Any]) -> LastRun:
         seconds=(row["ended_at"] - row["began_at"]).total_seconds(),
         rows={
             "written": row["rows_written"],
+            "unchanged": row["rows_unchanged"],
             "older": row["rows_older"],
             "keyless": row["rows_null_key"],
             "quarantined": row["rows_quarantined"],
@@ -239,6 +243,7 @@ def _run(row: Mapping[str, Any]) -> Run:
             note = f"whether it still runs can be seen on its host {process.host!r} (process {process.process_id}) only"
     return Run(
         **{name: row[name] for name in _PLAIN},
+        rows_unchanged=row["rows_unchanged"] or 0,  # null in what an older version recorded
         kind=Kind(row["kind"]),
         start=_utc(row["interval_start"]),
         end=_utc(row["interval_end"]),

@@ -89,11 +89,14 @@ def summary(run: Run) -> str:
     """A run that has ended, in a line."""
     took = (run.ended_at - run.began_at).total_seconds() if run.ended_at else 0.0
     parts = [f"{run.rows_written:,} rows written"]
+    if run.rows_unchanged:
+        parts.append(f"{run.rows_unchanged:,} unchanged")
     if run.rows_older:
         parts.append(f"{run.rows_older:,} older than what is stored")
     if run.rows_null_key:
         parts.append(f"{run.rows_null_key:,} skipped for a null join key")
     if run.rows_quarantined:
         parts.append(f"{run.rows_quarantined:,} dated too far ahead, kept in {run.quarantine}")
-    rate = f", {(run.rows_written + run.rows_older) / took:,.0f} keys a second" if took else ""
+    keys = run.rows_written + run.rows_unchanged + run.rows_older
+    rate = f", {keys / took:,.0f} keys a second" if took else ""
     return f"{run.view}: {', '.join(parts)}; read {run.rows_read:,} in {took:.1f} s{rate}; run {run.run_id}"

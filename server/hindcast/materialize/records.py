@@ -35,6 +35,7 @@ SCHEMA = pa.schema(
         ("sources", pa.list_(_SOURCE)),
         ("rows_read", pa.int64()),
         ("rows_written", pa.int64()),
+        ("rows_unchanged", pa.int64()),
         ("rows_older", pa.int64()),
         ("rows_null_key", pa.int64()),
         ("rows_quarantined", pa.int64()),

@@ -69,7 +69,8 @@ class Run:
         began_at, ended_at: by the clock of the run's host.
         error: why it failed, in Hindcast's words; empty if it did not.
         rows_read: candidates in the interval.
-        rows_written: winners that are in the store now.
+        rows_written: winners that the run stored.
+        rows_unchanged: winners that were stored already, the same but for their run id, which names who wrote them.
         rows_older: winners for which the store has a newer row.
         rows_null_key: rows without a whole key, skipped.
         rows_quarantined: rows dated too far ahead, which are in the file `quarantine`.
@@ -92,6 +93,7 @@ class Run:
     sources: tuple[Source, ...] = ()
     rows_read: int = 0
     rows_written: int = 0
+    rows_unchanged: int = 0
     rows_older: int = 0
     rows_null_key: int = 0
     rows_quarantined: int = 0

@@ -12,7 +12,7 @@ class LastRun:
 
     Attributes:
         seconds: from its beginning to its end.
-        rows: how many by outcome: `written`, `older`, `keyless`, `quarantined`.
+        rows: how many by outcome: `written`, `unchanged`, `older`, `keyless`, `quarantined`.
     """
 
     seconds: float

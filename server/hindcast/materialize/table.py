@@ -8,7 +8,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +50,21 @@ class RunTable:
         self._retention_hours = retention_hours
         self._synced = 0
 
-    def select(self, query: str) -> list[dict[str, Any]]:
-        """The rows of a query over `runs`, as dicts; none where there is no table yet."""
+    def select(self, query: str, *, later: Mapping[str, str]) -> list[dict[str, Any]]:
+        """The rows of a query over `runs`, as dicts; none where there is no table yet.
+
+        Args:
+            query: what stands after WITH: named parts, and then a SELECT.
+            later: columns that a table lacks to which only older versions have written, and what they hold there, in SQL.
+        """
         table = self._open()
         if table is None:
             return []
         try:
-            found = QueryBuilder().register("runs", table).execute(query).read_all()
+            columns = {field.name for field in table.schema().fields}
+            lacking = "".join(f', {value} AS "{name}"' for name, value in later.items() if name not in columns)
+            whole = f"WITH runs AS (SELECT *{lacking} FROM stored), {query}"  # noqa: S608 - names of ours
+            found = QueryBuilder().register("stored", table).execute(whole).read_all()
         except Exception as error:
             raise self._damaged() from error
         return [row.as_py() for row in iter(found.to_struct_array())] if found.num_rows else []

@@ -6,12 +6,12 @@ interpreter. One connection is all that helps: Redis runs one command at a time 
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from hashlib import sha1
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
@@ -42,11 +42,14 @@ _ATTEMPTS_MAX = 10
 _SHA = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest().encode()
 _CRLF = b"\r\n"
 _TIES_OVER_ALL = b"$0\r\n\r\n"
-"""The script's argument before those of the rows: equal times go to the later writer."""
+"""An argument of the script: equal times go to the later writer."""
 
 
 class RowStream:
-    """Writes batches of rows to one Redis deployment. For one thread, as a context manager.
+    """Writes batches of rows to one Redis deployment, under one run id. For one thread, as a context manager.
+
+    A row that is stored already, the same but for its run id, is left alone, and keeps it; only on a Redis Cluster it is written
+    again. Redis tells at once where a row carries the run id that is stored, so whoever makes rows asks for `expected_run_id`.
 
     Rows of one key are taken in the order given, but where the script is flushed away meanwhile (SCRIPT FLUSH): the rows of the
     block that missed it are sent again after later ones, so that of rows of one key and equal times in two blocks the earlier may
@@ -54,19 +57,22 @@ class RowStream:
     again: rows given since the last `flush` may be written or not, and to write them all again gives the same state.
     """
 
-    def __init__(self, target: RedisTarget, *, unanswered_bytes_max: int = UNANSWERED_BYTES_MAX) -> None:
+    def __init__(self, target: RedisTarget, *, run_id: bytes, unanswered_bytes_max: int = UNANSWERED_BYTES_MAX) -> None:
         """Nothing is sent yet.
 
         Args:
+            run_id: under which rows are written, 16 bytes.
             unanswered_bytes_max: how much may wait to be sent and answered, but that a single call is never too large.
         """
         self._target = target
-        self._blocks = _cluster_blocks if target.topology is Topology.CLUSTER else _node_blocks
+        is_cluster = target.topology is Topology.CLUSTER
+        self._blocks = _cluster_blocks if is_cluster else partial(_node_blocks, run_id=run_id)
+        self._run_id = self._expected_run_id = run_id
         self._unanswered_bytes_max = unanswered_bytes_max
         self._changed = threading.Condition()
         self._queue: deque[_Block] = deque()
         self._unanswered_bytes = 0
-        self._rows = self._written = 0
+        self._rows = self._written = self._unchanged = 0
         self._failure: Exception | None = None
         self._closing = False
         self._client: Redis | RedisCluster | None = None
@@ -81,12 +87,20 @@ class RowStream:
     ) -> None:
         self.close()
 
+    @property
+    def expected_run_id(self) -> bytes:
+        """What the next batch should carry: the run id of stored rows, if most of the last ones were unchanged, else the stream's own.
+
+        Whatever rows carry, they are written under the stream's.
+        """
+        return self._expected_run_id
+
     def write(self, keys: pa.Array, rows: pa.Array, expires_ms: Numbers) -> None:
         """Take a batch; waits while too much is unanswered, and returns before Redis has answered.
 
         Args:
             keys: n keys in Redis, none of them null.
-            rows: their packed rows, none of them null.
+            rows: their packed rows, none of them null, all with one run id: `expected_run_id` as it is or was, or the stream's.
             expires_ms: n times in milliseconds since 1970, 0 for never.
         Raises:
             StoreUnavailable: Redis failed, now or at something given before.
@@ -125,8 +139,8 @@ class RowStream:
                     self._raise_failure()
                 self._line.close()
                 self._line = None
-            report = WriteReport(self._written, self._rows - self._written)
-            self._rows = self._written = 0
+            report = WriteReport(self._written, self._rows - self._written - self._unchanged, unchanged=self._unchanged)
+            self._rows = self._written = self._unchanged = 0
             return report
 
     def close(self) -> None:
@@ -180,6 +194,11 @@ class RowStream:
                     self._unanswered_bytes -= answer.block.size
                     self._rows += answer.block.rows
                     self._written += answer.written
+                    self._unchanged += answer.unchanged
+                    if answer.stored_by:
+                        self._expected_run_id = answer.stored_by
+                    elif 2 * answer.unchanged < answer.block.rows:
+                        self._expected_run_id = self._run_id
                     self._changed.notify_all()
 
     def _open(self) -> "_Line":
@@ -212,10 +231,24 @@ class _Block:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What became of a block."""
+    """What became of a block.
+
+    Attributes:
+        stored_by: who wrote the rows that were unchanged, if these were the most; else empty.
+    """
 
     block: _Block
     written: int
+    unchanged: int = 0
+    stored_by: bytes = b""
+
+
+class _Reply(NamedTuple):
+    """What the script says of a call: see `newest_wins.lua`."""
+
+    written: int
+    unchanged: int
+    stored_by: bytes
 
 
 class _Line(Protocol):
@@ -241,7 +274,7 @@ class _NodeLine:
 
     def __init__(self, client: Redis) -> None:
         self.unanswered_bytes = 0
-        self._sent: deque[tuple[_Block, int]] = deque()
+        self._sent: deque[tuple[_Block, int, dict[int, _Reply]]] = deque()
         # Not one of the pool's, which may have broken while it lay there; and not tried for seconds, as redis-py would.
         self._connection = client.connection_pool.make_connection()
         self._connection.retry = Retry(NoBackoff(), 0)
@@ -255,28 +288,28 @@ class _NodeLine:
 
     def send(self, block: _Block) -> None:
         """See `_Line.send`."""
-        self._send(block, attempt=1)
+        self._send(block, 1, {})
         self.unanswered_bytes += block.size
 
     def receive(self) -> _Answer | None:
         """See `_Line.receive`."""
-        block, attempt = self._sent.popleft()
-        written, is_script_lost = 0, False
+        block, attempt, replies = self._sent.popleft()
         if attempt > 1:
             self._connection.read_response()
-        for _ in range(block.calls):
+        for call in range(block.calls):
             try:
-                written += int(self._connection.read_response())
+                reply = _Reply(*self._connection.read_response())
             except NoScriptError:
                 if attempt == _ATTEMPTS_MAX:
                     raise
-                is_script_lost = True
-        if is_script_lost:
-            # Somebody has flushed it. Those calls that found it write their rows again, which changes nothing, and are counted once.
-            self._send(block, attempt=attempt + 1)
+            else:
+                replies.setdefault(call, reply)
+        if len(replies) < block.calls:
+            # Somebody has flushed it. Calls that found it are made again too, which changes nothing; their first reply counts.
+            self._send(block, attempt + 1, replies)
             return None
         self.unanswered_bytes -= block.size
-        return _Answer(block, written)
+        return _answer(block, replies.values())
 
     def check(self) -> None:
         """See `_Line.check`; a connection does not outlive its server."""
@@ -287,12 +320,12 @@ class _NodeLine:
         """See `_Line.close`."""
         self._connection.disconnect()
 
-    def _send(self, block: _Block, *, attempt: int) -> None:
+    def _send(self, block: _Block, attempt: int, replies: dict[int, _Reply]) -> None:
         # No health check: its reply would stand among those of the calls.
         if attempt > 1:
             self._connection.send_command("SCRIPT LOAD", SCRIPT, check_health=False)
         self._connection.send_packed_command([block.commands], check_health=False)
-        self._sent.append((block, attempt))
+        self._sent.append((block, attempt, replies))
 
 
 class _ClusterLine:
@@ -318,8 +351,18 @@ class _ClusterLine:
         """See `_Line.close`; the client keeps its connections."""
 
 
-def _node_blocks(keys: pa.Array, rows: pa.Array, expires_ms: Numbers) -> Iterator[_Block]:
+def _answer(block: _Block, replies: Collection[_Reply]) -> _Answer:
+    return _Answer(
+        block,
+        sum(reply.written for reply in replies),
+        sum(reply.unchanged for reply in replies),
+        next((reply.stored_by for reply in replies if reply.stored_by), b""),
+    )
+
+
+def _node_blocks(keys: pa.Array, rows: pa.Array, expires_ms: Numbers, *, run_id: bytes) -> Iterator[_Block]:
     """A batch as script calls of up to 100 rows each."""
+    head = _TIES_OVER_ALL + _bulk_head(len(run_id)) + run_id + _CRLF
     key_ends, key_bytes = _laid(_bulk(keys))
     row_ends, row_bytes = _laid(pieces.join(_bulk(rows), _expiries(expires_ms)))
     commands: list[bytes | memoryview] = []
@@ -331,7 +374,7 @@ def _node_blocks(keys: pa.Array, rows: pa.Array, expires_ms: Numbers) -> Iterato
         commands += (
             _call_head(end - at),
             key_bytes[key_ends[at] : key_ends[end]],
-            _TIES_OVER_ALL,
+            head,
             row_bytes[row_ends[at] : row_ends[end]],
         )
         size += int(row_ends[end] - row_ends[at] + key_ends[end] - key_ends[at])
@@ -372,7 +415,7 @@ def _expiries(expires_ms: Numbers) -> pa.Array | bytes:
 def _call_head(rows: int) -> bytes:
     """What stands before the keys of a script call."""
     count = b"%d" % rows
-    return b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$%d\r\n%b\r\n" % (4 + 3 * rows, _SHA, len(count), count)
+    return b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n$%d\r\n%b\r\n" % (5 + 3 * rows, _SHA, len(count), count)
 
 
 def _laid(column: pa.Array) -> tuple[Numbers, memoryview]:

@@ -25,6 +25,9 @@ from hindcast.online.schemas import Schema
 
 SCRIPT = files("hindcast.online").joinpath("newest_wins.lua").read_text()
 
+AS_CARRIED = b""
+"""The script's second argument: rows are written as they are, under the run id that they carry, and none is compared."""
+
 ROWS_PER_CALL = 100
 """One script call over 100 rows costs Redis 2.7 us a row, a call a row 4.0 (DESIGN section 5)."""
 
@@ -63,13 +66,17 @@ class RowWrite:
 
 @dataclass(frozen=True, slots=True)
 class WriteReport:
-    """What became of the rows: every one is acknowledged, as written or as older than what is stored.
+    """What became of the rows: every one is acknowledged, as written, as older than what is stored, or as the same.
 
     Of rows that went to several generations of a view, the one that is served counts.
+
+    Attributes:
+        unchanged: rows that were stored already, the same but for their run id, and are as they were; only a `RowStream` tells.
     """
 
     written: int
     older: int
+    unchanged: int = 0
 
 
 def write_schema(target: RedisTarget, *, project: str, schema: Schema) -> None:
@@ -107,7 +114,7 @@ def write_rows(
         StoreUnavailable: Redis failed. Rows before the failure may be written; to write all again gives the same state.
         StoredDataError: what says which generations there are is damaged.
     """
-    head = (ties_over,)
+    head = (ties_over, AS_CARRIED)
     total = written = 0
     with failing_as(NOT_WRITTEN):
         for chunk in _chunks(rows, ROWS_PER_CALL * _CALLS_PER_PIPELINE):
@@ -127,7 +134,7 @@ async def write_rows_async(
     rows: Iterable[Write],
     *,
     script: str = SCRIPT,
-    head: Sequence[bytes | int] = (b"",),
+    head: Sequence[bytes | int] = (b"", AS_CARRIED),
     into: ViewTargets | None = None,
 ) -> WriteReport:
     """As `write_rows`, for the running loop.
