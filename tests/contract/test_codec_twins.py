@@ -340,6 +340,15 @@ def test_answers_are_folded_alike(answer, at, byte):
     assert python_codec.fold(damaged) == compiled.fold(damaged)
 
 
+@IN_MEMORY
+@given(st.lists(st.tuples(*(st.sampled_from([bytes(size), b"\1" * size]) for size in (8, 8, 10, 16))), max_size=5))
+def test_headers_are_folded_alike(rows):
+    """What is kept of rows' headers, and the end that they share, are the same in both forms."""
+    headers = b"".join(map(b"".join, rows))
+
+    assert python_codec.fold_headers(headers) == compiled.fold_headers(headers)
+
+
 @pytest.mark.parametrize("twin", TWINS)
 def test_a_position_wanted_twice_is_refused(twin):
     """A value goes into one column, so a reader that wants it in two is told so, and no column stays empty."""

@@ -12,7 +12,8 @@ import msgspec
 
 from hindcast.errors import StoredDataError
 
-FORMAT = 1
+FORMAT = 2
+"""Format 1, whose rows had whole headers, was never released."""
 
 _HEADER_BYTES = 42
 """Of a packed row; a room may not look into another one beside it (docs/formats.md, "Packed rows")."""
@@ -100,6 +101,7 @@ class RecordHead(msgspec.Struct, array_like=True, tag=FORMAT):
     """A record as it is stored, without its two messages; see `LookupRecord`.
 
     Attributes:
+        rows: per view its name, and its rows' headers without the end that all of them share (`online.codec.fold_headers`).
         repeats: what was taken out of the response, 12 bytes for each place (`online.codec.fold`).
     """
 
@@ -115,7 +117,7 @@ class RecordHead(msgspec.Struct, array_like=True, tag=FORMAT):
     code: int
     reason: str
     message: str
-    rows: Sequence[tuple[str, bytes]]
+    rows: Sequence[tuple[str, bytes, bytes]]
     computed: Mapping[str, Mapping[str, Sequence[bytes]]]
     repeats: bytes
 
@@ -125,13 +127,17 @@ class _Stored(RecordHead, tag=FORMAT):
     response: bytes
 
 
-_SHARED = tuple(name for name in RecordHead.__struct_fields__ if name != "repeats")
+_SHARED = tuple(name for name in RecordHead.__struct_fields__ if name not in {"rows", "repeats"})
 """Fields that a record has as they are stored."""
 
 _ARRAY = b"\xdc" + (1 + len(RecordHead.__struct_fields__) + 2).to_bytes(2, "big")
 """Of the format, the head's fields and the two messages."""
 
+_BEGINS = _ARRAY + bytes([FORMAT]) + b"\xc4\x10"
+"""What stands before the id, with the head of its 16 bytes."""
+
 _BIN32 = 0xC6
+_UNSIGNED_64 = 0xCF
 _bytes_head = Struct(">BI").pack
 """What stands before bytes in msgpack, in its longest form, so that it has one length."""
 
@@ -139,20 +145,20 @@ _REPEAT = Struct(">III")
 _encode_into = msgspec.msgpack.Encoder().encode_into
 _decode = msgspec.msgpack.Decoder(_Stored).decode
 
-
 _COPIED_BYTES_MAX = 1 << 13
 """Each part costs a sum and a buffer of a system call: more than to copy a few kilobytes."""
 
 
 def encode(record: LookupRecord) -> tuple[bytes, ...]:
     """The payload of a record, as `encode_parts` gives it."""
-    head = RecordHead(**{name: getattr(record, name) for name in _SHARED}, repeats=b"")
+    shared = {name: getattr(record, name) for name in _SHARED}
+    head = RecordHead(**shared, rows=[(view, headers, b"") for view, headers in record.rows], repeats=b"")
     return encode_parts(head, record.request, record.response)
 
 
 def encode_parts(head: RecordHead, request: bytes, response: bytes) -> tuple[bytes, ...]:
-    """The payload of a record, in parts. Request and response are parts of their own, and the same objects; small ones are
-    copied into one part.
+    """The payload of a record, in parts. A large response is a part of its own, and the same object; what is small is copied into
+    one part.
 
     Args:
         response: without what `head.repeats` says was taken out.
@@ -161,11 +167,12 @@ def encode_parts(head: RecordHead, request: bytes, response: bytes) -> tuple[byt
     # An array of 16 has the three bytes before its elements that one of 18 has.
     _encode_into(head, before_request)
     before_request[: len(_ARRAY)] = _ARRAY
-    before_request += _bytes_head(_BIN32, len(request))
-    before_response = _bytes_head(_BIN32, len(response))
-    if len(request) + len(response) <= _COPIED_BYTES_MAX:
-        return (b"".join((before_request, request, before_response, response)),)
-    return bytes(before_request), request, before_response, response
+    request_head, response_head = _bytes_head(_BIN32, len(request)), _bytes_head(_BIN32, len(response))
+    if len(request) > _COPIED_BYTES_MAX:
+        return b"".join((before_request, request_head)), request, response_head, response
+    if len(response) > _COPIED_BYTES_MAX:
+        return b"".join((before_request, request_head, request, response_head)), response
+    return (b"".join((before_request, request_head, request, response_head, response)),)
 
 
 def decode(payload: bytes) -> LookupRecord:
@@ -180,8 +187,20 @@ def decode(payload: bytes) -> LookupRecord:
         raise _damaged() from error
     response = _unfolded(stored.response, stored.repeats) if stored.repeats else stored.response
     shared = {name: getattr(stored, name) for name in _SHARED}
-    shared["rows"] = [StoredRows(*rows) for rows in stored.rows]
-    return LookupRecord(**shared, request=stored.request, response=response)
+    rows = [StoredRows(view, _unfolded_headers(headers, rest)) for view, headers, rest in stored.rows]
+    return LookupRecord(**shared, rows=rows, request=stored.request, response=response)
+
+
+def _unfolded_headers(headers: bytes, rest: bytes) -> bytes:
+    """Whole headers again, of those whose common end was taken off."""
+    if not rest:
+        return headers
+    size = _HEADER_BYTES - len(rest)
+    if size <= 0 or len(headers) % size:
+        raise _damaged()
+    none = bytes(size)
+    rows = [headers[at : at + size] for at in range(0, len(headers), size)]
+    return b"".join([row + rest if row != none else bytes(_HEADER_BYTES) for row in rows])
 
 
 def _unfolded(left: bytes, repeats: bytes) -> bytes:
@@ -216,7 +235,6 @@ class Glance(NamedTuple):
 GLANCE_BYTES = len(_ARRAY) + 1 + 2 + 16 + 9
 """The array's head, the format, the id behind its own head, and a time of 64 bits behind its own."""
 
-_BEGINS = _ARRAY + bytes([FORMAT]) + b"\xc4\x10"
 _ID_AT = len(_BEGINS)
 _TIME_AT = _ID_AT + 16
 
@@ -227,15 +245,12 @@ def glance(payload: bytes, offset: int = 0) -> Glance | None:
     None where it does not begin as records of these decades do: then `decode` says what it is.
     """
     end = offset + GLANCE_BYTES
-    # 0xcf is an unsigned number of 64 bits, which all microseconds after 1970 and an hour are.
+    # Which all microseconds after 1970 and an hour are.
     if len(payload) < end or not payload.startswith(_BEGINS, offset) or payload[offset + _TIME_AT] != _UNSIGNED_64:
         return None
     return Glance(
         payload[offset + _ID_AT : offset + _TIME_AT], int.from_bytes(payload[offset + _TIME_AT + 1 : end], "big")
     )
-
-
-_UNSIGNED_64 = 0xCF
 
 
 def row_headers(rows: StoredRows) -> list[RowHeader | None]:

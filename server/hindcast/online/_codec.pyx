@@ -119,6 +119,7 @@ cdef class Cells:
                     memset(to, 0, HEADER)
                 else:
                     memcpy(to, PyBytes_AS_STRING(<bytes>packed), HEADER)
+                    to[NULLS_AT] = 0
                 to += HEADER
             return headers
         memset(to, 0, self.rows * HEADER)
@@ -652,6 +653,47 @@ def fold(bytes answer not None):
         return left, written
     finally:
         free(repeats)
+
+
+cdef inline bint _is_zero(const char *at, Py_ssize_t size) noexcept:
+    cdef Py_ssize_t byte
+    for byte in range(size):
+        if at[byte] != 0:
+            return False
+    return True
+
+
+def fold_headers(bytes headers not None):
+    """See `python_codec.fold_headers`."""
+    cdef const char *begin = PyBytes_AS_STRING(headers)
+    cdef const char *at
+    cdef const char *rest
+    cdef Py_ssize_t rows = PyBytes_GET_SIZE(headers) // HEADER, row, kept
+    cdef bytes left
+    cdef char *to
+    cdef bint alike
+    for kept in (8, 16):
+        rest = NULL
+        alike = True
+        for row in range(rows):
+            at = begin + row * HEADER
+            if _is_zero(at, kept):
+                alike = _is_zero(at + kept, HEADER - kept)
+            elif rest is NULL:
+                rest = at + kept
+            else:
+                alike = memcmp(rest, at + kept, HEADER - kept) == 0
+            if not alike:
+                break
+        if not alike or rest is NULL:
+            continue
+        left = PyBytes_FromStringAndSize(NULL, rows * kept)
+        to = PyBytes_AS_STRING(left)
+        for row in range(rows):
+            memcpy(to, begin + row * HEADER, kept)
+            to += kept
+        return left, rest[: HEADER - kept]
+    return headers, b""
 
 
 cdef inline const uint8_t *_short_varint(const uint8_t *at, const uint8_t *end, uint64_t *number) noexcept:

@@ -9,7 +9,7 @@ import mmh3
 from hindcast.clock import Clock, uuid7_text
 from hindcast.errors import LogUnavailable
 from hindcast.lookups.record import RecordHead, Rpc, encode_parts
-from hindcast.online.codec import fold
+from hindcast.online.codec import fold, fold_headers
 from hindcast.serving.calls import Caller
 from hindcast.serving.metrics import Metrics
 from hindcast.serving.question import Question
@@ -167,7 +167,9 @@ class _Kept(Recording):
         if plan.sample_rate < 1 and not _is_kept(answer, self.lookup_id):
             self._recorder.left_out()
             return None
-        rows = [(read.name, cells.headers()) for read, cells in zip(plan.reads, answer.views, strict=True)]
+        headers = [cells.headers() for cells in answer.views]
+        folded = map(fold_headers, headers) if answer.rows > 1 else [(whole, b"") for whole in headers]
+        rows = [(read.name, *of_view) for read, of_view in zip(plan.reads, folded, strict=True)]
         computed = {
             computation.view.name: {name: column.values for name, column in given.items()}
             for computation, given in zip(plan.computations, answer.inputs, strict=True)
@@ -214,7 +216,7 @@ class _Kept(Recording):
         code: int,
         reason: str,
         message: str,
-        rows: Sequence[tuple[str, bytes]],
+        rows: Sequence[tuple[str, bytes, bytes]],
         computed: Mapping[str, Mapping[str, Sequence[bytes]]],
         repeats: bytes,
     ) -> RecordHead:
