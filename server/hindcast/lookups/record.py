@@ -133,7 +133,7 @@ _SHARED = tuple(name for name in RecordHead.__struct_fields__ if name not in {"r
 _ARRAY = b"\xdc" + (1 + len(RecordHead.__struct_fields__) + 2).to_bytes(2, "big")
 """Of the format, the head's fields and the two messages."""
 
-_BEGINS = _ARRAY + bytes([FORMAT]) + b"\xc4\x10"
+BEGINS = _ARRAY + bytes([FORMAT]) + b"\xc4\x10"
 """What stands before the id, with the head of its 16 bytes."""
 
 _BIN32 = 0xC6
@@ -142,6 +142,8 @@ _bytes_head = Struct(">BI").pack
 """What stands before bytes in msgpack, in its longest form, so that it has one length."""
 
 _REPEAT = Struct(">III")
+_encode = msgspec.msgpack.Encoder().encode
+_NOTHING = _encode({})
 _encode_into = msgspec.msgpack.Encoder().encode_into
 _decode = msgspec.msgpack.Decoder(_Stored).decode
 
@@ -173,6 +175,47 @@ def encode_parts(head: RecordHead, request: bytes, response: bytes) -> tuple[byt
     if len(response) > _COPIED_BYTES_MAX:
         return b"".join((before_request, request_head, request, response_head)), response
     return (b"".join((before_request, request_head, request, response_head, response)),)
+
+
+class Constants(NamedTuple):
+    """What the records of all answers to one question have in common, as `online.codec.answer_record` wants it.
+
+    Attributes:
+        rpc: what stands before the caller's request id and tags.
+        definitions: what stands behind them, before the first view.
+        anonymous: the two, with neither id nor tags between them.
+        views: what stands before each view's rows.
+    """
+
+    rpc: bytes
+    definitions: bytes
+    anonymous: bytes
+    views: tuple[bytes, ...]
+
+    def said(self, request_id: str, tags: Mapping[str, str]) -> bytes:
+        """All that stands between `served_at_micros` and the first view."""
+        if not request_id and not tags:
+            return self.anonymous
+        return b"".join((self.rpc, _encode(request_id), _encode(tags), self.definitions))
+
+
+def constants(
+    *, rpc: Rpc, catalog_version: str, service: str, refs: Sequence[str], mode: str, views: Sequence[str]
+) -> Constants:
+    """See `LookupRecord`; the views are those of its rows."""
+    fields = (catalog_version, service, list(refs), mode, 0, "", "")
+    nils = _encode([None] * len(views))
+    definitions = b"".join(map(_encode, fields)) + nils[: len(nils) - len(views)]
+    rpc_bytes, none = _encode(rpc), _encode("") + _encode({})
+    of_three = _encode([None] * 3)[:1]
+    return Constants(
+        rpc_bytes, definitions, rpc_bytes + none + definitions, tuple(of_three + _encode(view) for view in views)
+    )
+
+
+def computed_bytes(computed: Mapping[str, Mapping[str, Sequence[bytes]]]) -> bytes:
+    """What on-demand views were given, as it is stored."""
+    return _encode(computed) if computed else _NOTHING
 
 
 def decode(payload: bytes) -> LookupRecord:
@@ -235,7 +278,7 @@ class Glance(NamedTuple):
 GLANCE_BYTES = len(_ARRAY) + 1 + 2 + 16 + 9
 """The array's head, the format, the id behind its own head, and a time of 64 bits behind its own."""
 
-_ID_AT = len(_BEGINS)
+_ID_AT = len(BEGINS)
 _TIME_AT = _ID_AT + 16
 
 
@@ -246,7 +289,7 @@ def glance(payload: bytes, offset: int = 0) -> Glance | None:
     """
     end = offset + GLANCE_BYTES
     # Which all microseconds after 1970 and an hour are.
-    if len(payload) < end or not payload.startswith(_BEGINS, offset) or payload[offset + _TIME_AT] != _UNSIGNED_64:
+    if len(payload) < end or not payload.startswith(BEGINS, offset) or payload[offset + _TIME_AT] != _UNSIGNED_64:
         return None
     return Glance(
         payload[offset + _ID_AT : offset + _TIME_AT], int.from_bytes(payload[offset + _TIME_AT + 1 : end], "big")

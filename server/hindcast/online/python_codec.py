@@ -333,6 +333,52 @@ def fold_headers(headers: bytes) -> tuple[bytes, bytes]:
     return headers, b""
 
 
+def answer_record(
+    begins: bytes,
+    lookup_id: str,
+    served_at_micros: int,
+    definitions: bytes,
+    views: tuple[bytes, ...],
+    cells: list[Cells],
+    computed: bytes,
+    request: bytes,
+    response: bytes,
+    *,
+    folds: bool,
+) -> bytes:
+    """The record of an answer for the log (docs/formats.md, "Lookup records"), in one piece.
+
+    Args:
+        begins: what stands before the id.
+        lookup_id: a UUID as text, in lower case.
+        definitions: from what follows `served_at_micros` to what stands before the first view.
+        views: per view that was read what stands before its rows, whose cells these are.
+        computed: what on-demand views were given, as it is stored.
+        folds: whether the response may have repeats, as `fold` finds them.
+    """
+    left, repeats = fold(response) if folds else (response, b"")
+    parts = [
+        begins,
+        bytes.fromhex(lookup_id.replace("-", "")),
+        b"\xcf",
+        served_at_micros.to_bytes(8, "big"),
+        definitions,
+    ]
+    for before, of_view in zip(views, cells, strict=True):
+        headers = of_view.headers()
+        kept, shared = fold_headers(headers) if of_view.rows > 1 else (headers, b"")
+        parts += (before, _bin32(len(kept)), kept, b"\xc4", bytes([len(shared)]), shared)
+    parts.append(computed)
+    for content in (repeats, request, left):
+        parts += (_bin32(len(content)), content)
+    return b"".join(parts)
+
+
+def _bin32(size: int) -> bytes:
+    """What stands before bytes in msgpack, in its longest form."""
+    return b"\xc6" + size.to_bytes(4, "big")
+
+
 _TIMES_BYTES = (8, 16)
 _METADATA_TAG, _RESULT_TAG = 0x0A, 0x12
 _FOLDED_MIN = 48
