@@ -53,7 +53,10 @@ class Estimate:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
+        value, low, high = (
+            f"{figure:,.0f}" if abs(figure) >= 100 else f"{figure:.1f}" for figure in (self.value, self.low, self.high)
+        )
+        return f"{value} ({low} to {high})"
 
 
 @dataclass(frozen=True, slots=True)

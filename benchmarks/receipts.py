@@ -23,7 +23,7 @@ BODIES = 8
 SHAPES = {"1x50": (1, 50, 500), "100x50": (100, 50, 150)}
 """Entities, features, and requests a second of the open loop."""
 
-ROUNDS = 40
+ROUNDS = 24
 PROOF_LOOKUPS, PROOF_FEATURES = 10_000, 10
 SEALED_LOOKUPS, SEALED_FEATURES = 1_500, 50
 _SEALING_SECONDS_MAX = 600.0
