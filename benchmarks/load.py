@@ -22,7 +22,7 @@ from failure import BenchmarkFailed
 
 CONNECTIONS = 4
 STREAMS = 4
-"""Of the closed loop: 16 requests are always under way."""
+"""Of the closed loop, where nothing else is said: 16 requests are always under way."""
 
 _FRAME_HEAD = struct.Struct(">BI")
 """Of a gRPC message on the wire: not compressed, and its length."""
@@ -89,15 +89,25 @@ def write_body(path: Path, request: bytes, *, answer: bytes) -> Body:
     return Body(path, _FRAME_HEAD.size + len(answer))
 
 
-def closed_loop(address: str, method: str, bodies: Sequence[Body], *, requests: int) -> Replies:
+def closed_loop(
+    address: str,
+    method: str,
+    bodies: Sequence[Body],
+    *,
+    requests: int,
+    connections: int = CONNECTIONS,
+    streams: int = STREAMS,
+) -> Replies:
     """Post that many requests, each as soon as another is answered.
 
+    Args:
+        streams: of each connection, requests that are under way at once.
     Raises:
         BenchmarkFailed: a call failed.
     """
-    options = [f"--clients={CONNECTIONS}", f"--max-concurrent-streams={STREAMS}"]
+    options = [f"--clients={connections}", f"--max-concurrent-streams={streams}"]
     runs = min(len(bodies), max(1, requests // _CLOSED_RUN_REQUESTS))
-    per_run = max(CONNECTIONS * STREAMS, requests // runs)
+    per_run = max(connections * streams, requests // runs)
     return _joined([_post(address, method, body, per_run, options) for body in bodies[:runs]])
 
 

@@ -21,6 +21,7 @@ import hotpath  # noqa: E402
 import materialize  # noqa: E402
 import metrics  # noqa: E402
 import point_in_time  # noqa: E402
+import receipts  # noqa: E402
 import serving  # noqa: E402
 from failure import BenchmarkFailed  # noqa: E402
 from load import h2load_version  # noqa: E402
@@ -31,6 +32,7 @@ CLAIMS = {
     "hotpath": hotpath.run,
     "metrics": metrics.run,
     "point-in-time": point_in_time.run,
+    "receipts": receipts.run,
 }
 PACKAGES = (
     "duckdb",

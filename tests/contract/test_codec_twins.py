@@ -1,6 +1,7 @@
 """The codec's two forms: the compiled one answers as the Python one does, or refuses with the same words."""
 
 from types import SimpleNamespace
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from hindcast.lookups.record import BEGINS, Rpc, computed_bytes, constants, decode
 from hindcast.online import _codec as compiled
 from hindcast.online import codec, pieces, python_codec
 from hindcast.online.codec import pack_row
@@ -35,6 +37,28 @@ def outcome(run):
         return type(error), str(error) if isinstance(
             error, python_codec.UnknownSchema | python_codec.StoredDataError
         ) else ""
+
+
+LOOKUP_ID = "019ad6f0-1234-7abc-8def-0123456789ab"
+
+
+def record_by(twin, cells, *, views=None, lookup_id=LOOKUP_ID, response=b"response", folds=False, computed=b"\x80"):
+    """The record of an answer, with a constant where the test has no say."""
+    common = constants(
+        rpc=Rpc.FEAST, catalog_version="c", service="s", refs=["a:b"], mode="batched", views=["view"] * len(cells)
+    )
+    return twin.answer_record(
+        BEGINS,
+        lookup_id,
+        1_767_225_600_123_456,
+        common.said("", {}),
+        common.views if views is None else views,
+        cells,
+        computed,
+        b"request",
+        response,
+        folds=folds,
+    )
 
 
 def content(cells):
@@ -303,6 +327,11 @@ def test_usual_keys_are_read_alike(values):
         lambda twin: twin.splice_feast(None, [], statuses=bytes(256)),
         lambda twin: twin.fold(None),
         lambda twin: twin.fold("text"),
+        lambda twin: twin.fold_headers(None),
+        lambda twin: record_by(twin, [None]),
+        lambda twin: record_by(twin, [twin.Cells.of_columns([[b"a"]], [b""])], views=()),
+        lambda twin: record_by(twin, [twin.Cells.of_columns([[b"a"]], [b""])], views=("text",)),
+        lambda twin: record_by(twin, [twin.Cells.of_columns([[b"a"]], [b""])], lookup_id=LOOKUP_ID[1:]),
     ],
 )
 def test_what_is_no_input_is_refused_and_crashes_nothing(call):
@@ -338,6 +367,47 @@ def test_answers_are_folded_alike(answer, at, byte):
 
     assert python_codec.fold(answer) == compiled.fold(answer)
     assert python_codec.fold(damaged) == compiled.fold(damaged)
+
+
+@IN_MEMORY
+@given(
+    st.lists(st.lists(st.none() | packed_rows(), max_size=4), max_size=3),
+    RESULTS,
+    st.booleans(),
+    st.dictionaries(st.text(max_size=3), st.dictionaries(st.text(max_size=3), st.lists(st.binary(max_size=3)))),
+)
+def test_records_are_made_alike_and_read_as_what_was_meant(views, results, folds, computed):
+    """The record of an answer is the same bytes in both forms, and reads as the answer, its rows' headers and its times."""
+    response = shadow_pb2.FeastResponse(
+        results=[shadow_pb2.FeastVector(statuses=head, event_timestamps=[tail]) for head, tail in results]
+    ).SerializeToString()
+    of_views = {twin: [read(twin, stored, [0, 1, None], 3, (0, True)) for stored in views] for twin in TWINS}
+    python, other = (
+        record_by(twin, of_views[twin], response=response, folds=folds, computed=computed_bytes(computed))
+        for twin in TWINS
+    )
+    record = decode(python)
+
+    assert python == other
+    assert [("view", cells.headers()) for cells in of_views[compiled]] == [tuple(rows) for rows in record.rows]
+    assert (UUID(LOOKUP_ID).bytes, 1_767_225_600_123_456) == (record.lookup_id, record.served_at_micros)
+    assert (b"request", response, computed) == (record.request, record.response, record.computed)
+    assert ("c", "s", ["a:b"], "batched", 0) == (
+        record.catalog_version,
+        record.service,
+        record.refs,
+        record.mode,
+        record.code,
+    )
+
+
+@IN_MEMORY
+@given(st.lists(st.tuples(*(st.sampled_from([bytes(size), b"\1" * size]) for size in (8, 8, 10, 16))), max_size=5))
+def test_headers_are_folded_alike(rows):
+    """What is kept of rows' headers, and the end that they share, are the same in both forms."""
+    headers = b"".join(map(b"".join, rows))
+
+    assert python_codec.fold_headers(headers) == compiled.fold_headers(headers)
 
 
 @pytest.mark.parametrize("twin", TWINS)

@@ -146,6 +146,9 @@ class MemoryDisk:
                     kept.append(change)
             self._pending = kept
 
+    def reserve(self, handle, size_bytes):
+        """Nothing: what was reserved and not written is not there after a power cut either."""
+
     def truncate(self, handle, size_bytes):
         """To a shorter length."""
         with self._call():

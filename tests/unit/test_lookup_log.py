@@ -1,6 +1,7 @@
 """A worker's log while nothing fails: what is appended is there, in order, in files of the right size and age."""
 
 import asyncio
+import errno
 import shutil
 import threading
 import time
@@ -313,3 +314,37 @@ def test_a_directory_that_was_removed_is_made_again(new_log, tmp_path):
     log.append((b"kept",), mode=LogMode.BATCHED)
     log.end()
     assert [(2, b"kept")] == records(tmp_path)
+
+
+def room_of(path):
+    """Bytes that a file has on the disk."""
+    return path.stat().st_blocks * 512
+
+
+def test_a_segment_has_room_ahead_of_it_and_gives_back_what_it_did_not_need(new_log, tmp_path):
+    """An open segment has room for a megabyte more than it holds, which its length does not show; a sealed one has none."""
+    log = new_log()
+    log.append((b"x" * 5_000,), mode=LogMode.BATCHED)
+    (path,) = (tmp_path / "segments").glob("*.open")
+    size_bytes, room = path.stat().st_size, room_of(path)
+    log.end()
+    (path,) = (tmp_path / "segments").glob("*.sealed")
+
+    assert size_bytes < 6_000
+    assert room >= 1 << 20
+    assert room_of(path) < 1 << 17
+
+
+def test_a_disk_that_keeps_no_room_takes_records_all_the_same(new_log, tmp_path):
+    """Where the file system cannot reserve, records are written as without it."""
+
+    class Unreserved(type(REAL_DISK)):
+        def reserve(self, _handle, _size_bytes):
+            raise OSError(errno.EOPNOTSUPP, "not here")
+
+    log = new_log(disk=Unreserved())
+    log.append((b"x",), mode=LogMode.BATCHED)
+    log.end()
+
+    assert [(1, b"x")] == records(tmp_path)
+    assert (1, 0, False) == (log.counters.written, log.counters.lost, log.counters.alarm)

@@ -1,5 +1,6 @@
 """The few calls of the operating system that the log makes, as an argument, so that a test can cut its power."""
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -8,6 +9,15 @@ from pathlib import Path
 from typing import Protocol
 
 from hindcast import durable
+
+_KEEP_SIZE = 1
+"""FALLOC_FL_KEEP_SIZE."""
+
+_fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
+"""Python's own `posix_fallocate` has no flags, and makes the file longer."""
+
+if _fallocate is not None:
+    _fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -36,8 +46,11 @@ class Disk(Protocol):
     def fdatasync(self, handle: int, /) -> None:
         """Wait until the file's content and length are on the disk. Never to be called again on a file where it failed."""
 
+    def reserve(self, handle: int, size_bytes: int, /) -> None:
+        """Give a file room on the disk up to a size, and leave its length as it is."""
+
     def truncate(self, handle: int, size_bytes: int, /) -> None:
-        """Cut a file."""
+        """Cut a file, and give the room behind its end back."""
 
     def close(self, handle: int, /) -> None:
         """Give a descriptor back."""
@@ -67,6 +80,14 @@ class RealDisk:
     fsync = staticmethod(os.fsync)
     truncate = staticmethod(os.ftruncate)
     close = staticmethod(os.close)
+
+    def reserve(self, handle: int, size_bytes: int, /) -> None:
+        """By Linux's fallocate; other systems have none, and file systems that cannot do it say so."""
+        if _fallocate is None:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        if _fallocate(handle, _KEEP_SIZE, 0, size_bytes) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
 
     def boot_id(self) -> bytes:
         """From Linux's /proc."""

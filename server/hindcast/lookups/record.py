@@ -12,7 +12,8 @@ import msgspec
 
 from hindcast.errors import StoredDataError
 
-FORMAT = 1
+FORMAT = 2
+"""Format 1, whose rows had whole headers, was never released."""
 
 _HEADER_BYTES = 42
 """Of a packed row; a room may not look into another one beside it (docs/formats.md, "Packed rows")."""
@@ -103,6 +104,7 @@ class RecordHead(msgspec.Struct, array_like=True, tag=FORMAT):
     """A record as it is stored, without its two messages; see `LookupRecord`.
 
     Attributes:
+        rows: per view its name, and its rows' headers without the end that all of them share (`online.codec.fold_headers`).
         repeats: what was taken out of the response, 12 bytes for each place (`online.codec.fold`).
     """
 
@@ -118,7 +120,7 @@ class RecordHead(msgspec.Struct, array_like=True, tag=FORMAT):
     code: int
     reason: str
     message: str
-    rows: Sequence[tuple[str, bytes]]
+    rows: Sequence[tuple[str, bytes, bytes]]
     computed: Mapping[str, Mapping[str, Sequence[bytes]]]
     repeats: bytes
 
@@ -129,7 +131,7 @@ class _Stored(RecordHead, tag=FORMAT):
     erased: Sequence[int] = ()
 
 
-_SHARED = tuple(name for name in RecordHead.__struct_fields__ if name != "repeats")
+_SHARED = tuple(name for name in RecordHead.__struct_fields__ if name not in {"rows", "repeats"})
 """Fields that a record has as they are stored."""
 
 _ELEMENTS = 1 + len(RecordHead.__struct_fields__) + 2
@@ -137,15 +139,19 @@ _ELEMENTS = 1 + len(RecordHead.__struct_fields__) + 2
 _ARRAY = b"\xdc" + _ELEMENTS.to_bytes(2, "big")
 _ARRAY_OF_ERASED = b"\xdc" + (_ELEMENTS + 1).to_bytes(2, "big")
 
+BEGINS = _ARRAY + bytes([FORMAT]) + b"\xc4\x10"
+"""What stands before the id, with the head of its 16 bytes."""
+
 _BIN32 = 0xC6
+_UNSIGNED_64 = 0xCF
 _bytes_head = Struct(">BI").pack
 """What stands before bytes in msgpack, in its longest form, so that it has one length."""
 
 _REPEAT = Struct(">III")
 _encode = msgspec.msgpack.Encoder().encode
+_NOTHING = _encode({})
 _encode_into = msgspec.msgpack.Encoder().encode_into
 _decode = msgspec.msgpack.Decoder(_Stored).decode
-
 
 _COPIED_BYTES_MAX = 1 << 13
 """Each part costs a sum and a buffer of a system call: more than to copy a few kilobytes."""
@@ -153,7 +159,8 @@ _COPIED_BYTES_MAX = 1 << 13
 
 def encode(record: LookupRecord) -> tuple[bytes, ...]:
     """The payload of a record, as `encode_parts` gives it; one of which rows were erased has one element more."""
-    head = RecordHead(**{name: getattr(record, name) for name in _SHARED}, repeats=b"")
+    shared = {name: getattr(record, name) for name in _SHARED}
+    head = RecordHead(**shared, rows=[(view, headers, b"") for view, headers in record.rows], repeats=b"")
     parts = encode_parts(head, record.request, record.response)
     if not record.erased:
         return parts
@@ -161,8 +168,8 @@ def encode(record: LookupRecord) -> tuple[bytes, ...]:
 
 
 def encode_parts(head: RecordHead, request: bytes, response: bytes) -> tuple[bytes, ...]:
-    """The payload of a record, in parts. Request and response are parts of their own, and the same objects; small ones are
-    copied into one part.
+    """The payload of a record, in parts. A large response is a part of its own, and the same object; what is small is copied into
+    one part.
 
     Args:
         response: without what `head.repeats` says was taken out.
@@ -171,11 +178,53 @@ def encode_parts(head: RecordHead, request: bytes, response: bytes) -> tuple[byt
     # An array of 16 has the three bytes before its elements that one of 18 has.
     _encode_into(head, before_request)
     before_request[: len(_ARRAY)] = _ARRAY
-    before_request += _bytes_head(_BIN32, len(request))
-    before_response = _bytes_head(_BIN32, len(response))
-    if len(request) + len(response) <= _COPIED_BYTES_MAX:
-        return (b"".join((before_request, request, before_response, response)),)
-    return bytes(before_request), request, before_response, response
+    request_head, response_head = _bytes_head(_BIN32, len(request)), _bytes_head(_BIN32, len(response))
+    if len(request) > _COPIED_BYTES_MAX:
+        return b"".join((before_request, request_head)), request, response_head, response
+    if len(response) > _COPIED_BYTES_MAX:
+        return b"".join((before_request, request_head, request, response_head)), response
+    return (b"".join((before_request, request_head, request, response_head, response)),)
+
+
+class Constants(NamedTuple):
+    """What the records of all answers to one question have in common, as `online.codec.answer_record` wants it.
+
+    Attributes:
+        rpc: what stands before the caller's request id and tags.
+        definitions: what stands behind them, before the first view.
+        anonymous: the two, with neither id nor tags between them.
+        views: what stands before each view's rows.
+    """
+
+    rpc: bytes
+    definitions: bytes
+    anonymous: bytes
+    views: tuple[bytes, ...]
+
+    def said(self, request_id: str, tags: Mapping[str, str]) -> bytes:
+        """All that stands between `served_at_micros` and the first view."""
+        if not request_id and not tags:
+            return self.anonymous
+        return b"".join((self.rpc, _encode(request_id), _encode(tags), self.definitions))
+
+
+def constants(
+    *, rpc: Rpc, catalog_version: str, service: str, refs: Sequence[str], mode: str, views: Sequence[str]
+) -> Constants:
+    """See `LookupRecord`; the views are those of its rows."""
+    fields = (catalog_version, service, list(refs), mode, 0, "", "")
+    nils = _encode([None] * len(views))
+    definitions = b"".join(map(_encode, fields)) + nils[: len(nils) - len(views)]
+    rpc_bytes, none = _encode(rpc), _encode("") + _encode({})
+    of_three = _encode([None] * 3)[:1]
+    return Constants(
+        rpc_bytes, definitions, rpc_bytes + none + definitions, tuple(of_three + _encode(view) for view in views)
+    )
+
+
+def computed_bytes(computed: Mapping[str, Mapping[str, Sequence[bytes]]]) -> bytes:
+    """What on-demand views were given, as it is stored."""
+    return _encode(computed) if computed else _NOTHING
 
 
 def decode(payload: bytes) -> LookupRecord:
@@ -190,8 +239,20 @@ def decode(payload: bytes) -> LookupRecord:
         raise _damaged() from error
     response = _unfolded(stored.response, stored.repeats) if stored.repeats else stored.response
     shared = {name: getattr(stored, name) for name in _SHARED}
-    shared["rows"] = [StoredRows(*rows) for rows in stored.rows]
-    return LookupRecord(**shared, request=stored.request, response=response, erased=tuple(stored.erased))
+    rows = [StoredRows(view, _unfolded_headers(headers, rest)) for view, headers, rest in stored.rows]
+    return LookupRecord(**shared, rows=rows, request=stored.request, response=response, erased=tuple(stored.erased))
+
+
+def _unfolded_headers(headers: bytes, rest: bytes) -> bytes:
+    """Whole headers again, of those whose common end was taken off."""
+    if not rest:
+        return headers
+    size = _HEADER_BYTES - len(rest)
+    if size <= 0 or len(headers) % size:
+        raise _damaged()
+    none = bytes(size)
+    rows = [headers[at : at + size] for at in range(0, len(headers), size)]
+    return b"".join([row + rest if row != none else bytes(_HEADER_BYTES) for row in rows])
 
 
 def _unfolded(left: bytes, repeats: bytes) -> bytes:
@@ -226,8 +287,7 @@ class Glance(NamedTuple):
 GLANCE_BYTES = len(_ARRAY) + 1 + 2 + 16 + 9
 """The array's head, the format, the id behind its own head, and a time of 64 bits behind its own."""
 
-_BEGINS = _ARRAY + bytes([FORMAT]) + b"\xc4\x10"
-_ID_AT = len(_BEGINS)
+_ID_AT = len(BEGINS)
 _TIME_AT = _ID_AT + 16
 
 
@@ -237,15 +297,12 @@ def glance(payload: bytes, offset: int = 0) -> Glance | None:
     None where it does not begin as records of these decades do: then `decode` says what it is.
     """
     end = offset + GLANCE_BYTES
-    # 0xcf is an unsigned number of 64 bits, which all microseconds after 1970 and an hour are.
-    if len(payload) < end or not payload.startswith(_BEGINS, offset) or payload[offset + _TIME_AT] != _UNSIGNED_64:
+    # Which all microseconds after 1970 and an hour are.
+    if len(payload) < end or not payload.startswith(BEGINS, offset) or payload[offset + _TIME_AT] != _UNSIGNED_64:
         return None
     return Glance(
         payload[offset + _ID_AT : offset + _TIME_AT], int.from_bytes(payload[offset + _TIME_AT + 1 : end], "big")
     )
-
-
-_UNSIGNED_64 = 0xCF
 
 
 def row_headers(rows: StoredRows) -> list[RowHeader | None]:

@@ -44,6 +44,9 @@ _DRAINED_SECONDS = 1.0
 _DRAIN_BYTES = 1 << 18
 """Written of the queue while the lock is held; some 100 us."""
 
+_RESERVED_BYTES = 1 << 20
+"""Room that a segment asks of the disk at the least; it gives back what it did not need."""
+
 _STALLED_SECONDS = 1.0
 """A turn of the thread that takes longer is an alarm, and `durable` is refused."""
 
@@ -146,6 +149,7 @@ class LookupLog:
         self._queued_bytes = 0
         self._retired: list[OpenSegment] = []
         self._refused: list[asyncio.Future[None]] = []
+        self._ended_bytes = 0
         self._lines: list[GapLine] = []
         self._gap_files = 0
         self._gaps_told_at = 0.0
@@ -403,6 +407,8 @@ class LookupLog:
             self._mark(self._segment)  # so that they are counted, should the process be killed now
             self._drain()
         rotates = self._rotate()
+        if (segment := self._segment) is not None and 2 * segment.size_bytes > segment.reserved_bytes:
+            segment.reserve(self._room(4 * segment.size_bytes))
         for segment in list(self._retired):
             self._seal(segment)
         self._sync()
@@ -461,7 +467,12 @@ class LookupLog:
         )
         segment = OpenSegment.begin(self._directory, header, SegmentName(self._writer, self._next), disk=self._disk)
         self._written_bytes += segment.size_bytes
+        # As much as the one before took, and then some.
+        segment.reserve(self._room(max(_RESERVED_BYTES, 2 * self._ended_bytes)))
         return segment
+
+    def _room(self, size_bytes: int) -> int:
+        return min(size_bytes, self._segment_bytes_max)
 
     def _drain(self) -> None:
         """Write what is missing and what waits in memory."""
@@ -492,6 +503,7 @@ class LookupLog:
             self._claim()
             with self._lock:
                 if self._segment is segment:
+                    self._ended_bytes = segment.size_bytes
                     self._segment = self._new_segment()
                     self._retired.append(segment)
         except OSError as error:

@@ -6,10 +6,12 @@ from typing import Any
 from hindcast.online.python_codec import Cells as Cells
 from hindcast.online.python_codec import HashRow as HashRow
 from hindcast.online.python_codec import RowReader as RowReader
+from hindcast.online.python_codec import answer_record as answer_record
 from hindcast.online.python_codec import cells_of_hashes as cells_of_hashes
 from hindcast.online.python_codec import command_words as command_words
 from hindcast.online.python_codec import commands_for as commands_for
 from hindcast.online.python_codec import fold as fold
+from hindcast.online.python_codec import fold_headers as fold_headers
 from hindcast.online.python_codec import framed as framed
 from hindcast.online.python_codec import picked as picked
 from hindcast.online.python_codec import splice_feast as splice_feast

@@ -108,7 +108,10 @@ cdef class Cells:
     def headers(self):
         """See `python_codec.Cells.headers`."""
         cdef bytes headers = PyBytes_FromStringAndSize(NULL, self.rows * HEADER)
-        cdef char *to = PyBytes_AS_STRING(headers)
+        self._put_headers(PyBytes_AS_STRING(headers))
+        return headers
+
+    cdef _put_headers(self, char *to):
         cdef Py_ssize_t row
         cdef uint64_t event
         cdef int byte
@@ -119,8 +122,9 @@ cdef class Cells:
                     memset(to, 0, HEADER)
                 else:
                     memcpy(to, PyBytes_AS_STRING(<bytes>packed), HEADER)
+                    to[NULLS_AT] = 0
                 to += HEADER
-            return headers
+            return
         memset(to, 0, self.rows * HEADER)
         if self.stored:
             for row in range(self.rows):
@@ -129,7 +133,6 @@ cdef class Cells:
                     for byte in range(8):
                         to[byte] = <char>(event >> (56 - 8 * byte) & 0xFF)
                 to += HEADER
-        return headers
 
     def column(self, Py_ssize_t at):
         """See `python_codec.Cells.column`."""
@@ -595,63 +598,234 @@ cdef Py_ssize_t FOLDED_MIN = _FOLDED_MIN
 cdef Py_ssize_t FOLDED_MAX = _FOLDED_MAX
 
 
+cdef Py_ssize_t _repeats_of(const uint8_t *begin, const uint8_t *stop, Repeat **found, Py_ssize_t *repeated) except -1:
+    """How many repeats an answer has, and their bytes in all; where there are any, the caller frees them."""
+    cdef const uint8_t *at = begin
+    cdef const uint8_t *before = NULL
+    cdef Py_ssize_t before_size = 0, same, results = 0, count = 0
+    cdef uint64_t size, tag
+    cdef Repeat *repeats
+    repeated[0] = 0
+    if stop - begin > FOLDED_MAX:
+        return 0
+    while at < stop:
+        at = _short_varint(at, stop, &tag)
+        if at is NULL:
+            return 0
+        at = _short_varint(at, stop, &size)
+        if at is NULL or (tag != METADATA_TAG and tag != RESULT_TAG) or size > <uint64_t>(stop - at):
+            return 0
+        results += tag == RESULT_TAG
+        at += size
+    repeats = <Repeat *>malloc(max(results, 1) * sizeof(Repeat))
+    if repeats is NULL:
+        raise MemoryError
+    at = begin
+    while at < stop:
+        at = _short_varint(_short_varint(at, stop, &tag), stop, &size) + size
+        if tag != RESULT_TAG:
+            continue
+        if before is not NULL:
+            same = _same_tail(at, before, min(<Py_ssize_t>size, before_size))
+            if same >= FOLDED_MIN:
+                repeats[count] = Repeat(at - same - begin, before - same - begin, same)
+                count += 1
+                repeated[0] += same
+        before, before_size = at, <Py_ssize_t>size
+    if count:
+        found[0] = repeats
+    else:
+        free(repeats)
+    return count
+
+
+cdef char *_put_repeats(char *to, const Repeat *repeats, Py_ssize_t count) noexcept:
+    cdef Py_ssize_t position
+    for position in range(count):
+        to = _put_number(to, repeats[position].at)
+        to = _put_number(to, repeats[position].source)
+        to = _put_number(to, repeats[position].size)
+    return to
+
+
+cdef char *_put_left(char *to, const uint8_t *begin, const uint8_t *stop, const Repeat *repeats, Py_ssize_t count) noexcept:
+    cdef const uint8_t *taken = begin
+    cdef const uint8_t *at
+    cdef Py_ssize_t position
+    for position in range(count):
+        at = begin + repeats[position].at
+        memcpy(to, taken, at - taken)
+        to += at - taken
+        taken = at + repeats[position].size
+    memcpy(to, taken, stop - taken)
+    return to + (stop - taken)
+
+
 def fold(bytes answer not None):
     """See `python_codec.fold`."""
     cdef const uint8_t *begin = <const uint8_t *>PyBytes_AS_STRING(answer)
     cdef const uint8_t *stop = begin + PyBytes_GET_SIZE(answer)
-    cdef const uint8_t *at = begin
-    cdef const uint8_t *taken = begin
-    cdef const uint8_t *before = NULL
-    cdef Py_ssize_t before_size = 0, same, results = 0, count = 0, repeated = 0, position
-    cdef uint64_t size, tag
+    cdef Repeat *repeats = NULL
+    cdef Py_ssize_t repeated
+    cdef Py_ssize_t count = _repeats_of(begin, stop, &repeats, &repeated)
     cdef bytes left, written
-    cdef char *to
-    if stop - begin > FOLDED_MAX:
+    if not count:
         return answer, b""
-    while at < stop:
-        at = _short_varint(at, stop, &tag)
-        if at is NULL:
-            return answer, b""
-        at = _short_varint(at, stop, &size)
-        if at is NULL or (tag != METADATA_TAG and tag != RESULT_TAG) or size > <uint64_t>(stop - at):
-            return answer, b""
-        results += tag == RESULT_TAG
-        at += size
-    cdef Repeat *repeats = <Repeat *>malloc(max(results, 1) * sizeof(Repeat))
-    if repeats is NULL:
-        raise MemoryError
     try:
-        at = begin
-        while at < stop:
-            at = _short_varint(_short_varint(at, stop, &tag), stop, &size) + size
-            if tag != RESULT_TAG:
-                continue
-            if before is not NULL:
-                same = _same_tail(at, before, min(<Py_ssize_t>size, before_size))
-                if same >= FOLDED_MIN:
-                    repeats[count] = Repeat(at - same - begin, before - same - begin, same)
-                    count += 1
-                    repeated += same
-            before, before_size = at, <Py_ssize_t>size
-        if not count:
-            return answer, b""
         left = PyBytes_FromStringAndSize(NULL, stop - begin - repeated)
         written = PyBytes_FromStringAndSize(NULL, count * REPEAT_BYTES)
-        to = PyBytes_AS_STRING(written)
-        for position in range(count):
-            to = _put_number(to, repeats[position].at)
-            to = _put_number(to, repeats[position].source)
-            to = _put_number(to, repeats[position].size)
-        to = PyBytes_AS_STRING(left)
-        for position in range(count):
-            at = begin + repeats[position].at
-            memcpy(to, taken, at - taken)
-            to += at - taken
-            taken = at + repeats[position].size
-        memcpy(to, taken, stop - taken)
+        _put_repeats(PyBytes_AS_STRING(written), repeats, count)
+        _put_left(PyBytes_AS_STRING(left), begin, stop, repeats, count)
         return left, written
     finally:
         free(repeats)
+
+
+cdef inline bint _is_zero(const char *at, Py_ssize_t size) noexcept:
+    cdef Py_ssize_t byte
+    for byte in range(size):
+        if at[byte] != 0:
+            return False
+    return True
+
+
+cdef Py_ssize_t _kept_of(const char *begin, Py_ssize_t rows, const char **rest) noexcept:
+    """How many bytes of each header are kept, and where the rest that all rows share stands; NULL if none is."""
+    cdef const char *at
+    cdef Py_ssize_t row, kept
+    cdef bint alike
+    for kept in (8, 16):
+        rest[0] = NULL
+        alike = True
+        for row in range(rows):
+            at = begin + row * HEADER
+            if _is_zero(at, kept):
+                alike = _is_zero(at + kept, HEADER - kept)
+            elif rest[0] is NULL:
+                rest[0] = at + kept
+            else:
+                alike = memcmp(rest[0], at + kept, HEADER - kept) == 0
+            if not alike:
+                break
+        if alike and rest[0] is not NULL:
+            return kept
+    rest[0] = NULL
+    return HEADER
+
+
+cdef char *_put_kept(char *to, const char *begin, Py_ssize_t rows, Py_ssize_t kept) noexcept:
+    cdef Py_ssize_t row
+    for row in range(rows):
+        memcpy(to, begin + row * HEADER, kept)
+        to += kept
+    return to
+
+
+def fold_headers(bytes headers not None):
+    """See `python_codec.fold_headers`."""
+    cdef const char *begin = PyBytes_AS_STRING(headers)
+    cdef Py_ssize_t rows = PyBytes_GET_SIZE(headers) // HEADER
+    cdef const char *rest
+    cdef Py_ssize_t kept = _kept_of(begin, rows, &rest)
+    cdef bytes left
+    if rest is NULL:
+        return headers, b""
+    left = PyBytes_FromStringAndSize(NULL, rows * kept)
+    _put_kept(PyBytes_AS_STRING(left), begin, rows, kept)
+    return left, rest[: HEADER - kept]
+
+
+cdef struct View:
+    const char *rest
+    Py_ssize_t kept
+
+
+cdef inline char *_put_bytes(char *at, bytes content) noexcept:
+    memcpy(at, PyBytes_AS_STRING(content), PyBytes_GET_SIZE(content))
+    return at + PyBytes_GET_SIZE(content)
+
+
+cdef inline char *_put_bin(char *at, Py_ssize_t size) noexcept:
+    """What stands before bytes in msgpack, in its longest form."""
+    at[0] = <char>0xC6
+    return _put_number(at + 1, size)
+
+
+cdef inline int _hex_digit(char digit) noexcept:
+    return digit - 48 if digit <= 57 else digit - 87
+
+
+def answer_record(bytes begins not None, str lookup_id not None, uint64_t served_at_micros, bytes definitions not None, tuple views not None, list cells not None, bytes computed not None, bytes request not None, bytes response not None, *, bint folds):
+    """See `python_codec.answer_record`."""
+    cdef Py_ssize_t count = len(views), at, rows = 0, header_bytes = 0, total, id_size, repeats_count = 0, repeated = 0
+    cdef const uint8_t *answer = <const uint8_t *>PyBytes_AS_STRING(response)
+    cdef const uint8_t *stop = answer + PyBytes_GET_SIZE(response)
+    cdef const char *id_at = PyUnicode_AsUTF8AndSize(lookup_id, &id_size)
+    cdef Cells of_view
+    cdef bytes before, payload
+    cdef char *headers
+    cdef char *header
+    cdef char *to
+    cdef View *view = NULL
+    cdef Repeat *repeats = NULL
+    cdef int byte
+    if id_size != 36 or len(cells) != count:
+        raise ValueError("a lookup id has 36 characters, and each view its cells")
+    for found in cells:
+        header_bytes += _given(found).rows * HEADER
+    headers = <char *>malloc(max(header_bytes, 1))
+    view = <View *>malloc(max(count, 1) * sizeof(View))
+    try:
+        if headers is NULL or view is NULL:
+            raise MemoryError
+        if folds:
+            repeats_count = _repeats_of(answer, stop, &repeats, &repeated)
+        total = PyBytes_GET_SIZE(begins) + 16 + 9 + PyBytes_GET_SIZE(definitions) + PyBytes_GET_SIZE(computed)
+        header = headers
+        for at in range(count):
+            of_view, before = cells[at], views[at]
+            rows = of_view.rows
+            of_view._put_headers(header)
+            view[at].rest, view[at].kept = NULL, HEADER
+            if rows > 1:
+                view[at].kept = _kept_of(header, rows, &view[at].rest)
+            total += PyBytes_GET_SIZE(before) + 5 + rows * view[at].kept + 2 + HEADER - view[at].kept
+            header += rows * HEADER
+        total += 5 + repeats_count * REPEAT_BYTES + 5 + PyBytes_GET_SIZE(request) + 5 + (stop - answer) - repeated
+        payload = PyBytes_FromStringAndSize(NULL, total)
+        to = _put_bytes(PyBytes_AS_STRING(payload), begins)
+        for byte in range(16):
+            # Groups of 4, 2, 2, 2 and 6 bytes, with a hyphen between them.
+            if byte == 4 or byte == 6 or byte == 8 or byte == 10:
+                id_at += 1
+            to[byte] = <char>(_hex_digit(id_at[0]) << 4 | _hex_digit(id_at[1]))
+            id_at += 2
+        to += 16
+        to[0] = <char>0xCF
+        for byte in range(8):
+            to[1 + byte] = <char>(served_at_micros >> (56 - 8 * byte) & 0xFF)
+        to = _put_bytes(to + 9, definitions)
+        header = headers
+        for at in range(count):
+            rows = (<Cells>cells[at]).rows
+            to = _put_bin(_put_bytes(to, <bytes>views[at]), rows * view[at].kept)
+            to = _put_kept(to, header, rows, view[at].kept)
+            to[0], to[1] = <char>0xC4, <char>(HEADER - view[at].kept)
+            to += 2
+            if view[at].rest is not NULL:
+                memcpy(to, view[at].rest, HEADER - view[at].kept)
+                to += HEADER - view[at].kept
+            header += rows * HEADER
+        to = _put_bytes(to, computed)
+        to = _put_repeats(_put_bin(to, repeats_count * REPEAT_BYTES), repeats, repeats_count)
+        to = _put_bytes(_put_bin(to, PyBytes_GET_SIZE(request)), request)
+        to = _put_bin(to, (stop - answer) - repeated)
+        _put_left(to, answer, stop, repeats, repeats_count)
+        return payload
+    finally:
+        free(repeats)
+        free(view)
+        free(headers)
 
 
 cdef inline const uint8_t *_short_varint(const uint8_t *at, const uint8_t *end, uint64_t *number) noexcept:

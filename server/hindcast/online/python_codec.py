@@ -16,6 +16,7 @@ from hindcast.online.row_format import DAMAGED, FORMAT, HEADER_BYTES, NULLS, SIG
 from hindcast.online.times import EPOCH, timestamp_micros
 from hindcast.shadow.v1 import shadow_pb2
 
+_NULLS_AT = 17
 _SCHEMA = slice(18, 26)
 _VARINT_PART = 0x7F
 """What of a byte of a varint is number; a greater byte is not the last."""
@@ -86,7 +87,7 @@ class Cells:
         return cells
 
     def headers(self) -> bytes:
-        """The headers of the stored rows, 42 bytes each (`row_format`); zeros where there is no row.
+        """The headers of the stored rows, 42 bytes each (`row_format`), without their flag of nulls; zeros where there is no row.
 
         A row of Feast's layout has none: its event_ts stands where a header has it, before zeros.
         """
@@ -180,7 +181,7 @@ class RowReader:
     def _row(self, packed: bytes | None) -> "_Row":
         if packed is None:
             return _no_row(self._width)
-        if len(packed) < _SCHEMA.stop or packed[17] > 1:
+        if len(packed) < _SCHEMA.stop or packed[_NULLS_AT] > 1:
             raise StoredDataError(DAMAGED)
         if packed[16] != FORMAT:
             raise StoredDataError(other_format(packed[16]))
@@ -194,13 +195,13 @@ class RowReader:
         if not entries:
             raise StoredDataError(DAMAGED)
         time, *values = entries
-        if None in values and not packed[17]:
+        if None in values and not packed[_NULLS_AT]:
             raise StoredDataError(DAMAGED)
         if len(entries) != fields + 1 or not time:
             raise StoredDataError(WRONG_LENGTH)
         event_micros = int.from_bytes(packed[:8], "big") - SIGN
         of_columns = [b"" if at is None else values[at] or b"" for at in positions]
-        return _Row(time, event_micros, of_columns, packed[:HEADER_BYTES])
+        return _Row(time, event_micros, of_columns, packed[:_NULLS_AT] + b"\0" + packed[_NULLS_AT + 1 : HEADER_BYTES])
 
 
 class _Row(NamedTuple):
@@ -315,6 +316,70 @@ def fold(answer: bytes) -> tuple[bytes, bytes]:
     return (b"".join([*left, answer[taken:]]), b"".join(repeats)) if repeats else (answer, b"")
 
 
+def fold_headers(headers: bytes) -> tuple[bytes, bytes]:
+    """Headers of n rows, 42 bytes each, zeros for no row, without the end that all rows share: mostly one run wrote them, by one
+    schema, and where a source does not say when a row became known, that is the same too.
+
+    Returns:
+        n rows of equal length, and what to put behind each that is not zeros: 34 bytes (all but the event time), 26 (all but both
+        times), or none.
+    """
+    rows = [headers[at : at + HEADER_BYTES] for at in range(0, len(headers), HEADER_BYTES)]
+    for kept in _TIMES_BYTES:
+        rest = {row[kept:] for row in rows if any(row)}
+        # What is not zeros must be so in what is left of it, too.
+        if len(rest) == 1 and all(any(row[:kept]) for row in rows if any(row)):
+            return b"".join([row[:kept] for row in rows]), rest.pop()
+    return headers, b""
+
+
+def answer_record(
+    begins: bytes,
+    lookup_id: str,
+    served_at_micros: int,
+    definitions: bytes,
+    views: tuple[bytes, ...],
+    cells: list[Cells],
+    computed: bytes,
+    request: bytes,
+    response: bytes,
+    *,
+    folds: bool,
+) -> bytes:
+    """The record of an answer for the log (docs/formats.md, "Lookup records"), in one piece.
+
+    Args:
+        begins: what stands before the id.
+        lookup_id: a UUID as text, in lower case.
+        definitions: from what follows `served_at_micros` to what stands before the first view.
+        views: per view that was read what stands before its rows, whose cells these are.
+        computed: what on-demand views were given, as it is stored.
+        folds: whether the response may have repeats, as `fold` finds them.
+    """
+    left, repeats = fold(response) if folds else (response, b"")
+    parts = [
+        begins,
+        bytes.fromhex(lookup_id.replace("-", "")),
+        b"\xcf",
+        served_at_micros.to_bytes(8, "big"),
+        definitions,
+    ]
+    for before, of_view in zip(views, cells, strict=True):
+        headers = of_view.headers()
+        kept, shared = fold_headers(headers) if of_view.rows > 1 else (headers, b"")
+        parts += (before, _bin32(len(kept)), kept, b"\xc4", bytes([len(shared)]), shared)
+    parts.append(computed)
+    for content in (repeats, request, left):
+        parts += (_bin32(len(content)), content)
+    return b"".join(parts)
+
+
+def _bin32(size: int) -> bytes:
+    """What stands before bytes in msgpack, in its longest form."""
+    return b"\xc6" + size.to_bytes(4, "big")
+
+
+_TIMES_BYTES = (8, 16)
 _METADATA_TAG, _RESULT_TAG = 0x0A, 0x12
 _FOLDED_MIN = 48
 """To take out less would not be worth its 12 bytes and the time."""

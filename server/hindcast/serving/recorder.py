@@ -9,10 +9,11 @@ import mmh3
 from hindcast.catalog import InputColumn
 from hindcast.clock import Clock, uuid7_text
 from hindcast.errors import LogUnavailable, LookupTooLarge
-from hindcast.lookups.record import RecordHead, Rpc, encode_parts
-from hindcast.online.codec import fold
+from hindcast.lookups.record import BEGINS, Constants, RecordHead, Rpc, computed_bytes, constants, encode_parts
+from hindcast.online.codec import answer_record
 from hindcast.serving.calls import Caller
 from hindcast.serving.metrics import Metrics
+from hindcast.serving.plan import Plan
 from hindcast.serving.question import Question
 from hindcast.serving.status import failure_of
 from hindcast.settings import LogMode
@@ -25,6 +26,9 @@ _FOLDED_ROWS_MIN = 8
 """Below, the event times that Feast's answers repeat in every column are not worth the look for them."""
 
 _HASHES = 1 << 32
+_CONSTANTS_MAX = 1024
+"""As many as there are plans; those of catalogs that are no longer in force go with the others."""
+
 _SHOWN_MAX = 1_000
 """Characters of a service's name, or references, that a failure's record repeats; the request beside it has them all."""
 
@@ -50,6 +54,7 @@ class Recorder:
         self._modes = modes
         self._clock = clock
         self._metrics = metrics
+        self._constants: dict[tuple[int, int, int], tuple[Plan, Constants]] = {}
 
     @property
     def keeps(self) -> bool:
@@ -71,6 +76,26 @@ class Recorder:
     def mode_of(self, service: str | None) -> LogMode:
         """The mode of a feature service's lookups, or with None of those of references."""
         return self._mode if service is None else self._modes.get(service, self._mode)
+
+    def constants_of(self, plan: Plan, rpc: Rpc, catalog_version: str, service: str, mode: LogMode) -> Constants:
+        """What the records of a plan's answers have in common; a plan belongs to one catalog and one question."""
+        key = id(plan), id(rpc), id(mode)  # the hash of an enum's member is a function in Python
+        kept = self._constants.get(key)
+        if kept is not None:
+            return kept[1]
+        found = constants(
+            rpc=rpc,
+            catalog_version=catalog_version,
+            service=service,
+            refs=plan.refs,
+            mode=mode,
+            views=[read.name for read in plan.reads],
+        )
+        if len(self._constants) >= _CONSTANTS_MAX:
+            self._constants.clear()
+        # With the plan, so that no other one gets its id.
+        self._constants[key] = plan, found
+        return found
 
     def now(self) -> int:
         """The time, in microseconds since 1970."""
@@ -177,12 +202,20 @@ class _Kept(Recording):
         if plan.sample_rate < 1 and not _is_kept(answer, self.lookup_id):
             self._recorder.left_out()
             return None
-        rows = [(read.name, cells.headers()) for read, cells in zip(plan.reads, answer.views, strict=True)]
-        repeats = b""
-        if self._rpc is Rpc.FEAST and answer.rows >= _FOLDED_ROWS_MIN:
-            response, repeats = fold(response)
-        head = self._head(served_at_micros, plan.refs, 0, "", "", rows, repeats)
-        return self._log.append(encode_parts(head, self._request, response), mode=self._mode)
+        common = self._recorder.constants_of(plan, self._rpc, self._catalog_version, self._service(), self._mode)
+        payload = answer_record(
+            BEGINS,
+            self.lookup_id,
+            served_at_micros,
+            common.said(*self._said()),
+            common.views,
+            answer.views,
+            computed_bytes(self._computed),
+            self._request,
+            response,
+            folds=self._rpc is Rpc.FEAST and answer.rows >= _FOLDED_ROWS_MIN,
+        )
+        return self._log.append((payload,), mode=self._mode)
 
     async def failed(self, error: Exception, *, call: str) -> Exception:
         failure = failure_of(error, call=call)
@@ -209,42 +242,36 @@ class _Kept(Recording):
             return None
         refs = () if self._question is None else self._question.wanted.refs()
         shown = refs if sum(map(len, refs)) <= _SHOWN_MAX else ()
-        head = self._head(self._recorder.now(), shown, code.value[0], reason, message, (), b"")
+        request_id, tags = self._said()
+        head = RecordHead(
+            lookup_id=bytes.fromhex(self.lookup_id.replace("-", "")),
+            served_at_micros=self._recorder.now(),
+            rpc=self._rpc,
+            request_id=request_id,
+            tags=tags,
+            catalog_version=self._catalog_version,
+            service=self._service(),
+            refs=shown,
+            mode=self._mode,
+            code=code.value[0],
+            reason=reason,
+            message=message,
+            rows=(),
+            computed=self._computed,
+            repeats=b"",
+        )
         mode = self._mode if waits or self._mode is not LogMode.DURABLE else LogMode.BATCHED
         return self._log.append(encode_parts(head, self._request, b""), mode=mode)
 
-    def _head(
-        self,
-        served_at_micros: int,
-        refs: Sequence[str],
-        code: int,
-        reason: str,
-        message: str,
-        rows: Sequence[tuple[str, bytes]],
-        repeats: bytes,
-    ) -> RecordHead:
+    def _service(self) -> str:
+        return "" if self._question is None else (self._question.wanted.service or "")[:_SHOWN_MAX]
+
+    def _said(self) -> tuple[str, Mapping[str, str]]:
+        """The caller's request id and tags: of the message, or else of the call."""
         question, caller = self._question, self._caller
-        request_id, tags, service = caller.request_id, caller.tags, ""
-        if question is not None:
-            request_id, tags = question.request_id or request_id, question.tags or tags
-            service = (question.wanted.service or "")[:_SHOWN_MAX]
-        return RecordHead(
-            bytes.fromhex(self.lookup_id.replace("-", "")),
-            served_at_micros,
-            self._rpc,
-            request_id,
-            tags,
-            self._catalog_version,
-            service,
-            refs,
-            self._mode,
-            code,
-            reason,
-            message,
-            rows,
-            self._computed,
-            repeats,
-        )
+        if question is None:
+            return caller
+        return question.request_id or caller.request_id, question.tags or caller.tags
 
 
 def _is_kept(answer: "Answer", lookup_id: str) -> bool:
