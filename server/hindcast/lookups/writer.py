@@ -35,8 +35,9 @@ _PARTS_MAX = 1_000
 _RETRY_SECONDS = 0.25
 """Between attempts to begin a segment after a failure; the promise is to be back within two seconds."""
 
-_GATHER_SECONDS = 0.0005
-"""A turn of the thread costs about as much CPU as a lookup of one row; the disk answers a sync in 0.1 to 2 ms."""
+_GATHER_SECONDS, _GATHER_SECONDS_MAX = 0.000125, 0.001
+"""For each lookup of the last sync, and at most. A turn of the thread costs about as much CPU as half a lookup of one row, and the disk
+answers a sync in 0.1 to 2 ms: of 16 callers at once p50 is 0.8 ms more than without the log, and 1.8 with a sync for each."""
 _DRAIN_SECONDS = 0.02
 """How long a record of `best_effort` waits in memory at the most, once one has come."""
 
@@ -383,8 +384,9 @@ class LookupLog:
     def _gather(self) -> None:
         """Where lookups that are to be durable come side by side, let some more of them come to the sync that answers all of them."""
         segment = self._segment
-        if segment is not None and max(len(segment.waiters), self._answered_at_once) > 1 and not self._ending:
-            time.sleep(_GATHER_SECONDS)
+        together = 0 if segment is None else max(len(segment.waiters), self._answered_at_once)
+        if together > 1 and not self._ending:
+            time.sleep(min(together * _GATHER_SECONDS, _GATHER_SECONDS_MAX))
 
     def _seconds_to_wait(self) -> float:
         if self._segment is None:
