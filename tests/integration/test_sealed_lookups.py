@@ -419,6 +419,17 @@ def test_a_table_of_which_all_was_dropped_goes_on(log):
     assert [(1,)] == query(log, "SELECT count(*) FROM lookups").rows
 
 
+def test_what_was_dropped_leaves_the_disk_though_nothing_comes_any_more(log, monkeypatch):
+    """The files of dropped days stay for as long as is promised to queries, and are gone by a later pass that has nothing else to do."""
+    write_segment(log, [make_record([1], {"trips": [1], "rating": [1.0], "city": ["a"]})])
+    Sealer(log, keep_days=1, clock=lambda: NOON + 9 * DAY).seal()
+    assert 2 == len(list(log.glob("tables/*/*/*.parquet")))
+    monkeypatch.setattr(tables, "RETENTION_HOURS", 0)
+    Sealer(log, keep_days=1, clock=lambda: NOON + 9 * DAY).seal()
+
+    assert [] == list(log.glob("tables/*/*/*.parquet"))
+
+
 def test_a_log_may_be_anywhere(tmp_path):
     """A directory with characters that an address would write otherwise has its tables sealed, queried and erased from."""
     log = tmp_path / "a b=ü#?" / "log"

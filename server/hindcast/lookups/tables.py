@@ -44,6 +44,9 @@ from hindcast.lookups.places import RECORDS, digest
 RETENTION_HOURS = 24
 """How long files stay that were compacted away: queries that began before go on with them."""
 
+_VACUUM_SECONDS = 3600.0
+"""Between two looks at files that stay for `RETENTION_HOURS`; a pass of the sealer comes every minute."""
+
 _SMALL_BYTES = 32 << 20
 _FILES_MAX = 20
 """Small files of one day before they become one."""
@@ -186,6 +189,7 @@ class DeltaLog:
         self._name = name
         self._step = step
         self._synced = 0
+        self._vacuumed_at: float | None = None
         self._through: dict[WriterId, int] = {}
 
     @property
@@ -296,7 +300,7 @@ class DeltaLog:
                 )
                 self._step("compacted")
                 self._sync()
-            if crowded:
+            if crowded or self._has_old_files(table):
                 self._vacuum(table, hours=RETENTION_HOURS)
             self._checkpoint(table)
         except Exception as error:
@@ -355,12 +359,23 @@ class DeltaLog:
         sync(new.parent)
         return _addition(new, rows, day, is_records=self._name == RECORDS)
 
+    def _has_old_files(self, table: DeltaTable) -> bool:
+        """Whether it is time to look at files that are no part of the table any more.
+
+        A table to which nothing comes any more is never crowded and has no days to drop, and what was dropped would stay for ever.
+        """
+        if self._vacuumed_at is not None and time.monotonic() - self._vacuumed_at < _VACUUM_SECONDS:
+            return False
+        there = sum(1 for _ in self.path.glob(f"{LOG_DATE}=*/*.parquet"))
+        return there > len(_files(table, self.path))
+
     def _vacuum(self, table: DeltaTable, *, hours: int) -> None:
         # In full: also the files of writers that were killed before their commit.
         self._step("vacuum")
         table.vacuum(
             hours, dry_run=False, enforce_retention_duration=False, full=True, post_commithook_properties=_NO_HOOKS
         )
+        self._vacuumed_at = time.monotonic()
         self._sync()
 
     def _checkpoint(self, table: DeltaTable) -> None:
