@@ -4,15 +4,17 @@ import asyncio
 import fcntl
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 import grpc
 import pyarrow.parquet as pq
 import pytest
+from msgspec import structs
 
 from faults.repos import make_repo, store_rows
-from hindcast.catalog import Logging
+from hindcast.catalog import Field, Logging
 from hindcast.errors import SealError
 from hindcast.lookups.directory import OPEN, LogDirectory, WriterId
 from hindcast.lookups.erase import erase
@@ -26,10 +28,11 @@ from hindcast.lookups.sealer import Sealer
 from hindcast.lookups.sql import query
 from hindcast.lookups.writer import LookupLog
 from hindcast.settings import LogMode
+from hindcast.shadow.v1 import shadow_pb2
 from hindcast_client import Client
 from integration.request_rows import FEAST, HINDCAST, feast, hindcast, integer
 from logged import log_directory
-from sealing import INT64, NOON, keep, make_catalog, make_failure, make_record, value, write_segment
+from sealing import INT64, NOON, STRING, keep, make_catalog, make_failure, make_record, value, write_segment
 from services import HINDCAST as PROGRAM
 from services import run_hindcast, run_redis
 
@@ -138,6 +141,24 @@ def test_of_many_rows_only_the_persons_go(log):
     assert [42] == after["erased_rows"]
     assert [cell for cell in before["features"] if cell["row"] != 42] == after["features"]
     assert [driver for driver in range(1, 101) if driver != 43] == drivers_of(log)
+    assert [] == traces(log)
+
+
+def test_a_person_is_erased_under_each_type_that_the_key_has_had(log):
+    """A join key whose type was changed has a column for each type, and a person's rows go by either."""
+    newer = make_catalog(version="sha256:two")
+    view = replace(newer.views["driver"], join_keys=(Field("driver_id", STRING),))
+    keep(log, replace(newer, views={"driver": view}))
+    older, newer = answered([1, PERSON]), answered([2, PERSON], catalog_version="sha256:two")
+    entities = {"driver_id": shadow_pb2.ValueColumn(val=[value("2"), value(str(PERSON))])}
+    request = shadow_pb2.HindcastRequest(feature_service="fraud", entities=entities).SerializeToString()
+    write_segment(log, [older, structs.replace(newer, request=request)])
+    erased = erase_person(log)
+
+    assert (2, 2) == (erased.lookups, erased.entity_rows)
+    assert [(1, None), (None, "2")] == query(
+        log, "SELECT driver_id, driver_id__hc_string FROM fraud ORDER BY hc_sequence"
+    ).rows
     assert [] == traces(log)
 
 

@@ -30,7 +30,7 @@ from hindcast.lookups.places import AD_HOC, RECORDS, TablePlaces
 from hindcast.lookups.request_ids import keep_indexes
 from hindcast.lookups.sealer import Sealer, all_tables, segment_names
 from hindcast.lookups.segment import Record, RecoveryMode, Rewritten, rewritten, scan
-from hindcast.lookups.tables import SealedTable, Step, no_step, sealing_lock
+from hindcast.lookups.tables import SealedTable, Step, column_of, no_step, sealing_lock
 
 _LOOK_SECONDS = 0.1
 _ASK_SECONDS = 5.0
@@ -272,7 +272,8 @@ class _Erasure:
     def _without_rows(self, rows: pa.Table) -> tuple[pa.Table, int]:
         """Rows of a feature service without the person's."""
         mask: Any = None
-        for name in sorted(self._person.names & set(rows.column_names)):
+        # A key whose type has changed has a column for each.
+        for name in sorted(name for name in rows.column_names if {name, column_of(name)} & self._person.names):
             matches = _equals(rows.column(name), self._person)
             mask = matches if mask is None else pc.or_(mask, matches)
         return _without(rows, mask)
