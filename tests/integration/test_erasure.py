@@ -80,7 +80,9 @@ def plain_bytes(path) -> bytes:
 
 def erase_person(log, **more):
     """Erase the person."""
-    return erase(log, key="driver_id", value=str(PERSON), repo_root=log.parent, clock=lambda: NOON, **more)
+    return erase(
+        log, **{"key": "driver_id", "value": str(PERSON), "repo_root": log.parent, "clock": lambda: NOON, **more}
+    )
 
 
 def receipt_of(log, record):
@@ -219,6 +221,23 @@ def test_a_dead_writers_open_segment_is_recovered_and_searched(log):
 
     assert (2, []) == (erased.lookups, erased.left)
     assert ([1], []) == (drivers_of(log), traces(log))
+
+
+def test_what_another_process_recovers_meanwhile_is_told(log):
+    """Where the segment of a dead writer is taken by another recovery, which has not sealed it by the end, there is something left to search."""
+    path = write_segment(log, [answered([PERSON])], suffix=OPEN)
+    with path.open("rb+") as other:
+
+        def clock() -> int:
+            fcntl.flock(other, fcntl.LOCK_EX)  # the first to ask for the time is the recovery
+            return NOON
+
+        erased = erase_person(log, clock=clock, wait_seconds=0)
+    again = erase_person(log)
+
+    assert (0, 1) == (erased.lookups, len(erased.left))
+    assert ("run this again" in erased.left[0], path.name in erased.left[0]) == (True, True)
+    assert (1, [], []) == (again.lookups, again.left, traces(log))
 
 
 class KilledError(BaseException):

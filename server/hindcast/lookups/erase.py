@@ -10,7 +10,7 @@ import base64
 import contextlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,13 +106,13 @@ def erase(
     """
     directory = LogDirectory(log_directory)
     person = person_of(log_directory, key=key, value=value)
-    _have_closed(directory, person, seconds=wait_seconds)
+    open_then = _have_closed(directory, person, seconds=wait_seconds)
     Sealer(log_directory, repo_root=repo_root, clock=clock, step=step).seal()
     work = _Erasure(directory, person, step)
     with sealing_lock(log_directory):
         try:
             work.tables()
-            work.segments()
+            work.segments(open_then)
             work.damaged(drops=drops_damaged)
             # Last: they say where the others have something, to whoever begins again after a kill.
             work.records()
@@ -123,20 +123,25 @@ def erase(
             ) from error
 
 
-def _have_closed(directory: LogDirectory, person: Person, *, seconds: float) -> None:
+def _have_closed(directory: LogDirectory, person: Person, *, seconds: float) -> set[SegmentName]:
     """Have living writers close the segments that they have open at this moment.
 
+    Returns:
+        What was open and may have rows to erase; not what living writers did not close in time, or had nothing in.
     Raises:
         SealError: one of them has rows to erase, and was not closed in time.
     """
     time.sleep(_QUEUED_SECONDS)
     waits: dict[SegmentName, bool] = {}
-    for name in segment_names(directory):
-        if name.suffix == OPEN and is_locked(directory.segment(name)):
+    open_then = {name for name in segment_names(directory) if name.suffix == OPEN}
+    for name in sorted(open_then):
+        if is_locked(directory.segment(name)):
             with contextlib.suppress(FileNotFoundError, StoredDataError):
                 found = scan(directory.segment(name).read_bytes(), mode=RecoveryMode.SALVAGE)
                 if found.records or found.gaps:
                     waits[name] = any(_asks_for(person, record.payload) for record in found.records)
+                else:
+                    open_then.remove(name)
     began = time.monotonic()
     asked = None
     try:
@@ -149,13 +154,14 @@ def _have_closed(directory: LogDirectory, person: Person, *, seconds: float) -> 
                         f"{len(holding)} open segments have rows to erase, and their writers have not closed them (the first is "
                         f"{holding[0]}); nothing was erased yet, so run it again in a minute"
                     )
-                return
+                return open_then - waits.keys()
             if asked is None or now - asked > _ASK_SECONDS:
                 directory.closing.write_bytes(uuid4().hex.encode())
                 asked = now
             time.sleep(_LOOK_SECONDS)
     finally:
         directory.closing.unlink(missing_ok=True)
+    return open_then
 
 
 def _asks_for(person: Person, payload: bytes) -> bool:
@@ -189,8 +195,12 @@ class _Erasure:
         # The old ones hold digests of the request ids that are gone.
         keep_indexes(self._directory.root)
 
-    def segments(self) -> None:
-        """Take the rows out of closed segments that are not in tables, where they stand."""
+    def segments(self, open_then: Collection[SegmentName]) -> None:
+        """Take the rows out of closed segments that are not in tables, where they stand.
+
+        Args:
+            open_then: what was open when this began, of which all is to be searched.
+        """
         self._remove_unfinished()
         for name in segment_names(self._directory):
             path = self._directory.segment(name)
@@ -198,6 +208,10 @@ class _Erasure:
                 self._left(str(name), self._rewrite(path, name, counts=True))
             elif not is_locked(path):
                 self._left(str(name), "it cannot be recovered; `hindcast lookups seal` says why")
+            elif name in open_then:
+                self._left(
+                    str(name), "another process holds it at this moment, and had it before this began; run this again"
+                )
 
     def damaged(self, *, drops: bool) -> None:
         """Take the rows out of what can be read of damaged segments; delete them where some cannot be, if that is wanted."""
