@@ -240,6 +240,20 @@ def test_what_another_process_recovers_meanwhile_is_told(log):
     assert (1, [], []) == (again.lookups, again.left, traces(log))
 
 
+def test_nothing_to_search_is_no_success(log, tmp_path):
+    """A directory that is not there is an error, and is not made; a key that no definitions have is told; an entity's name is its key."""
+    write_segment(log, [answered([PERSON])])
+    with pytest.raises(SealError, match="there is no log of lookups"):
+        erase(tmp_path / "elsewhere", key="driver_id", value="7")
+    misspelled = erase_person(log, key="driver_di")
+
+    assert not (tmp_path / "elsewhere").exists()
+    assert [
+        "driver_di: no definitions that are kept beside the log have such a join key; is it spelled so?"
+    ] == misspelled.left
+    assert ([], []) == (erase_person(log, key="driver").left, traces(log))
+
+
 class KilledError(BaseException):
     """Ends a process for a test."""
 

@@ -25,7 +25,7 @@ from hindcast.durable import make_directory, sync
 from hindcast.errors import SealError, StoredDataError
 from hindcast.lookups.directory import OPEN, SEALED, LogDirectory, SegmentName, WriterId
 from hindcast.lookups.disk import is_locked
-from hindcast.lookups.person import Person, person_of
+from hindcast.lookups.person import Person, is_known, person_of
 from hindcast.lookups.places import AD_HOC, RECORDS, TablePlaces
 from hindcast.lookups.request_ids import keep_indexes
 from hindcast.lookups.sealer import Sealer, all_tables, segment_names
@@ -102,13 +102,18 @@ def erase(
         wait_seconds: for writers to close the segments that have such rows; a worker does within a second.
         drops_damaged: delete segments in `damaged/` of which some cannot be read, since nobody can tell whose that is.
     Raises:
-        SealError: a table cannot be read or written, or open segments had such rows for too long; run it again then.
+        SealError: there is no such directory, a table cannot be read or written, or open segments had such rows for too long; run it
+            again then.
     """
+    if not log_directory.is_dir():
+        raise SealError(f"there is no log of lookups in {log_directory}; name the --repo or --log-dir of the server")
     directory = LogDirectory(log_directory)
     person = person_of(log_directory, key=key, value=value)
     open_then = _have_closed(directory, person, seconds=wait_seconds)
     Sealer(log_directory, repo_root=repo_root, clock=clock, step=step).seal()
     work = _Erasure(directory, person, step)
+    if not is_known(log_directory, key):
+        work.left(key, "no definitions that are kept beside the log have such a join key; is it spelled so?")
     with sealing_lock(log_directory):
         try:
             work.tables()
@@ -205,11 +210,11 @@ class _Erasure:
         for name in segment_names(self._directory):
             path = self._directory.segment(name)
             if name.suffix == SEALED:
-                self._left(str(name), self._rewrite(path, name, counts=True))
+                self.left(str(name), self._rewrite(path, name, counts=True))
             elif not is_locked(path):
-                self._left(str(name), "it cannot be recovered; `hindcast lookups seal` says why")
+                self.left(str(name), "it cannot be recovered; `hindcast lookups seal` says why")
             elif name in open_then:
-                self._left(
+                self.left(
                     str(name), "another process holds it at this moment, and had it before this began; run this again"
                 )
 
@@ -225,7 +230,7 @@ class _Erasure:
                 sync(path.parent)
                 self._erased.dropped.append(label)
             elif why:
-                self._left(label, f"{why}; --drop-damaged deletes it")
+                self.left(label, f"{why}; --drop-damaged deletes it")
 
     def end(self, now_micros: int) -> Erased:
         """Leave a tombstone, if anything was erased."""
@@ -238,7 +243,8 @@ class _Erasure:
     def _tables(self) -> list[SealedTable]:
         return all_tables(self._places, step=self._step)
 
-    def _left(self, what: str, why: str) -> None:
+    def left(self, what: str, why: str) -> None:
+        """Note what could not be searched, if there is a reason."""
         if why:
             self._erased.left.append(f"{what}: {why}")
 
@@ -318,7 +324,7 @@ class _Erasure:
                 hits[at], gone[at] = True, redacted.payload is None
                 payloads[at] = redacted.payload
         if unknown:
-            self._left("tables/_records", f"{unknown:,} records are of another version; upgrade Hindcast")
+            self.left("tables/_records", f"{unknown:,} records are of another version; upgrade Hindcast")
         if not any(hits):
             return rows, 0
         hit = pa.array(hits)

@@ -44,7 +44,7 @@ from hindcast.lookups.places import RECORDS, digest
 RETENTION_HOURS = 24
 """How long files stay that were compacted away: queries that began before go on with them."""
 
-_VACUUM_SECONDS = 3600.0
+_LOOK_SECONDS = 3600.0
 """Between two looks at files that stay for `RETENTION_HOURS`; a pass of the sealer comes every minute."""
 
 _SMALL_BYTES = 32 << 20
@@ -196,7 +196,7 @@ class DeltaLog:
         self._name = name
         self._step = step
         self._synced = 0
-        self._vacuumed_at: float | None = None
+        self._looked_at: float | None = None
         self._through: dict[WriterId, int] = {}
 
     @property
@@ -367,12 +367,14 @@ class DeltaLog:
         return _addition(new, rows, day, is_records=self._name == RECORDS)
 
     def _has_old_files(self, table: DeltaTable) -> bool:
-        """Whether it is time to look at files that are no part of the table any more.
+        """Whether there are files that are no part of the table any more, as far as it is time to look.
 
         A table to which nothing comes any more is never crowded and has no days to drop, and what was dropped would stay for ever.
         """
-        if self._vacuumed_at is not None and time.monotonic() - self._vacuumed_at < _VACUUM_SECONDS:
+        now = time.monotonic()
+        if self._looked_at is not None and now - self._looked_at < _LOOK_SECONDS:
             return False
+        self._looked_at = now
         there = sum(1 for _ in self.path.glob(f"{LOG_DATE}=*/*.parquet"))
         return there > len(_files(table, self.path))
 
@@ -382,7 +384,6 @@ class DeltaLog:
         table.vacuum(
             hours, dry_run=False, enforce_retention_duration=False, full=True, post_commithook_properties=_NO_HOOKS
         )
-        self._vacuumed_at = time.monotonic()
         self._sync()
 
     def _checkpoint(self, table: DeltaTable) -> None:
