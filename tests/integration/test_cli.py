@@ -1,6 +1,7 @@
 """The command line when something is wrong: the exact words and exit code, and never a traceback."""
 
 import contextlib
+import errno
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -8,9 +9,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from click.testing import CliRunner
 
 from faults.deployments import make_certificates
 from faults.repos import make_repo
+from hindcast.cli.main import cli
+from hindcast.lookups import reading
 from services import HINDCAST, RedisServer, free_port, run_hindcast, run_redis, wait_for
 
 CANARY = "c4n4ry-in-the-cage"
@@ -447,3 +451,18 @@ def test_password_is_in_no_argument_and_no_line(tmp_path, redis):
         assert 0 == server.stop()
     assert CANARY not in "\n".join(server.output)
     assert "Traceback" not in "\n".join(server.output)
+
+
+def test_what_belongs_to_another_user_is_told_in_a_line(monkeypatch, tmp_path):
+    """A log that the user of a command may not read is no traceback."""
+
+    def refuse(folder):
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr(reading, "_listed", refuse)
+    done = CliRunner().invoke(cli, ["lookups", "ls", "--log-dir", str(tmp_path)])
+
+    assert (1, f"hindcast: {tmp_path / 'segments'} cannot be read or written; run this as the server's user\n") == (
+        done.exit_code,
+        done.stderr,
+    )

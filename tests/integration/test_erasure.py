@@ -4,15 +4,17 @@ import asyncio
 import fcntl
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 import grpc
 import pyarrow.parquet as pq
 import pytest
+from msgspec import structs
 
 from faults.repos import make_repo, store_rows
-from hindcast.catalog import Logging
+from hindcast.catalog import Field, Logging
 from hindcast.errors import SealError
 from hindcast.lookups.directory import OPEN, LogDirectory, WriterId
 from hindcast.lookups.erase import erase
@@ -26,10 +28,11 @@ from hindcast.lookups.sealer import Sealer
 from hindcast.lookups.sql import query
 from hindcast.lookups.writer import LookupLog
 from hindcast.settings import LogMode
+from hindcast.shadow.v1 import shadow_pb2
 from hindcast_client import Client
 from integration.request_rows import FEAST, HINDCAST, feast, hindcast, integer
 from logged import log_directory
-from sealing import INT64, NOON, keep, make_catalog, make_failure, make_record, value, write_segment
+from sealing import INT64, NOON, STRING, keep, make_catalog, make_failure, make_record, value, write_segment
 from services import HINDCAST as PROGRAM
 from services import run_hindcast, run_redis
 
@@ -77,7 +80,9 @@ def plain_bytes(path) -> bytes:
 
 def erase_person(log, **more):
     """Erase the person."""
-    return erase(log, key="driver_id", value=str(PERSON), repo_root=log.parent, clock=lambda: NOON, **more)
+    return erase(
+        log, **{"key": "driver_id", "value": str(PERSON), "repo_root": log.parent, "clock": lambda: NOON, **more}
+    )
 
 
 def receipt_of(log, record):
@@ -141,6 +146,24 @@ def test_of_many_rows_only_the_persons_go(log):
     assert [] == traces(log)
 
 
+def test_a_person_is_erased_under_each_type_that_the_key_has_had(log):
+    """A join key whose type was changed has a column for each type, and a person's rows go by either."""
+    newer = make_catalog(version="sha256:two")
+    view = replace(newer.views["driver"], join_keys=(Field("driver_id", STRING),))
+    keep(log, replace(newer, views={"driver": view}))
+    older, newer = answered([1, PERSON]), answered([2, PERSON], catalog_version="sha256:two")
+    entities = {"driver_id": shadow_pb2.ValueColumn(val=[value("2"), value(str(PERSON))])}
+    request = shadow_pb2.HindcastRequest(feature_service="fraud", entities=entities).SerializeToString()
+    write_segment(log, [older, structs.replace(newer, request=request)])
+    erased = erase_person(log)
+
+    assert (2, 2) == (erased.lookups, erased.entity_rows)
+    assert [(1, None), (None, "2")] == query(
+        log, "SELECT driver_id, driver_id__hc_string FROM fraud ORDER BY hc_sequence"
+    ).rows
+    assert [] == traces(log)
+
+
 def test_a_segment_that_cannot_be_sealed_is_rewritten(log):
     """Behind a segment that this version cannot read, closed ones are searched where they are; sequences and receipts stay."""
     renamed = write_segment(log, [make_failure()], suffix=OPEN)
@@ -198,6 +221,37 @@ def test_a_dead_writers_open_segment_is_recovered_and_searched(log):
 
     assert (2, []) == (erased.lookups, erased.left)
     assert ([1], []) == (drivers_of(log), traces(log))
+
+
+def test_what_another_process_recovers_meanwhile_is_told(log):
+    """Where the segment of a dead writer is taken by another recovery, which has not sealed it by the end, there is something left to search."""
+    path = write_segment(log, [answered([PERSON])], suffix=OPEN)
+    with path.open("rb+") as other:
+
+        def clock() -> int:
+            fcntl.flock(other, fcntl.LOCK_EX)  # the first to ask for the time is the recovery
+            return NOON
+
+        erased = erase_person(log, clock=clock, wait_seconds=0)
+    again = erase_person(log)
+
+    assert (0, 1) == (erased.lookups, len(erased.left))
+    assert ("run this again" in erased.left[0], path.name in erased.left[0]) == (True, True)
+    assert (1, [], []) == (again.lookups, again.left, traces(log))
+
+
+def test_nothing_to_search_is_no_success(log, tmp_path):
+    """A directory that is not there is an error, and is not made; a key that no definitions have is told; an entity's name is its key."""
+    write_segment(log, [answered([PERSON])])
+    with pytest.raises(SealError, match="there is no log of lookups"):
+        erase(tmp_path / "elsewhere", key="driver_id", value="7")
+    misspelled = erase_person(log, key="driver_di")
+
+    assert not (tmp_path / "elsewhere").exists()
+    assert [
+        "driver_di: no definitions that are kept beside the log have such a join key; is it spelled so?"
+    ] == misspelled.left
+    assert ([], []) == (erase_person(log, key="driver").left, traces(log))
 
 
 class KilledError(BaseException):

@@ -24,6 +24,7 @@ from hindcast.catalog import KeyType
 from hindcast.cli.main import cli
 from hindcast.clock import system_clock, to_micros
 from hindcast.errors import InvalidArgument, UnknownName
+from hindcast.lookups.erase import erase
 from hindcast.offline.plugin.duckdb_source import DuckDBSource
 from hindcast.online.keys import entity_key_bytes, key_value_bytes, row_key, view_prefix
 from hindcast.replay import Reason, Replay, prove, replay
@@ -435,6 +436,19 @@ def test_many_lookups_are_proven_by_one_read(kept, asked):
     assert (1, len(ids)) == (samples[0].lookups, samples[0].of_all)
 
 
+def test_failures_take_no_place_in_a_sample(kept):
+    """A sample of two is of two answered lookups, however many failed beside them."""
+    before = system_clock()
+    for _ in range(8):
+        with pytest.raises(grpc.RpcError):
+            kept.ask(["stats:nothing"], drivers(EQUAL))
+    for _ in range(2):
+        kept.ask(["stats:trips"], drivers(EQUAL))
+    proof = prove(kept.repo.root, since_micros=before, sample=2)
+
+    assert (2, 2, 8) == (proof.lookups, proof.of_all, proof.passed_over)
+
+
 def counts_of(proof):
     """The counts by view and reason."""
     counts = [(count.view, count.reason, asdict(count)["values"]) for count in proof.counts]
@@ -460,6 +474,9 @@ def test_the_proof_exits_as_one_replay_does(kept):
     page = kept.command("--service", "all", "--since", before)
     made = json.loads(kept.command("--service", "all", "--since", before, "--sample", "2", "--output", "json"))
 
+    for wrong in ("99999999999999d", f"{'9' * 5000}s"):
+        assert "is no time" in kept.command("--since", wrong, exit_code=2)
+    assert "is no UTF-8" in kept.command("order-\udcff", exit_code=2)
     assert "3 lookups, 3 rows, 18 values" in page
     assert "equal: what was served is the offline truth, bit for bit" in page
     assert (True, 2, 3, 12) == (made["equal"], made["lookups"], made["of"], made["values"])
@@ -483,6 +500,24 @@ def small(tmp_path, redis) -> Iterator[EngineRepo]:
         repo.apply(DRIVER, stats(), FeatureService(name="current", features=[stats()[["trips"]]]))
         repo.materialize()
         yield repo
+
+
+def test_a_function_is_not_given_rows_that_were_erased(small):
+    """Of a lookup that lost a person's row the values of an on-demand view are computed for the others, by a function that takes no nulls."""
+
+    @on_demand_feature_view(sources=[stats()], schema=[Field(name="twice", dtype=Int64)], mode="python")
+    def doubled(inputs):
+        return {"twice": [2 * trips for trips in inputs["trips"]]}
+
+    small.apply(DRIVER, stats(), doubled)
+    with run_hindcast(small.root) as server:
+        lookup = Kept(small, server).ask(["doubled:twice"], drivers(1, 2, 1))
+        erase(log_directory(small.root), key="driver_id", value="2")
+    found = replay(small.root, lookup, asks_now=False)
+
+    assert [0, 2] == [cell.row for cell in found.cells]
+    assert [Reason.EQUAL] * 2 == reasons(found, "doubled__twice")
+    assert prove(small.root, service="").is_equal
 
 
 def test_then_is_asked_by_the_definitions_in_force(small):

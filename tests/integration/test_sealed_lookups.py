@@ -24,6 +24,7 @@ from hindcast.lookups.disk import REAL_DISK
 from hindcast.lookups.erase import erase
 from hindcast.lookups.gap_report import gap_report
 from hindcast.lookups.gaps import read_lines
+from hindcast.lookups.places import digest
 from hindcast.lookups.ranges import sealed_ranges
 from hindcast.lookups.receipts import by_lookup_id
 from hindcast.lookups.record import LookupRecord, Rpc, decode
@@ -205,6 +206,43 @@ def test_a_feature_whose_type_has_changed_has_a_column_of_its_own(log):
 
     assert [(1, None), (None, "many"), (None, "many")] == [
         (row["driver__trips"], row["driver__trips__hc_string"]) for row in rows
+    ]
+
+
+def test_a_feature_whose_type_has_changed_has_one_column_in_all_parts(log, tmp_path, monkeypatch):
+    """In a destination a new type has the same column in each part, so that the parts of that day can become one."""
+    monkeypatch.setattr(tables, "_FILES_MAX", 3)
+    for version, kind in (("sha256:two", INT64), ("sha256:three", STRING)):
+        keep(log, make_catalog({"trips": kind}, version=version, logging=Logging(1.0, "file", "logs")))
+    one, many = (("sha256:two", 1), ("sha256:three", "many"))
+    sealing = Sealer(log, repo_root=tmp_path)
+    for sequence, (version, trips) in enumerate([one, many, many, one, many], start=1):
+        write_segment(log, [make_record([1], {"trips": [trips]}, catalog_version=version)], first_sequence=sequence)
+        sealing.seal()
+
+    assert 1 == len(list((tmp_path / "logs").glob("*.parquet")))
+    assert [(1, None), (None, "many"), (None, "many"), (1, None), (None, "many")] == query(
+        log, "SELECT driver__trips, driver__trips__hc_string FROM fraud ORDER BY hc_sequence", repo_root=tmp_path
+    ).rows
+
+
+def test_names_that_differ_by_capitals_only_have_a_column_each(log):
+    """Of one service at once, and where a feature is called otherwise later: Delta tells no such names apart, and the others are sealed."""
+    keep(log, make_catalog({"Trips": INT64, "trips": INT64}, version="sha256:two"))
+    keep(log, make_catalog({"TRIPS": INT64}, version="sha256:three"))
+    write_segment(
+        log,
+        [
+            make_record([1], {"Trips": [1], "trips": [2]}, catalog_version="sha256:two"),
+            make_record([1], {"TRIPS": [3]}, catalog_version="sha256:three"),
+        ],
+    )
+    Sealer(log, batch_bytes=1).seal()
+    columns = ["driver__Trips"]
+    columns += [f"driver__{name}__hc_{digest(f'driver__{name}')}" for name in ("trips", "TRIPS")]
+
+    assert [(1, 2, None), (None, None, 3)] == [
+        tuple(row[name] for name in columns) for row in rows_of(log / "tables" / "fraud")
     ]
 
 
@@ -417,6 +455,17 @@ def test_a_table_of_which_all_was_dropped_goes_on(log):
     Sealer(log, keep_days=1, clock=lambda: NOON + 9 * DAY).seal()
 
     assert [(1,)] == query(log, "SELECT count(*) FROM lookups").rows
+
+
+def test_what_was_dropped_leaves_the_disk_though_nothing_comes_any_more(log, monkeypatch):
+    """The files of dropped days stay for as long as is promised to queries, and are gone by a later pass that has nothing else to do."""
+    write_segment(log, [make_record([1], {"trips": [1], "rating": [1.0], "city": ["a"]})])
+    Sealer(log, keep_days=1, clock=lambda: NOON + 9 * DAY).seal()
+    assert 2 == len(list(log.glob("tables/*/*/*.parquet")))
+    monkeypatch.setattr(tables, "RETENTION_HOURS", 0)
+    Sealer(log, keep_days=1, clock=lambda: NOON + 9 * DAY).seal()
+
+    assert [] == list(log.glob("tables/*/*/*.parquet"))
 
 
 def test_a_log_may_be_anywhere(tmp_path):

@@ -38,6 +38,15 @@ class _Group(click.Group):
         except HindcastError as error:
             click.echo(f"hindcast: {error}", err=True)
             context.exit(2 if isinstance(error, RepoError) else 1)
+        except PermissionError as error:
+            click.echo(f"hindcast: {error.filename} cannot be read or written; run this as the server's user", err=True)
+            context.exit(1)
+        except UnicodeEncodeError as error:
+            # Python's form of bytes in an argument that are no UTF-8.
+            if not "\udc80" <= error.object[error.start] <= "\udcff":
+                raise
+            click.echo(f"hindcast: {error.object!r} is no UTF-8, and so nothing that there can be", err=True)
+            context.exit(2)
 
 
 def _checked_address(_context: click.Context, _parameter: click.Parameter, address: str | None) -> str | None:

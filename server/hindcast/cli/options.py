@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from hindcast.clock import system_clock, to_micros
+from hindcast.clock import from_micros, system_clock, to_micros
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -32,9 +32,9 @@ def instant_of(_context: click.Context, _parameter: click.Parameter, text: str |
     """A time, or how long ago, in microseconds since 1970: an option's callback."""
     if text is None:
         return None
-    if text[-1:] in _UNITS and text[:-1].isdecimal():
-        return system_clock() - int(text[:-1]) * _UNITS[text[-1]] * 1_000_000
     try:
+        if text[-1:] in _UNITS and text[:-1].isdecimal():
+            return to_micros(from_micros(system_clock() - int(text[:-1]) * _UNITS[text[-1]] * 1_000_000))
         return to_micros(datetime.fromisoformat(text))
     except (ValueError, OverflowError) as error:
         raise click.BadParameter(

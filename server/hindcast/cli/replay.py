@@ -72,7 +72,7 @@ def replay(
             is_equal = _prove(repo_root, log_directory, service, since, until, sample, output)
         else:
             is_equal = _replay(repo_root, log_directory, lookup, server, not then_only, rows_max, output)
-    except HindcastError as error:
+    except (HindcastError, OSError) as error:
         click.echo(f"hindcast: {error}", err=True)
         context.exit(_FAILED)
     if not is_equal:

@@ -188,7 +188,12 @@ class _Entity(click.ParamType[tuple[str, str]]):
 @click.command()
 @options.repo
 @_log_directory
-@click.option("--entity", type=_Entity(), required=True, help="A join key, and its value for the person.")
+@click.option(
+    "--entity",
+    type=_Entity(),
+    required=True,
+    help="A join key, or the name of its entity, and the value for the person.",
+)
 @click.option(
     "--wait-seconds",
     type=click.FloatRange(0),

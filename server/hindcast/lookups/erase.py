@@ -10,7 +10,7 @@ import base64
 import contextlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,12 @@ from hindcast.durable import make_directory, sync
 from hindcast.errors import SealError, StoredDataError
 from hindcast.lookups.directory import OPEN, SEALED, LogDirectory, SegmentName, WriterId
 from hindcast.lookups.disk import is_locked
-from hindcast.lookups.person import Person, person_of
+from hindcast.lookups.person import Person, is_known, person_of
 from hindcast.lookups.places import AD_HOC, RECORDS, TablePlaces
 from hindcast.lookups.request_ids import keep_indexes
 from hindcast.lookups.sealer import Sealer, all_tables, segment_names
 from hindcast.lookups.segment import Record, RecoveryMode, Rewritten, rewritten, scan
-from hindcast.lookups.tables import SealedTable, Step, no_step, sealing_lock
+from hindcast.lookups.tables import SealedTable, Step, column_of, no_step, sealing_lock
 
 _LOOK_SECONDS = 0.1
 _ASK_SECONDS = 5.0
@@ -102,17 +102,22 @@ def erase(
         wait_seconds: for writers to close the segments that have such rows; a worker does within a second.
         drops_damaged: delete segments in `damaged/` of which some cannot be read, since nobody can tell whose that is.
     Raises:
-        SealError: a table cannot be read or written, or open segments had such rows for too long; run it again then.
+        SealError: there is no such directory, a table cannot be read or written, or open segments had such rows for too long; run it
+            again then.
     """
+    if not log_directory.is_dir():
+        raise SealError(f"there is no log of lookups in {log_directory}; name the --repo or --log-dir of the server")
     directory = LogDirectory(log_directory)
     person = person_of(log_directory, key=key, value=value)
-    _have_closed(directory, person, seconds=wait_seconds)
+    open_then = _have_closed(directory, person, seconds=wait_seconds)
     Sealer(log_directory, repo_root=repo_root, clock=clock, step=step).seal()
     work = _Erasure(directory, person, step)
+    if not is_known(log_directory, key):
+        work.left(key, "no definitions that are kept beside the log have such a join key; is it spelled so?")
     with sealing_lock(log_directory):
         try:
             work.tables()
-            work.segments()
+            work.segments(open_then)
             work.damaged(drops=drops_damaged)
             # Last: they say where the others have something, to whoever begins again after a kill.
             work.records()
@@ -123,20 +128,25 @@ def erase(
             ) from error
 
 
-def _have_closed(directory: LogDirectory, person: Person, *, seconds: float) -> None:
+def _have_closed(directory: LogDirectory, person: Person, *, seconds: float) -> set[SegmentName]:
     """Have living writers close the segments that they have open at this moment.
 
+    Returns:
+        What was open and may have rows to erase; not what living writers did not close in time, or had nothing in.
     Raises:
         SealError: one of them has rows to erase, and was not closed in time.
     """
     time.sleep(_QUEUED_SECONDS)
     waits: dict[SegmentName, bool] = {}
-    for name in segment_names(directory):
-        if name.suffix == OPEN and is_locked(directory.segment(name)):
+    open_then = {name for name in segment_names(directory) if name.suffix == OPEN}
+    for name in sorted(open_then):
+        if is_locked(directory.segment(name)):
             with contextlib.suppress(FileNotFoundError, StoredDataError):
                 found = scan(directory.segment(name).read_bytes(), mode=RecoveryMode.SALVAGE)
                 if found.records or found.gaps:
                     waits[name] = any(_asks_for(person, record.payload) for record in found.records)
+                else:
+                    open_then.remove(name)
     began = time.monotonic()
     asked = None
     try:
@@ -149,13 +159,14 @@ def _have_closed(directory: LogDirectory, person: Person, *, seconds: float) -> 
                         f"{len(holding)} open segments have rows to erase, and their writers have not closed them (the first is "
                         f"{holding[0]}); nothing was erased yet, so run it again in a minute"
                     )
-                return
+                return open_then - waits.keys()
             if asked is None or now - asked > _ASK_SECONDS:
                 directory.closing.write_bytes(uuid4().hex.encode())
                 asked = now
             time.sleep(_LOOK_SECONDS)
     finally:
         directory.closing.unlink(missing_ok=True)
+    return open_then
 
 
 def _asks_for(person: Person, payload: bytes) -> bool:
@@ -189,15 +200,23 @@ class _Erasure:
         # The old ones hold digests of the request ids that are gone.
         keep_indexes(self._directory.root)
 
-    def segments(self) -> None:
-        """Take the rows out of closed segments that are not in tables, where they stand."""
+    def segments(self, open_then: Collection[SegmentName]) -> None:
+        """Take the rows out of closed segments that are not in tables, where they stand.
+
+        Args:
+            open_then: what was open when this began, of which all is to be searched.
+        """
         self._remove_unfinished()
         for name in segment_names(self._directory):
             path = self._directory.segment(name)
             if name.suffix == SEALED:
-                self._left(str(name), self._rewrite(path, name, counts=True))
+                self.left(str(name), self._rewrite(path, name, counts=True))
             elif not is_locked(path):
-                self._left(str(name), "it cannot be recovered; `hindcast lookups seal` says why")
+                self.left(str(name), "it cannot be recovered; `hindcast lookups seal` says why")
+            elif name in open_then:
+                self.left(
+                    str(name), "another process holds it at this moment, and had it before this began; run this again"
+                )
 
     def damaged(self, *, drops: bool) -> None:
         """Take the rows out of what can be read of damaged segments; delete them where some cannot be, if that is wanted."""
@@ -211,7 +230,7 @@ class _Erasure:
                 sync(path.parent)
                 self._erased.dropped.append(label)
             elif why:
-                self._left(label, f"{why}; --drop-damaged deletes it")
+                self.left(label, f"{why}; --drop-damaged deletes it")
 
     def end(self, now_micros: int) -> Erased:
         """Leave a tombstone, if anything was erased."""
@@ -224,7 +243,8 @@ class _Erasure:
     def _tables(self) -> list[SealedTable]:
         return all_tables(self._places, step=self._step)
 
-    def _left(self, what: str, why: str) -> None:
+    def left(self, what: str, why: str) -> None:
+        """Note what could not be searched, if there is a reason."""
         if why:
             self._erased.left.append(f"{what}: {why}")
 
@@ -272,7 +292,8 @@ class _Erasure:
     def _without_rows(self, rows: pa.Table) -> tuple[pa.Table, int]:
         """Rows of a feature service without the person's."""
         mask: Any = None
-        for name in sorted(self._person.names & set(rows.column_names)):
+        # A key whose type has changed has a column for each.
+        for name in sorted(name for name in rows.column_names if {name, column_of(name)} & self._person.names):
             matches = _equals(rows.column(name), self._person)
             mask = matches if mask is None else pc.or_(mask, matches)
         return _without(rows, mask)
@@ -303,7 +324,7 @@ class _Erasure:
                 hits[at], gone[at] = True, redacted.payload is None
                 payloads[at] = redacted.payload
         if unknown:
-            self._left("tables/_records", f"{unknown:,} records are of another version; upgrade Hindcast")
+            self.left("tables/_records", f"{unknown:,} records are of another version; upgrade Hindcast")
         if not any(hits):
             return rows, 0
         hit = pa.array(hits)

@@ -46,7 +46,7 @@ def _sealed(place: Path, wanted: Matching) -> Iterator[Found]:
     if wanted.until_micros is not None:
         kept &= ds.field("served_at") < pa.scalar(from_micros(wanted.until_micros), instant)
     if wanted.service is not None:
-        kept &= ds.field("service") == wanted.service
+        kept &= ds.field("service") == wanted.service_shown
     columns = ["slot", "epoch", "sequence", "payload"]
     try:
         table = ds.dataset([str(file) for file in files], format="parquet")

@@ -285,6 +285,10 @@ class Known(Protocol):
         """Its columns' types."""
 
     @property
+    def folds_names(self) -> bool:
+        """Whether names that differ by capitals only cannot be two columns."""
+
+    @property
     def sealed_through(self) -> Callable[[WriterId, date], int]:
         """The last sequence up to which it has a writer's rows of a day."""
 
@@ -352,7 +356,7 @@ class Batch(Generic[T]):
             (
                 table,
                 service,
-                _by_day(days, table.types),
+                _by_day(days, table),
             )
             for table, service, days in by_table.values()
         ]
@@ -364,11 +368,11 @@ class Batch(Generic[T]):
         return self._targets[key]
 
 
-def _by_day(days: Mapping[date, list[pa.Table]], types: Mapping[str, pa.DataType]) -> dict[date, pa.Table]:
-    """The rows of each day in one table, with columns that agree with each other and with `types`."""
-    known, united_days = dict(types), {}
+def _by_day(days: Mapping[date, list[pa.Table]], table: Known) -> dict[date, pa.Table]:
+    """The rows of each day in one table, with columns that agree with each other and with those of `table`."""
+    known, united_days = dict(table.types), {}
     for day, tables in sorted(days.items()):
-        united_days[day] = united(tables, known)
+        united_days[day] = united(tables, known, folds_names=table.folds_names)
         known |= {field.name: field.type for field in plain_schema(united_days[day].schema)}
     return united_days
 

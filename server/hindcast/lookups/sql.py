@@ -169,7 +169,7 @@ def _sources(log_directory: Path, repo_root: Path | None) -> list[_Source]:
             else:
                 table = DeltaLog(places.of(service), name=service)
             # One that is not there had no rows of what was opened before.
-            empty = Snapshot(table.key, service, (), {}, lambda _writer, _day: 0)
+            empty = Snapshot(table.key, service, (), {}, lambda _writer, _day: 0, table.folds_names)
             return snapshots.setdefault(table.key, empty)
 
         rows: dict[str, list[pa.Table]] = {}

@@ -44,6 +44,9 @@ from hindcast.lookups.places import RECORDS, digest
 RETENTION_HOURS = 24
 """How long files stay that were compacted away: queries that began before go on with them."""
 
+_LOOK_SECONDS = 3600.0
+"""Between two looks at files that stay for `RETENTION_HOURS`; a pass of the sealer comes every minute."""
+
 _SMALL_BYTES = 32 << 20
 _FILES_MAX = 20
 """Small files of one day before they become one."""
@@ -125,6 +128,10 @@ class SealedTable(Protocol):
     def types(self) -> Mapping[str, pa.DataType]:
         """Its columns' types; empty where there is no table yet."""
 
+    @property
+    def folds_names(self) -> bool:
+        """Whether names that differ by capitals only cannot be two columns."""
+
     def look_anew(self) -> None:
         """Forget what is known of its content: another process may have changed it."""
 
@@ -167,7 +174,7 @@ class Snapshot:
         key: see `SealedTable`.
         service: whose rows it has.
         files: its Parquet files.
-        types, sealed_through: see `SealedTable`.
+        types, sealed_through, folds_names: see `SealedTable`.
     """
 
     key: str
@@ -175,10 +182,13 @@ class Snapshot:
     files: Sequence[Path]
     types: Mapping[str, pa.DataType]
     sealed_through: Callable[[WriterId, date], int]
+    folds_names: bool = True
 
 
 class DeltaLog:
     """A Delta table of sealed lookups. It is made by the first `append`."""
+
+    folds_names = True
 
     def __init__(self, path: Path, *, name: str = "", step: Step = no_step) -> None:
         """Args: name is the service's; a table that there is knows its own."""
@@ -186,6 +196,7 @@ class DeltaLog:
         self._name = name
         self._step = step
         self._synced = 0
+        self._looked_at: float | None = None
         self._through: dict[WriterId, int] = {}
 
     @property
@@ -296,7 +307,7 @@ class DeltaLog:
                 )
                 self._step("compacted")
                 self._sync()
-            if crowded:
+            if crowded or self._has_old_files(table):
                 self._vacuum(table, hours=RETENTION_HOURS)
             self._checkpoint(table)
         except Exception as error:
@@ -354,6 +365,18 @@ class DeltaLog:
         sync(new)
         sync(new.parent)
         return _addition(new, rows, day, is_records=self._name == RECORDS)
+
+    def _has_old_files(self, table: DeltaTable) -> bool:
+        """Whether there are files that are no part of the table any more, as far as it is time to look.
+
+        A table to which nothing comes any more is never crowded and has no days to drop, and what was dropped would stay for ever.
+        """
+        now = time.monotonic()
+        if self._looked_at is not None and now - self._looked_at < _LOOK_SECONDS:
+            return False
+        self._looked_at = now
+        there = sum(1 for _ in self.path.glob(f"{LOG_DATE}=*/*.parquet"))
+        return there > len(_files(table, self.path))
 
     def _vacuum(self, table: DeltaTable, *, hours: int) -> None:
         # In full: also the files of writers that were killed before their commit.
@@ -447,11 +470,15 @@ class PartsFolder:
     rename. There are no folders for days: pyarrow, and so Feast, passes over names that begin with `__log_date`.
     """
 
+    folds_names = False
+    """Feast asks for its columns by their exact names."""
+
     def __init__(self, path: Path, *, service: str, step: Step = no_step) -> None:
         self.path = path
         self._name = service
         self._service = digest(service)
         self._step = step
+        self._schemas: dict[_Part, pa.Schema] = {}
 
     @property
     def key(self) -> str:
@@ -460,11 +487,11 @@ class PartsFolder:
 
     @property
     def types(self) -> Mapping[str, pa.DataType]:
-        """See `SealedTable`; those of the newest part."""
+        """See `SealedTable`; those of all parts, of which each has some."""
         return self._types_of(self._parts())
 
     def look_anew(self) -> None:
-        """See `SealedTable`; nothing is kept."""
+        """See `SealedTable`; nothing that can change is kept."""
 
     def sealed_through(self, writer: WriterId, day: date) -> int:
         """See `SealedTable`."""
@@ -500,7 +527,12 @@ class PartsFolder:
         parts = self._parts()
         files = [self.path / str(part) for part in parts]
         return Snapshot(
-            self.key, self._name, files, self._types_of(parts), lambda writer, day: _last_of(parts, writer, day)
+            self.key,
+            self._name,
+            files,
+            self._types_of(parts),
+            lambda writer, day: _last_of(parts, writer, day),
+            self.folds_names,
         )
 
     def compact(self) -> None:
@@ -598,9 +630,9 @@ class PartsFolder:
         return [part for part in parts if part is not None and part.service == self._service]
 
     def _types_of(self, parts: Sequence["_Part"]) -> Mapping[str, pa.DataType]:
-        if not parts:
-            return {}
-        return {field.name: field.type for field in pq.read_schema(self.path / str(parts[-1]))}
+        # A part that is there does not change its columns.
+        self._schemas = {part: self._schemas.get(part) or pq.read_schema(self.path / str(part)) for part in parts}
+        return {field.name: field.type for schema in self._schemas.values() for field in schema}
 
 
 def _last_of(parts: Sequence["_Part"], writer: WriterId, day: date) -> int:
@@ -635,14 +667,10 @@ def dated(rows: pa.Table, day: date) -> pa.Table:
     return rows.append_column(LOG_DATE, pa.array([day] * rows.num_rows, pa.date32()))
 
 
-def united(tables: Sequence[pa.Table], types: Mapping[str, pa.DataType]) -> pa.Table:
-    """One table of several, under the names that their columns have in a table with these types (`column_name`)."""
-    known = dict(types)
-    fitting = []
-    for rows in tables:
-        fits = rows.rename_columns([column_name(field, known) for field in plain_schema(rows.schema)])
-        known |= {field.name: field.type for field in plain_schema(fits.schema)}
-        fitting.append(fits)
+def united(tables: Sequence[pa.Table], types: Mapping[str, pa.DataType], *, folds_names: bool) -> pa.Table:
+    """One table of several, under the names that their columns have in a table with these types (`_Names`)."""
+    names = _Names(types, folds=folds_names)
+    fitting = [rows.rename_columns([names.of(field) for field in plain_schema(rows.schema)]) for rows in tables]
     return pa.concat_tables(fitting, promote_options="default")
 
 
@@ -687,12 +715,36 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
     )
 
 
-def column_name(field: pa.Field, types: Mapping[str, pa.DataType]) -> str:
-    """The column of a table that takes a column of rows: its own, or where that has another type, one named by its type too."""
-    there = types.get(field.name)
-    if there is None or _same(there, field.type):
-        return str(field.name)
-    return f"{field.name}__hc_{re.sub('[^a-z0-9]+', '_', str(field.type).lower()).strip('_')}"
+_ADDED = "__hc_"
+"""Stands between the name of a column and what was added to tell it from another one."""
+
+
+class _Names:
+    """Which column of a table takes a column of rows: the one of its name, or where that is of another type, or of a name that
+    differs by capitals only, one of its own, with the type or a digest of the name behind it.
+    """
+
+    def __init__(self, types: Mapping[str, pa.DataType], *, folds: bool) -> None:
+        self._types = dict(types)
+        self._folds = folds
+        self._folded = {name.lower(): name for name in types}
+
+    def of(self, field: pa.Field) -> str:
+        """The column's name, which is taken from then on."""
+        name = str(field.name)
+        if self._folds and name not in self._types and self._folded.get(name.lower(), name) != name:
+            name = f"{name}{_ADDED}{digest(name)}"
+        there = self._types.get(name)
+        if there is not None and not _same(there, field.type):
+            name = f"{name}{_ADDED}{re.sub('[^a-z0-9]+', '_', str(field.type).lower()).strip('_')}"
+        self._types.setdefault(name, field.type)
+        self._folded.setdefault(name.lower(), name)
+        return name
+
+
+def column_of(name: str) -> str:
+    """What a column was called before something was added that tells it from another one."""
+    return name.partition(_ADDED)[0]
 
 
 def _same(one: pa.DataType, other: pa.DataType) -> bool:

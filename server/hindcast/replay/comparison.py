@@ -98,6 +98,8 @@ class Comparison:
             inputs[name] = InputColumn(asked.columns[name], wanted.value_type)
         for name, (source, value_type) in computation.inputs.items():
             inputs[name] = InputColumn(then.reads[source.read].values[source.feature][start:stop], value_type)
+        # A function was never given the nulls that stand in the place of erased rows, and may fail on them.
+        rows = sorted(set(range(stop - start)) - asked.receipt.erased)
         differing = differing_inputs(
             asked.receipt.record.computed.get(computation.view.name, {}),
             {name: column.values for name, column in inputs.items()},
@@ -106,8 +108,15 @@ class Comparison:
         transformer = problem or self._transformer(asked.catalog, computation.view)
         if isinstance(transformer, str):
             return _Computed({}, differing, transformer)
+        given = {
+            name: InputColumn([column.values[row] for row in rows], column.value_type)
+            for name, column in inputs.items()
+        }
         try:
-            return _Computed(transformer.run(computation.view.name, inputs, stop - start), differing, "")
+            computed = transformer.run(computation.view.name, given, len(rows))
+            return _Computed(
+                {name: _spread(values, rows, stop - start) for name, values in computed.items()}, differing, ""
+            )
         except TransformError as error:
             return _Computed({}, differing, str(error))
 
@@ -122,6 +131,14 @@ class Comparison:
             except CatalogError as error:
                 self._transformers[key] = str(error)
         return self._transformers[key]
+
+
+def _spread(values: Sequence[bytes], rows: Sequence[int], count: int) -> list[bytes]:
+    """A column of `count` values that has these in these rows."""
+    column = [b""] * count
+    for row, value in zip(rows, values, strict=True):
+        column[row] = value
+    return column
 
 
 def differing_inputs(

@@ -92,6 +92,9 @@ def _drawn(lookups: Iterator[Found], sample: int | None) -> tuple[list[Found], i
             continue
         is_new = lookup_id not in last
         last[lookup_id] = (found.sequence, found.record.code)
+        if found.record.code:
+            kept.pop(lookup_id, None)
+            continue
         if not is_new and lookup_id not in kept:
             continue
         kept[lookup_id] = found
@@ -100,8 +103,7 @@ def _drawn(lookups: Iterator[Found], sample: int | None) -> tuple[list[Found], i
             if len(heap) > sample:
                 kept.pop(heapq.heappop(heap)[1], None)
     failed = sum(1 for _, code in last.values() if code)
-    answers = [found for found in kept.values() if not found.record.code]
-    return sorted(answers, key=lambda found: found.record.served_at_micros), len(last) - failed, failed
+    return sorted(kept.values(), key=lambda found: found.record.served_at_micros), len(last) - failed, failed
 
 
 def _draw(lookup_id: bytes) -> int:
