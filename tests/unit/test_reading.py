@@ -9,7 +9,7 @@ from hindcast.errors import DeadlineExceeded
 from hindcast.lookups.directory import WriterId
 from hindcast.lookups.reading import Matching, Page, Position, SegmentRecords
 from hindcast.lookups.record import GLANCE_BYTES, Glance, encode, glance
-from hindcast.lookups.segment import HEADER_BYTES, RECORD_BYTES, Gap, GapReason
+from hindcast.lookups.segment import HEADER_BYTES, RECORD_BYTES, Gap, GapReason, frame, read_header
 from lookup_segments import NOON, SECOND, damage, lookup_id, make_record, set_written, write_segment
 
 ALL = Matching()
@@ -173,6 +173,18 @@ def test_a_damaged_record_costs_only_itself(tmp_path):
     assert [1, None, 3] == [found(records, number) for number in (1, 2, 3)]
     assert [3, 1] == listed(records)
     assert ["has a damaged record"] == [place.what for place in records.damage]
+
+
+def test_a_record_of_another_format_is_told(tmp_path):
+    """A whole record that another version wrote is no record of ours, and readers say where it is; those beside it are found."""
+    path = write_segment(tmp_path, [])
+    header = read_header(path.read_bytes())
+    parts = frame(1, (b"\xdc\x00\x12\x01" + bytes(40),), seed=header.seed)
+    path.write_bytes(path.read_bytes()[:HEADER_BYTES] + b"".join(parts))
+    records = SegmentRecords(tmp_path)
+
+    assert [] == listed(records)
+    assert ["has a record of a format that this version does not read"] == [place.what for place in records.damage]
 
 
 @pytest.mark.parametrize("offset", [0, 1, 3, 8, 15], ids=lambda offset: f"byte {offset} of a head")

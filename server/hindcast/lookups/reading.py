@@ -234,11 +234,9 @@ class SegmentRecords:
     def _last_in(self, name: SegmentName, lookup_id: bytes) -> Found | None:
         """The last record of a lookup in a segment."""
         found = None
-        for payload, writer, sequence in self._payloads(name, lambda frame: _id_of(frame) in (None, lookup_id)):
-            with contextlib.suppress(StoredDataError):
-                record = decode(payload)
-                if record.lookup_id == lookup_id:
-                    found = Found(writer, sequence, record)
+        for one in self._found(name, lambda frame: _id_of(frame) in (None, lookup_id)):
+            if one.record.lookup_id == lookup_id:
+                found = one
         return found
 
     def _in_the_end(self, found: Found, name: SegmentName) -> Found:
@@ -260,11 +258,9 @@ class SegmentRecords:
         for file in sorted(segment_files(self._directory), key=lambda file: file.written_micros, reverse=True):
             if page.is_past(file.written_micros + _SKEW_MICROS):
                 break
-            for payload, writer, sequence in self._payloads(file.name, page.may_take):
-                with contextlib.suppress(StoredDataError):
-                    record = decode(payload)
-                    if not self._refused.has(writer, sequence, record):
-                        page.offer(Found(writer, sequence, record))
+            for found in self._found(file.name, page.may_take):
+                if not self._refused.has(found.writer, found.sequence, found.record):
+                    page.offer(found)
 
     def every(self, wanted: Matching) -> Iterator[Found]:
         """Every record that matches, in no order; one that is recovered meanwhile is there twice."""
@@ -279,11 +275,9 @@ class SegmentRecords:
         for file in segment_files(self._directory):
             if wanted.since_micros is not None and file.written_micros + _SKEW_MICROS < wanted.since_micros:
                 continue
-            for payload, writer, sequence in self._payloads(file.name, may_match):
-                with contextlib.suppress(StoredDataError):
-                    record = decode(payload)
-                    if wanted.takes(record) and not self._refused.has(writer, sequence, record):
-                        yield Found(writer, sequence, record)
+            for found in self._found(file.name, may_match):
+                if wanted.takes(found.record) and not self._refused.has(found.writer, found.sequence, found.record):
+                    yield found
 
     def _likely(self, begun_micros: int) -> list[SegmentName]:
         """The segments that can hold a lookup which began then, the likeliest first: those that had begun already, the last of them
@@ -321,8 +315,8 @@ class SegmentRecords:
             self._note(name, 0, "has a damaged header")
         return header
 
-    def _payloads(self, name: SegmentName, may_match: Callable[[Frame], bool]) -> Iterator[tuple[bytes, WriterId, int]]:
-        """The verified payloads of a segment's records that may match, of the others nothing."""
+    def _found(self, name: SegmentName, may_match: Callable[[Frame], bool]) -> Iterator[Found]:
+        """The verified records of a segment that may match, of the others nothing."""
         try:
             with opened(self._directory, name) as there:
                 if there is None:
@@ -338,20 +332,22 @@ class SegmentRecords:
                         payload = frame.payload(header.seed)
                         if payload is None:
                             self._note(name, frame.offset, "has a damaged record")
-                        else:
-                            yield payload, writer, frame.head.sequence
+                            continue
+                        try:
+                            yield Found(writer, frame.head.sequence, decode(payload))
+                        except StoredDataError:
+                            self._note(name, frame.offset, "has a record of a format that this version does not read")
                 if walk.end is End.BROKEN or (walk.end is not End.FOOTER and path.suffix == SEALED):
                     yield from self._behind(name, path, walk, writer)
         except OSError as error:
             self._note(name, 0, f"cannot be read ({error.strerror})")
 
-    def _behind(
-        self, name: SegmentName, path: Path, walk: Walk, writer: WriterId
-    ) -> Iterator[tuple[bytes, WriterId, int]]:
+    def _behind(self, name: SegmentName, path: Path, walk: Walk, writer: WriterId) -> Iterator[Found]:
         self._note(name, walk.offset, "is damaged")
         for sequence, payload in records_behind(path, walk.next_sequence):
             self._tick()
-            yield payload, writer, sequence
+            with contextlib.suppress(StoredDataError):
+                yield Found(writer, sequence, decode(payload))
 
     def _note(self, name: SegmentName, offset: int, what: str) -> None:
         damage = Damage(name, offset, what)
