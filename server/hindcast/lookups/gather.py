@@ -82,6 +82,18 @@ def gather(values: Sequence[bytes], value_type: int) -> pa.Array:
     return fast if fast is not None else _slow(values, value_type)
 
 
+def gathered(content: bytes, lengths: bytes, value_type: int) -> pa.Array:
+    """As `gather`, of values that stand one behind the other; their lengths are numbers of 32 bits in the machine's order."""
+    sizes = np.frombuffer(lengths, np.int32).astype(np.int64)
+    fast = _fast(content, sizes, value_type)
+    if fast is not None:
+        return fast
+    ends = np.cumsum(sizes)
+    return _slow(
+        [content[end - size : end] for end, size in zip(ends.tolist(), sizes.tolist(), strict=True)], value_type
+    )
+
+
 def _fast(content: bytes, lengths: _Numbers, value_type: int) -> pa.Array | None:
     """None where some value is not in the plain form that writers give it."""
     data = np.frombuffer(content, np.uint8)
