@@ -15,10 +15,10 @@ from uuid import UUID
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2
 
+from hindcast.lookups.arrays import bitmap, constant, numbers, text_lists, texts
 from hindcast.lookups.directory import WriterId
 from hindcast.lookups.gather import INSTANT, arrow_type, gather, gathered, value_type_of
 from hindcast.lookups.logging_schema import LOG_TIMESTAMP, REQUEST_ID, ServiceSchema
@@ -182,18 +182,22 @@ class _HeadColumns:
         self._kinds, self._tags = _numbers(columns["kinds"]), _numbers(columns["tags"])
         self.rows = _numbers(columns["rows"])
         self.lookup_ids = _id_texts(columns["lookup_ids"])
-        self.served_at = pa.array(_numbers(columns["served"], "i8")).cast(INSTANT)
+        self.served = _numbers(columns["served"], "i8")
         self.sequences = _numbers(columns["sequences"], "i8")
         self.request_ids = _strung(pa.string(), columns["request_ids"], columns["request_ends"])
         self.payloads = columns["payloads"], columns["payload_ends"]
 
-    def of_kinds(self, kind: pa.DataType, read: Callable[[Kind], Any]) -> pa.Array:
-        """What the kind of each record says."""
-        return pa.array(list(map(read, self._common.kinds())), kind).take(pa.array(self._kinds))
+    def of_kinds(self, read: Callable[[Kind], str]) -> pa.Array:
+        """A word of the kind of each record."""
+        return texts(list(map(read, self._common.kinds()))).take(numbers(self._kinds, pa.int32()))
+
+    def refs(self) -> pa.Array:
+        """Of each record."""
+        return text_lists([kind.refs for kind in self._common.kinds()]).take(numbers(self._kinds, pa.int32()))
 
     def tags(self) -> pa.Array:
         """Of each record, as JSON."""
-        return pa.array(self._common.tags(), pa.string()).take(pa.array(self._tags))
+        return texts(self._common.tags()).take(numbers(self._tags, pa.int32()))
 
     def spread(self, of: np.ndarray[Any, Any], row: np.ndarray[Any, Any]) -> dict[str, pa.Array]:
         """The columns that all rows of tables have.
@@ -202,24 +206,19 @@ class _HeadColumns:
             of: per row which record it is of.
             row: its number in the answer.
         """
-        places = pa.array(of)
         ids = _repeated(self.lookup_ids, of)
-
-        def constant(number: int, kind: pa.DataType) -> pa.Array:
-            return pa.array(np.full(len(of), number), kind)
-
         return {
-            LOG_TIMESTAMP: self.served_at.take(places),
+            LOG_TIMESTAMP: numbers(self.served[of], INSTANT),
             REQUEST_ID: ids,
             "hc_lookup_id": ids,
-            "hc_row": pa.array(row.astype(np.int32)),
+            "hc_row": numbers(row.astype(np.int32), pa.int32()),
             "hc_request_id": _repeated(self.request_ids, of),
             "hc_tags": _repeated(self.tags(), of),
-            "hc_catalog_version": _repeated(self.of_kinds(pa.string(), lambda kind: kind.catalog_version), of),
-            "hc_mode": _repeated(self.of_kinds(pa.string(), lambda kind: kind.mode), of),
-            "hc_slot": constant(self._common.writer.slot, pa.int32()),
-            "hc_epoch": constant(self._common.writer.epoch, pa.int64()),
-            "hc_sequence": pa.array(self.sequences[of]),
+            "hc_catalog_version": _repeated(self.of_kinds(lambda kind: kind.catalog_version), of),
+            "hc_mode": _repeated(self.of_kinds(lambda kind: kind.mode), of),
+            "hc_slot": constant(self._common.writer.slot, len(of), pa.int32()),
+            "hc_epoch": constant(self._common.writer.epoch, len(of), pa.int64()),
+            "hc_sequence": numbers(self.sequences[of], pa.int64()),
         }
 
 
@@ -236,8 +235,8 @@ def _strung(kind: pa.DataType, content: bytes, ends: bytes) -> pa.Array:
 def _repeated(words: pa.Array, of: np.ndarray[Any, Any]) -> pa.Array:
     """Words by their places, each kept once."""
     encoded = words.dictionary_encode()
-    places = encoded.indices.to_numpy(zero_copy_only=False)[of]
-    return pa.DictionaryArray.from_arrays(pa.array(places), encoded.dictionary)
+    places = np.frombuffer(encoded.indices.buffers()[1], np.int32, len(words))[of]
+    return pa.DictionaryArray.from_arrays(numbers(places, pa.int32()), encoded.dictionary)
 
 
 _DIGITS = np.array([list(f"{byte:02x}".encode()) for byte in range(256)], np.uint8)
@@ -345,15 +344,15 @@ class ServiceRows:
             for at, (name, value_type) in enumerate(schema.inputs.items())
         }
         heads = _HeadColumns(self._heads, self._common)
-        meta = heads.spread(*_places(heads.rows))
+        of, row = _places(heads.rows)
         stored = {view: _Stored.of(self._answers.take_headers(at)) for at, view in enumerate(schema.views)}
         for at, feature in enumerate(schema.features):
             content, lengths, statuses = self._answers.take_feature(at)
             columns[feature.name] = gathered(content, lengths, feature.value_type)
             columns[f"{feature.name}__timestamp"] = stored[feature.view].event
             columns[f"{feature.name}__status"] = _statuses(statuses)
-        columns |= meta
-        served = meta[LOG_TIMESTAMP].cast(pa.int64())
+        columns |= heads.spread(of, row)
+        served = heads.served[of]
         for view, of_view in stored.items():
             columns[f"hc_{view}__age_seconds"] = of_view.age_seconds(served)
             columns[f"hc_{view}__created_ts"] = of_view.created
@@ -368,38 +367,61 @@ def _places(counts: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndar
     return of, np.arange(len(of), dtype=np.int64) - begins[of]
 
 
+_HEADER = np.dtype([("event", ">u8"), ("created", ">u8"), ("schema", "V10"), ("run", "V16")])
+
+
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """What the stored rows of a view said of themselves."""
+    """What the stored rows of a view said of themselves.
+
+    Attributes:
+        event_micros: as `event`, in microseconds; of no meaning where that is null.
+        there: whether there was a row.
+    """
 
     event: pa.Array
     created: pa.Array
     run_id: pa.Array
+    event_micros: np.ndarray[Any, Any]
+    there: np.ndarray[Any, Any]
 
     @classmethod
     def of(cls, headers: bytes) -> "_Stored":
-        rows = np.frombuffer(headers, np.uint8).reshape(-1, HEADER_BYTES)
-        there = rows.any(axis=1)
-        event = _instants(rows[:, :8], there)
-        stored_created = np.ascontiguousarray(rows[:, 8:16]).view(">u8")[:, 0]
-        created = _instants(rows[:, 8:16], there & (stored_created != 0))
+        rows = np.frombuffer(headers, _HEADER)
+        event, created = _micros(rows["event"]), _micros(rows["created"])
+        there = rows["event"] != 0
+        if not there.all():
+            there |= np.frombuffer(headers, np.uint8).reshape(-1, HEADER_BYTES).any(axis=1)
         runs = pa.Array.from_buffers(
-            pa.binary(16), len(rows), [None, pa.py_buffer(np.ascontiguousarray(rows[:, 26:]))]
+            pa.binary(16), len(rows), [None, pa.py_buffer(np.ascontiguousarray(rows["run"]))]
         ).dictionary_encode()
-        words = [None if run == _NO_RUN else str(UUID(bytes=run)) for run in runs.dictionary.to_pylist()]
-        return cls(event, created, pa.array(words, pa.string()).take(runs.indices).dictionary_encode())
+        words = texts([None if run == _NO_RUN else str(UUID(bytes=run)) for run in runs.dictionary.to_pylist()])
+        return cls(
+            numbers(event, INSTANT, there),
+            numbers(created, INSTANT, there & (rows["created"] != 0)),
+            words.take(runs.indices).dictionary_encode(),
+            event,
+            there,
+        )
 
-    def age_seconds(self, served_micros: pa.Array) -> pa.Array:
-        return pc.divide(pc.subtract(served_micros, self.event.cast(pa.int64())).cast(pa.float64(), safe=False), 1e6)
+    def age_seconds(self, served_micros: np.ndarray[Any, Any]) -> pa.Array:
+        return numbers((served_micros - self.event_micros).astype(np.float64) / 1e6, pa.float64(), self.there)
 
 
-def _instants(stored: np.ndarray[Any, Any], there: np.ndarray[Any, Any]) -> pa.Array:
-    micros = (np.ascontiguousarray(stored).view(">u8")[:, 0].astype(np.uint64) ^ np.uint64(_SIGN)).view(np.int64)
-    return pa.array(np.where(there, micros, 0), mask=~there).cast(INSTANT)
+def _micros(stored: np.ndarray[Any, Any]) -> Any:
+    return (stored.astype(np.uint64) ^ np.uint64(_SIGN)).view(np.int64)
 
 
-def _statuses(numbers: bytearray) -> pa.Array:
-    return pa.array(np.frombuffer(numbers, np.uint8).astype(np.int32))
+def _serialized(values: Sequence[bytes]) -> pa.Array:
+    sizes = np.fromiter(map(len, values), np.int32, len(values))
+    ends = np.zeros(len(values) + 1, np.int32)
+    np.cumsum(sizes, out=ends[1:])
+    buffers = [bitmap(sizes > 0), pa.py_buffer(ends), pa.py_buffer(b"".join(values))]
+    return pa.Array.from_buffers(pa.binary(), len(values), buffers)
+
+
+def _statuses(of_values: bytes | bytearray) -> pa.Array:
+    return numbers(np.frombuffer(of_values, np.uint8).astype(np.int32), pa.int32())
 
 
 @dataclass(slots=True)
@@ -469,8 +491,8 @@ class ListRows:
     def take(self) -> pa.Table:
         """The table of what was added; nothing can be added after that."""
         heads = _HeadColumns(self._heads, self._common)
-        services = heads.of_kinds(pa.string(), lambda kind: kind.service)
-        keys, first_keys = pa.array(self._keys, pa.string()), np.array(self._first_keys, np.int64)
+        services = heads.of_kinds(lambda kind: kind.service)
+        keys, first_keys = texts(self._keys), np.array(self._first_keys, np.int64)
         tables = []
         for value_type, cells in sorted(self._by_type.items()):
             column, row = _places(np.array(cells.counts, np.int64))
@@ -482,9 +504,9 @@ class ListRows:
                     {
                         **heads.spread(of, row),
                         "hc_service": _repeated(services, of),
-                        "hc_feature": _repeated(pa.array(cells.names, pa.string()), column),
+                        "hc_feature": _repeated(texts(cells.names), column),
                         "hc_keys": _repeated(keys, first_keys[of] + row),
-                        "hc_value": pa.array([value or None for value in cells.values], pa.binary()),
+                        "hc_value": _serialized(cells.values),
                         "hc_text": array.cast(pa.string()) if is_scalar else pa.nulls(len(array), pa.string()),
                         "hc_status": _statuses(cells.statuses),
                         "hc_event_ts": _Stored.of(b"".join(cells.events)).event,
@@ -553,26 +575,26 @@ class RecordRows:
     def take(self) -> pa.Table:
         """The table of what was added; nothing can be added after that."""
         heads, writer = _HeadColumns(self._heads, self._common), self._common.writer
-        count, string = len(heads.rows), pa.string()
+        count = len(heads.rows)
         return pa.table(
             {
                 "lookup_id": heads.lookup_ids,
-                "served_at": heads.served_at,
+                "served_at": numbers(heads.served, INSTANT),
                 "request_id": heads.request_ids,
-                "service": heads.of_kinds(string, lambda kind: kind.service),
-                "refs": heads.of_kinds(pa.list_(string), lambda kind: kind.refs),
+                "service": heads.of_kinds(lambda kind: kind.service),
+                "refs": heads.refs(),
                 "tags": heads.tags(),
-                "rpc": heads.of_kinds(string, lambda kind: kind.rpc.value),
-                "mode": heads.of_kinds(string, lambda kind: kind.mode),
-                "status": heads.of_kinds(string, lambda kind: status_name(kind.code)),
-                "reason": heads.of_kinds(string, lambda kind: kind.reason),
-                "message": heads.of_kinds(string, lambda kind: kind.message),
-                "catalog_version": heads.of_kinds(string, lambda kind: kind.catalog_version),
-                "entity_rows": pa.array(heads.rows),
-                "erased": pa.array(np.zeros(count, np.bool_)),
-                "slot": pa.array(np.full(count, writer.slot), pa.int32()),
-                "epoch": pa.array(np.full(count, writer.epoch), pa.int64()),
-                "sequence": pa.array(heads.sequences),
+                "rpc": heads.of_kinds(lambda kind: kind.rpc.value),
+                "mode": heads.of_kinds(lambda kind: kind.mode),
+                "status": heads.of_kinds(lambda kind: status_name(kind.code)),
+                "reason": heads.of_kinds(lambda kind: kind.reason),
+                "message": heads.of_kinds(lambda kind: kind.message),
+                "catalog_version": heads.of_kinds(lambda kind: kind.catalog_version),
+                "entity_rows": numbers(heads.rows, pa.int32()),
+                "erased": numbers(np.zeros(count, np.bool_), pa.bool_()),
+                "slot": constant(writer.slot, count, pa.int32()),
+                "epoch": constant(writer.epoch, count, pa.int64()),
+                "sequence": numbers(heads.sequences, pa.int64()),
                 "payload": _strung(pa.binary(), *heads.payloads),
             }
         )
