@@ -11,10 +11,14 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset
 
+from hindcast.lookups.record import END_MICROS as _END_MICROS
+
 cdef enum:
     HEADER = 42
     ID_BYTES = 16
     MESSAGE_MAX = 0x7FFFFFFF
+
+cdef uint64_t END_MICROS = _END_MICROS
 
 cdef enum:
     FEAST = 0
@@ -295,7 +299,7 @@ cdef class Reader:
             return -1
         self.lookup_id.at, self.lookup_id.size = at + 6, ID_BYTES
         at = _uint(at + 22, end, &number)
-        if at is NULL or number >> 63:
+        if at is NULL or number >= END_MICROS:
             return -1
         self.served_at_micros = <int64_t>number
         at = _str(at, end, &text)

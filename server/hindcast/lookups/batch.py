@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -69,7 +69,18 @@ class Known(Protocol):
 
 
 T = TypeVar("T", bound=Known)
-R = TypeVar("R", ServiceRows, ListRows, RecordRows)
+
+
+class _Rows(Protocol):
+    @property
+    def rows(self) -> int: ...
+
+    payload_bytes: int
+
+    def take(self) -> pa.Table: ...
+
+
+R = TypeVar("R", bound=_Rows)
 
 
 class Batch(Generic[T]):
@@ -117,8 +128,8 @@ class Batch(Generic[T]):
     def take(self) -> list[tuple[T, str, dict[date, pa.Table]]]:
         """The tables that were named, each with its service and its rows of each day; none of what is there already."""
         by_table: dict[str, tuple[T, str, dict[date, list[pa.Table]]]] = {}
-        services = [service.target for service in self._services.values() if service is not None]
-        for target in (*services, self._lists, self._records):
+        targets: list[_Target[T, Any]] = [one.target for one in self._services.values() if one is not None]
+        for target in (*targets, self._lists, self._records):
             if not target.is_used:
                 continue
             _, _, days = by_table.setdefault(target.table.key, (target.table, target.name, {}))

@@ -70,12 +70,14 @@ class Heads:
         self._keeps_payloads = keeps_payloads
         self._columns = {
             name: bytearray()
-            for name in ("lookup_ids", "served", "sequences", "rows", "stored", "kinds", "tags")
-            + ("request_ends", "request_ids", "payload_ends", "payloads")
+            for name in (
+                *("lookup_ids", "served", "sequences", "rows", "stored", "kinds", "tags"),
+                *("request_ends", "request_ids", "payload_ends", "payloads"),
+            )
         }
         self._put(request_ends=0, payload_ends=0)
 
-    def add_plain(self, reader: Reader, sequence: int, rows: int) -> None:
+    def add_plain(self, reader: Reader, sequence: int, rows: int) -> None:  # noqa: ARG002 - there is nothing to add
         """Add the record that was read last.
 
         Raises:
@@ -171,7 +173,7 @@ class Answers:
         self._inputs = [_Column() for _ in inputs]
         self._headers = [bytearray() for _ in views]
 
-    def add_plain(self, reader: Reader) -> int:
+    def add_plain(self, reader: Reader) -> int:  # noqa: ARG002 - there is nothing to add
         """Add the answer of the record that was read last.
 
         Returns:

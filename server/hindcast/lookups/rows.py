@@ -250,7 +250,7 @@ def _id_texts(packed: bytes) -> pa.Array:
     digits = _DIGITS[np.frombuffer(packed, np.uint8)].reshape(-1, len(_DIGIT_PLACES))
     texts: Any = np.full((len(digits), _ID_CHARACTERS), ord("-"), np.uint8)
     texts[:, _DIGIT_PLACES] = digits
-    ends = np.arange(len(digits) + 1, dtype=np.int32) * _ID_CHARACTERS
+    ends: Any = np.arange(len(digits) + 1, dtype=np.int32) * _ID_CHARACTERS
     return pa.Array.from_buffers(pa.string(), len(digits), [None, pa.py_buffer(ends), pa.py_buffer(texts)])
 
 
@@ -451,7 +451,8 @@ class ListRows:
         self._by_type: dict[int, _Cells] = {}
         self._keys: list[str] = []
         self._first_keys: list[int] = []
-        self.rows = self.payload_bytes = 0
+        self.rows = 0
+        self.payload_bytes = 0
 
     def add(self, entry: Entry) -> bool:
         """Add the values of an answer; false if it cannot be read, and nothing was added."""

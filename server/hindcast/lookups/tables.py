@@ -713,7 +713,7 @@ def _same(one: pa.DataType, other: pa.DataType) -> bool:
 
 
 def _files(table: DeltaTable, root: Path) -> list[Path]:
-    return sorted(root / unquote(path) for path in pa.table(table.get_add_actions()).column("path").to_pylist())
+    return sorted(root / unquote(path) for path in table.get_add_actions().column("path").to_pylist())
 
 
 def _types(schema: Schema) -> dict[str, pa.DataType]:
@@ -779,7 +779,7 @@ def _crowded(table: DeltaTable) -> list[str]:
     added = table.get_add_actions(flatten=True)
     small: Counter[str] = Counter()
     if added.num_rows:
-        sizes = pa.table(added).column("size_bytes").to_pylist()
+        sizes = added.column("size_bytes").to_pylist()
         small.update(day for day, size in zip(_days(table), sizes, strict=True) if size < _SMALL_BYTES)
     return sorted(day for day, count in small.items() if count > _FILES_MAX)
 
@@ -788,4 +788,4 @@ def _days(table: DeltaTable) -> list[str]:
     """The day of each file."""
     added = table.get_add_actions(flatten=True)
     # Of a table without files there is no such column.
-    return list(map(str, pa.table(added).column(f"partition.{LOG_DATE}").to_pylist())) if added.num_rows else []
+    return list(map(str, added.column(f"partition.{LOG_DATE}").to_pylist())) if added.num_rows else []
