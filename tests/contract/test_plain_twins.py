@@ -21,7 +21,7 @@ from hindcast.lookups.record import RecordHead, Rpc, StoredRows, encode, encode_
 from hindcast.online.codec import fold
 from hindcast.shadow.v1 import shadow_pb2
 from hindcast.v1.value_pb2 import Value
-from sealing import DAY, DOUBLE, INT64, NOON, STRING, header, make_catalog, make_failure, make_record, value
+from sealing import DAY, DOUBLE, INT64, NOON, STRING, header, make_catalog, make_record, value
 
 IN_MEMORY = settings(max_examples=150, deadline=None)
 WRITER = WriterId(3, NOON)
@@ -232,7 +232,7 @@ def test_columns_that_do_not_fit_are_refused(module):
     fitting = {"values": [[b"ab"]], "statuses": [b"\1"], "inputs": [[b"c"]], "headers": [bytes(42)]}
     wrong = {"values": [[b"a", b"b"]], "statuses": [b""], "inputs": [], "headers": [bytes(41)]}
     for name, content in wrong.items():
-        with pytest.raises(ValueError, match="column|header"):
+        with pytest.raises(ValueError, match=r"column|header"):
             answers.add(1, **{**fitting, name: content})
     answers.add(1, **fitting)
 
@@ -249,6 +249,13 @@ def test_columns_that_do_not_fit_are_refused(module):
 
 
 HEAD = {
-    **{"lookup_id": bytes(16), "served_at_micros": 1, "sequence": 1, "rows": 1, "stored_rows": 1},
-    **{"kind": 0, "tags": 0, "request_id": b"", "payload": b"p"},
+    "lookup_id": bytes(16),
+    "served_at_micros": 1,
+    "sequence": 1,
+    "rows": 1,
+    "stored_rows": 1,
+    "kind": 0,
+    "tags": 0,
+    "request_id": b"",
+    "payload": b"p",
 }

@@ -18,7 +18,7 @@ from deltalake import DeltaTable, QueryBuilder
 from faults.repos import store_rows
 from hindcast.catalog import Logging, Projection, Service
 from hindcast.clock import from_micros
-from hindcast.errors import InvalidArgument, SealError, StoredDataError
+from hindcast.errors import InvalidArgument, SealError
 from hindcast.lookups import tables
 from hindcast.lookups.directory import OPEN, LogDirectory, WriterId
 from hindcast.lookups.disk import REAL_DISK

@@ -40,7 +40,7 @@ def constant(number: int, count: int, kind: pa.DataType) -> pa.Array:
 def texts(words: Sequence[str | None]) -> pa.Array:
     """Strings; None is null."""
     parts = [b"" if word is None else word.encode() for word in words]
-    ends = np.zeros(len(parts) + 1, np.int32)
+    ends: Any = np.zeros(len(parts) + 1, np.int32)
     np.cumsum([len(part) for part in parts], out=ends[1:])
     valid = np.array([word is not None for word in words], np.bool_)
     buffers = [bitmap(valid), pa.py_buffer(ends), pa.py_buffer(b"".join(parts))]
@@ -49,6 +49,6 @@ def texts(words: Sequence[str | None]) -> pa.Array:
 
 def text_lists(lists: Sequence[Sequence[str]]) -> pa.Array:
     """Lists of strings."""
-    ends = np.zeros(len(lists) + 1, np.int32)
+    ends: Any = np.zeros(len(lists) + 1, np.int32)
     np.cumsum([len(one) for one in lists], out=ends[1:])
     return pa.ListArray.from_arrays(numbers(ends, pa.int32()), texts([word for one in lists for word in one]))

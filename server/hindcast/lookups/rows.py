@@ -414,7 +414,7 @@ def _micros(stored: np.ndarray[Any, Any]) -> Any:
 
 def _serialized(values: Sequence[bytes]) -> pa.Array:
     sizes = np.fromiter(map(len, values), np.int32, len(values))
-    ends = np.zeros(len(values) + 1, np.int32)
+    ends: Any = np.zeros(len(values) + 1, np.int32)
     np.cumsum(sizes, out=ends[1:])
     buffers = [bitmap(sizes > 0), pa.py_buffer(ends), pa.py_buffer(b"".join(values))]
     return pa.Array.from_buffers(pa.binary(), len(values), buffers)
