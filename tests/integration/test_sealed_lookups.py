@@ -6,6 +6,7 @@ import fcntl
 import json
 import subprocess
 from datetime import UTC, date, datetime
+from types import SimpleNamespace
 from uuid import UUID
 
 import grpc
@@ -541,7 +542,7 @@ def test_an_open_segment_with_the_person_is_waited_for(log):
     assert 2 == erase(log, key="driver_id", value="7", wait_seconds=0).lookups
 
 
-def test_feast_retrieves_what_a_service_logged(tmp_path):
+def test_feast_retrieves_what_a_service_logged(tmp_path, monkeypatch):
     """Feast's own retrieval of a feature service's logs gives the rows of its destination between two times, by its own schema."""
     from feast import Entity, FeatureService, FeatureStore, FeatureView, FileSource, RepoConfig, ValueType  # noqa: PLC0415
     from feast import Field as FeastField  # noqa: PLC0415
@@ -604,6 +605,30 @@ def test_feast_retrieves_what_a_service_logged(tmp_path):
         for name in schema.names
         if not pa.types.is_timestamp(schema.field(name).type) and schema.field(name).type != written.field(name).type
     ]
+
+    # What Feast itself logs there is beside it, also once our parts are one, and Feast's check of logs reads both.
+    by_feast = {name: [None] for name in schema.names} | {"driver_id": [9], "__request_id": ["by Feast"]}
+    by_feast |= {"__log_timestamp": [from_micros(NOON + DAY)], "__log_date": [from_micros(NOON + DAY).date()]}
+    store.write_logged_features(pa.table(by_feast, schema), service)
+    monkeypatch.setattr(tables, "_FILES_MAX", 0)
+    for at in range(3):
+        write_segment(
+            log, [make_record([3 + at], {"trips": [1], "rating": [1.0], "city": ["a"]})], first_sequence=10 + at
+        )
+        Sealer(log, repo_root=tmp_path).seal()
+    seen = []
+
+    def note(frame):
+        seen.extend(sorted(frame["driver_id"]))
+        return SimpleNamespace(is_success=True)
+
+    reference = SimpleNamespace(profile=SimpleNamespace(validate=note))
+    with pytest.warns(RuntimeWarning, match="experimental"):
+        store.validate_logged_features(
+            service, from_micros(NOON), from_micros(NOON + 2 * DAY - 1), reference, cache_profile=False
+        )
+
+    assert [1, 1, 2, 2, 3, 4, 5, 9] == seen
 
 
 def run_cli(*arguments) -> subprocess.CompletedProcess:
