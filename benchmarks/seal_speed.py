@@ -76,8 +76,10 @@ class Sealed:
 
 
 def run(shapes: Sequence[Shape] = SHAPES, *, entity_rows: int = _ENTITY_ROWS) -> dict[str, Any]:
-    """Seal lookups of each shape, print a table, return the figures by shape."""
-    figures = {}
+    """Seal lookups of each shape, print a table, return the figures by shape, and the floors."""
+    from floors import Floor  # noqa: PLC0415 - not in the process that is measured
+
+    figures, floors = {}, []
     print(f"\nsealing, {entity_rows:,} entity rows of 50 features each")
     print(
         f"  {'lookups':<24}{'rows/s of CPU':>14}{'wall s':>9}{'CPU s':>9}{'MB before':>11}{'MB peak':>9}{'segments MB':>13}"
@@ -90,7 +92,14 @@ def run(shapes: Sequence[Shape] = SHAPES, *, entity_rows: int = _ENTITY_ROWS) ->
             f"{done.before_mb:>11,.0f}{done.peak_mb:>9,.0f}{done.segment_bytes / 1e6:>13,.1f}",
             flush=True,
         )
-    return figures
+        if not shape.is_list:
+            name = f"sealing of {shape}"
+            floors.append(
+                Floor(name, done.rows_per_second, FLOOR_ROWS_PER_SECOND, "entity rows/s of CPU", at_least=True)
+            )
+    for floor in floors:
+        print(f"  {floor}")
+    return {"shapes": figures, "floors": [floor.figures() for floor in floors]}
 
 
 def seal(shape: Shape, *, entity_rows: int = _ENTITY_ROWS) -> Sealed:

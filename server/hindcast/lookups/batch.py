@@ -14,7 +14,7 @@ from hindcast.lookups.catalogs import kept_catalog
 from hindcast.lookups.directory import WriterId
 from hindcast.lookups.logging_schema import ServiceSchema, service_schema
 from hindcast.lookups.places import AD_HOC, RECORDS
-from hindcast.lookups.record import decode
+from hindcast.lookups.record import EARLIEST_MICROS, END_MICROS, ID_BYTES, decode
 from hindcast.lookups.rows import Common, Entry, ListRows, RecordRows, ServiceRows, read_answer, row_count
 from hindcast.lookups.tables import plain_schema, united
 
@@ -141,6 +141,10 @@ class Batch(Generic[T]):
         """As `add`, by the messages of the record."""
         entry = Entry(sequence, payload, decode(payload))
         record = entry.record
+        if len(record.lookup_id) != ID_BYTES or not EARLIEST_MICROS <= record.served_at_micros < END_MICROS:
+            raise StoredDataError(
+                "a record of the lookup log is damaged: it has no id of 16 bytes, or is of no year from 1 to 9999"
+            )
         day, rows = record.served_at_micros // _DAY_MICROS, row_count(record)
         if record.response:
             service = self._service(record.catalog_version, record.service)
