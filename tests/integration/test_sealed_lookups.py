@@ -5,6 +5,7 @@ import dataclasses
 import json
 import subprocess
 from datetime import UTC, date, datetime
+from types import SimpleNamespace
 from uuid import UUID
 
 import grpc
@@ -17,8 +18,8 @@ from deltalake import DeltaTable, QueryBuilder
 from faults.repos import store_rows
 from hindcast.catalog import Logging, Projection, Service
 from hindcast.clock import from_micros
-from hindcast.errors import InvalidArgument, SealError, StoredDataError
-from hindcast.lookups import sealer, tables
+from hindcast.errors import InvalidArgument, SealError
+from hindcast.lookups import tables
 from hindcast.lookups.directory import OPEN, LogDirectory, WriterId
 from hindcast.lookups.disk import REAL_DISK
 from hindcast.lookups.erase import erase
@@ -26,7 +27,7 @@ from hindcast.lookups.gap_report import gap_report
 from hindcast.lookups.gaps import read_lines
 from hindcast.lookups.ranges import sealed_ranges
 from hindcast.lookups.receipts import by_lookup_id
-from hindcast.lookups.record import LookupRecord, Rpc, decode
+from hindcast.lookups.record import Rpc, encode
 from hindcast.lookups.sealed import find_sealed, find_sealed_record
 from hindcast.lookups.sealer import Sealer
 from hindcast.lookups.segment import Gap, GapReason
@@ -140,24 +141,18 @@ def test_a_segment_waits_for_an_open_one_before_it(log):
     assert 1 == len(rows_of(log / "tables" / "_records"))
 
 
-def test_a_segment_of_a_newer_version_stays(log, monkeypatch):
+def test_a_segment_of_a_newer_version_stays(log):
     """What is before a segment that this version cannot read is sealed; it and those behind it stay as they are, and it is said why."""
     write_segment(log, [make_failure()])
-    newer = write_segment(log, [make_failure(), make_failure()], first_sequence=2)
+    of_a_newer_format = bytearray(b"".join(encode(make_failure())))
+    of_a_newer_format[3] += 1
+    newer = write_segment(log, [make_failure(), bytes(of_a_newer_format)], first_sequence=2)
     last = write_segment(log, [make_failure()], first_sequence=4)
     contents = newer.read_bytes(), last.read_bytes()
-    read = []
-
-    def decode_older(payload: bytes) -> LookupRecord:
-        read.append(payload)
-        if len(read) == 3:
-            raise StoredDataError("of another format")
-        return decode(payload)
-
-    monkeypatch.setattr(sealer, "decode", decode_older)
     done = Sealer(log).seal()
 
-    assert (1, 1, [f"{newer.name}: of another format"]) == (done.segments, done.records, done.left)
+    assert (1, 1, 1) == (done.segments, done.records, len(done.left))
+    assert done.left[0].startswith(f"{newer.name}: a record of the lookup log cannot be read")
     assert [1] == [row["sequence"] for row in rows_of(log / "tables" / "_records")]
     assert contents == (newer.read_bytes(), last.read_bytes())
 
@@ -484,7 +479,7 @@ def test_small_files_become_one(log, tmp_path, monkeypatch):
     assert max(groups) > 1
 
 
-def test_feast_retrieves_what_a_service_logged(tmp_path):
+def test_feast_retrieves_what_a_service_logged(tmp_path, monkeypatch):
     """Feast's own retrieval of a feature service's logs gives the rows of its destination between two times, by its own schema."""
     from feast import Entity, FeatureService, FeatureStore, FeatureView, FileSource, RepoConfig, ValueType  # noqa: PLC0415
     from feast import Field as FeastField  # noqa: PLC0415
@@ -547,6 +542,30 @@ def test_feast_retrieves_what_a_service_logged(tmp_path):
         for name in schema.names
         if not pa.types.is_timestamp(schema.field(name).type) and schema.field(name).type != written.field(name).type
     ]
+
+    # What Feast itself logs there is beside it, also once our parts are one, and Feast's check of logs reads both.
+    by_feast = {name: [None] for name in schema.names} | {"driver_id": [9], "__request_id": ["by Feast"]}
+    by_feast |= {"__log_timestamp": [from_micros(NOON + DAY)], "__log_date": [from_micros(NOON + DAY).date()]}
+    store.write_logged_features(pa.table(by_feast, schema), service)
+    monkeypatch.setattr(tables, "_FILES_MAX", 0)
+    for at in range(3):
+        write_segment(
+            log, [make_record([3 + at], {"trips": [1], "rating": [1.0], "city": ["a"]})], first_sequence=10 + at
+        )
+        Sealer(log, repo_root=tmp_path).seal()
+    seen = []
+
+    def note(frame):
+        seen.extend(sorted(frame["driver_id"]))
+        return SimpleNamespace(is_success=True)
+
+    reference = SimpleNamespace(profile=SimpleNamespace(validate=note))
+    with pytest.warns(RuntimeWarning, match="experimental"):
+        store.validate_logged_features(
+            service, from_micros(NOON), from_micros(NOON + 2 * DAY - 1), reference, cache_profile=False
+        )
+
+    assert [1, 1, 2, 2, 3, 4, 5, 9] == seen
 
 
 def run_cli(*arguments) -> subprocess.CompletedProcess:

@@ -37,6 +37,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from hindcast.durable import exchange, make_directory, sync, sync_delta_table
 from hindcast.errors import SealError
+from hindcast.lookups.arrays import constant
 from hindcast.lookups.directory import WriterId
 from hindcast.lookups.logging_schema import LOG_DATE
 from hindcast.lookups.places import RECORDS, digest
@@ -52,12 +53,16 @@ _CHECKPOINT_VERSIONS = 50
 """Entries of a table's log that every opening reads, before they become one."""
 _ROW_GROUP_ROWS = 50_000
 _GROUP_BYTES = 2 << 20
+_SAMPLED_ROWS = 4096
+_REPEATED_TIMES = 4
+"""Rows for each event time, at which a dictionary is smaller."""
 _RECORD_GROUP_ROWS = 500
 """To find one lookup, the records of so many are read, or of as many as have `_GROUP_BYTES`."""
 _STATISTICS, _RECORD_STATISTICS = "hc_lookup_id", "lookup_id,served_at"
 """Columns whose bounds Delta's log may have, of a service's table and of that of all lookups."""
 _LOCK_SECONDS = 60.0
 _UNFINISHED = ".new"
+_EPOCH = date(1970, 1, 1)
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 _PART = re.compile(
     r"(?P<day>\d{4}-\d\d-\d\d)-(?P<slot>\d{4,5})-(?P<epoch>[0-9a-f]{16})-(?P<first>[0-9a-f]{16})-(?P<last>[0-9a-f]{16})-(?P<service>[0-9a-f]{8})\.parquet"
@@ -632,7 +637,7 @@ class _Part:
 
 def dated(rows: pa.Table, day: date) -> pa.Table:
     """Rows with the column that a Delta table has in the names of its folders."""
-    return rows.append_column(LOG_DATE, pa.array([day] * rows.num_rows, pa.date32()))
+    return rows.append_column(LOG_DATE, constant((day - _EPOCH).days, rows.num_rows, pa.date32()))
 
 
 def united(tables: Sequence[pa.Table], types: Mapping[str, pa.DataType]) -> pa.Table:
@@ -648,17 +653,34 @@ def united(tables: Sequence[pa.Table], types: Mapping[str, pa.DataType]) -> pa.T
 
 def write_parquet(rows: pa.Table, path: Path) -> None:
     """Write a file: words and what repeats by dictionary, feature values as they are."""
-    repeated = [field.name for field in rows.schema if _repeats(field)]
+    varied = _varied_times(rows)
+    repeated = [field.name for field in rows.schema if _repeats(field) and field.name not in varied]
     is_records = "payload" in rows.column_names
     pq.write_table(
         rows,
         path,
         compression="zstd" if is_records else "snappy",
         use_dictionary=repeated or False,
+        column_encoding=dict.fromkeys(varied, "DELTA_BINARY_PACKED"),
         row_group_size=_record_group_rows(rows) if is_records else _ROW_GROUP_ROWS,
         store_schema=False,
         write_statistics=[name for name in rows.column_names if name != "payload"],
     )
+
+
+def _varied_times(rows: pa.Table) -> set[str]:
+    """Columns of times of which few are the same: a dictionary of them takes more room than their differences, and more time."""
+    varied, seen = set(), {}
+    for name in rows.column_names:
+        if name.endswith("__timestamp"):
+            sample = rows.column(name).slice(0, _SAMPLED_ROWS)
+            # Features of one view share theirs.
+            shared = tuple(chunk.buffers()[1].address for chunk in sample.chunks)
+            if shared not in seen:
+                seen[shared] = pc.count_distinct(sample).as_py() * _REPEATED_TIMES > len(sample)
+            if seen[shared]:
+                varied.add(name)
+    return varied
 
 
 def _compacted_properties(table: DeltaTable) -> WriterProperties | None:
@@ -702,7 +724,7 @@ def _same(one: pa.DataType, other: pa.DataType) -> bool:
 
 
 def _files(table: DeltaTable, root: Path) -> list[Path]:
-    return sorted(root / unquote(path) for path in pa.table(table.get_add_actions()).column("path").to_pylist())
+    return sorted(root / unquote(path) for path in table.get_add_actions().column("path").to_pylist())
 
 
 def _types(schema: Schema) -> dict[str, pa.DataType]:
@@ -728,12 +750,9 @@ def _id_bounds(rows: pa.Table) -> tuple[str, str]:
     # A service's table may have a join key of the other name.
     name = "hc_lookup_id" if "hc_lookup_id" in rows.column_names else "lookup_id"
     column = rows.column(name)
-    ids = {
-        word
-        for chunk in column.chunks
-        for word in (chunk.dictionary if pa.types.is_dictionary(chunk.type) else chunk).to_pylist()
-    }
-    return min(ids), max(ids)
+    words = [chunk.dictionary if pa.types.is_dictionary(chunk.type) else chunk for chunk in column.chunks]
+    bounds = pc.min_max(pa.chunked_array(words))
+    return bounds["min"].as_py(), bounds["max"].as_py()
 
 
 def _place(rows: pa.Table, path: Path, *, step: Step) -> None:
@@ -781,7 +800,7 @@ def _crowded(table: DeltaTable) -> list[str]:
     added = table.get_add_actions(flatten=True)
     small: Counter[str] = Counter()
     if added.num_rows:
-        sizes = pa.table(added).column("size_bytes").to_pylist()
+        sizes = added.column("size_bytes").to_pylist()
         small.update(day for day, size in zip(_days(table), sizes, strict=True) if size < _SMALL_BYTES)
     return sorted(day for day, count in small.items() if count > _FILES_MAX)
 
@@ -790,4 +809,4 @@ def _days(table: DeltaTable) -> list[str]:
     """The day of each file."""
     added = table.get_add_actions(flatten=True)
     # Of a table without files there is no such column.
-    return list(map(str, pa.table(added).column(f"partition.{LOG_DATE}").to_pylist())) if added.num_rows else []
+    return list(map(str, added.column(f"partition.{LOG_DATE}").to_pylist())) if added.num_rows else []
