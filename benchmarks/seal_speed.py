@@ -1,22 +1,32 @@
 """The sealer: entity rows of closed segments into tables, on one core, by how many rows a lookup asks for.
 
-Segments are written here as a server writes them; a process of its own seals them and reports its CPU, of all threads, and its memory.
-Called as a script it is that process.
+Segments are written here as a server writes them; a process of its own (`sealing.py`) seals them and reports its CPU, of all threads,
+and its memory.
 """
 
-import json
 import os
 import random
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from usage import measured
+from apart import started
+from dataset import ACCOUNTS, KINDS, feature_names
+from failure import BenchmarkFailed
+from floors import Floor
+from hindcast.catalog import Catalog, Field, Projection, Service, View
+from hindcast.clock import uuid7_text
+from hindcast.lookups.catalogs import keep_catalog
+from hindcast.lookups.directory import SEALED, LogDirectory, SegmentName, WriterId
+from hindcast.lookups.record import BEGINS, Rpc, computed_bytes, constants
+from hindcast.lookups.segment import Footer, SegmentHeader, footer_bytes, frame, header_bytes
+from hindcast.online.codec import Block, Cells, RowReader, answer_record, pack_row, splice_feast, splice_hindcast
+from hindcast.shadow.v1 import shadow_pb2
+from hindcast.v1.value_pb2 import Value
 
-SECONDS_MAX = 120.0
+SECONDS_MAX = 600.0
 _ENTITY_ROWS = 60_000
 """Of each shape: a segment of 64 MiB or more."""
 _ANSWERS = 4_000
@@ -25,6 +35,7 @@ _NOON = 1_793_534_400_000_000
 _VERSION = f"sha256:{'0' * 64}"
 _FOLDED_ROWS_MIN = 8
 """As the server has it."""
+_SCRIPT = Path(__file__).resolve().with_name("sealing.py")
 FLOOR_ROWS_PER_SECOND = 50_000
 """Promised for lookups of a feature service with 50 features."""
 
@@ -75,17 +86,15 @@ class Sealed:
     peak_mb: float
 
 
-def run(shapes: Sequence[Shape] = SHAPES, *, entity_rows: int = _ENTITY_ROWS) -> dict[str, Any]:
+def run(shapes: Sequence[Shape] = SHAPES, *, entity_rows: int = _ENTITY_ROWS) -> tuple[dict[str, Any], list[Floor]]:
     """Seal lookups of each shape, print a table, return the figures by shape, and the floors."""
-    from floors import Floor  # noqa: PLC0415 - not in the process that is measured
-
     figures, floors = {}, []
-    print(f"\nsealing, {entity_rows:,} entity rows of 50 features each")
+    print(f"\nsealing on one core, {entity_rows:,} entity rows of 50 features each\n")
     print(
         f"  {'lookups':<24}{'rows/s of CPU':>14}{'wall s':>9}{'CPU s':>9}{'MB before':>11}{'MB peak':>9}{'segments MB':>13}"
     )
     for shape in shapes:
-        done = seal(shape, entity_rows=entity_rows)
+        done = _measure(shape, entity_rows=entity_rows)
         figures[str(shape)] = asdict(done)
         print(
             f"  {shape!s:<24}{done.rows_per_second:>14,.0f}{done.seconds:>9.2f}{done.cpu_seconds:>9.2f}"
@@ -97,47 +106,44 @@ def run(shapes: Sequence[Shape] = SHAPES, *, entity_rows: int = _ENTITY_ROWS) ->
             floors.append(
                 Floor(name, done.rows_per_second, FLOOR_ROWS_PER_SECOND, "entity rows/s of CPU", at_least=True)
             )
-    for floor in floors:
-        print(f"  {floor}")
-    return {"shapes": figures, "floors": [floor.figures() for floor in floors]}
+    return figures, floors
 
 
-def seal(shape: Shape, *, entity_rows: int = _ENTITY_ROWS) -> Sealed:
-    """Write lookups of a shape, seal them in a process of its own, and say what that took.
-
-    Raises:
-        BenchmarkFailed: it did not seal all of them.
-    """
-    from apart import started  # noqa: PLC0415 - not in the process that is measured
-    from failure import BenchmarkFailed  # noqa: PLC0415
-
+def _measure(shape: Shape, *, entity_rows: int) -> Sealed:
     with tempfile.TemporaryDirectory(prefix="hindcast-bench-") as name:
         log = Path(name) / "log"
         lookups = write_log(log, shape, entity_rows=entity_rows)
         segment_bytes = sum(path.stat().st_size for path in (log / "segments").iterdir())
-        with started(Path(__file__), log, what="the sealer", log_path=Path(name) / "sealer.log") as process:
-            report = process.work(limit_seconds=SECONDS_MAX)
-        if report is None:
-            raise BenchmarkFailed(f"the sealer was not done after {SECONDS_MAX:.0f} s")
-        sealed = report.pop("lookups"), report.pop("entity_rows"), report.pop("left")
-        if sealed != (lookups, lookups * shape.rows, []):
+        report = seal(log)
+        sealed = report["records"], report["entity_rows"]
+        if sealed != (lookups, lookups * shape.rows):
             raise BenchmarkFailed(f"of {lookups} lookups it sealed {sealed}")
         stored_bytes = sum(path.stat().st_size for path in (log / "tables").rglob("*.parquet"))
     return Sealed(
-        entity_rows=lookups * shape.rows,
+        entity_rows=report["entity_rows"],
         lookups=lookups,
         segment_bytes=segment_bytes,
         stored_bytes=stored_bytes,
-        rows_per_second=lookups * shape.rows / report["cpu_seconds"],
-        **report,
+        rows_per_second=report["entity_rows"] / report["cpu_seconds"],
+        **{name: report[name] for name in ("seconds", "cpu_seconds", "before_mb", "peak_mb")},
     )
+
+
+def seal(log: Path) -> dict[str, Any]:
+    """Seal what is closed in a log, in a process of its own; what it did and what that took (`measured`).
+
+    Raises:
+        BenchmarkFailed: it failed, took too long, or left something as it was.
+    """
+    with started(_SCRIPT, log, what="the sealer", log_path=log.with_suffix(".txt")) as sealer:
+        done = sealer.work(limit_seconds=SECONDS_MAX)
+    if done is None or done["left"]:
+        raise BenchmarkFailed(f"the sealer left {done and done['left']} as it was")
+    return done
 
 
 def write_log(log: Path, shape: Shape, *, entity_rows: int) -> int:
     """Closed segments of one writer, and the definitions that they name; gives the number of lookups."""
-    from hindcast.lookups.directory import SEALED, LogDirectory, SegmentName, WriterId  # noqa: PLC0415
-    from hindcast.lookups.segment import Footer, SegmentHeader, footer_bytes, frame, header_bytes  # noqa: PLC0415
-
     directory, writer, lookups = LogDirectory(log), WriterId(0, _NOON), max(1, entity_rows // shape.rows)
     directory.segments.mkdir(parents=True)
     payloads, first = _payloads(log, shape, lookups), 1
@@ -147,7 +153,7 @@ def write_log(log: Path, shape: Shape, *, entity_rows: int) -> int:
         with directory.segment(SegmentName(writer, first, SEALED)).open("wb") as file:
             file.write(header_bytes(head))
             for payload in payloads:
-                parts = frame(sequence, payload, seed=head.seed)
+                parts = frame(sequence, (payload,), seed=head.seed)
                 file.writelines(parts)
                 size += sum(map(len, parts))
                 sequence += 1
@@ -159,13 +165,8 @@ def write_log(log: Path, shape: Shape, *, entity_rows: int) -> int:
     return lookups
 
 
-def _payloads(log: Path, shape: Shape, lookups: int) -> Iterator[Sequence[bytes]]:
-    from dataset import ACCOUNTS, feature_names  # noqa: PLC0415 - redis and more
-    from hindcast.catalog import Catalog, Field, Projection, Service, View  # noqa: PLC0415
-    from hindcast.clock import uuid7  # noqa: PLC0415
-    from hindcast.lookups.catalogs import keep_catalog  # noqa: PLC0415
-    from hindcast.lookups.record import RecordHead, Rpc, encode_parts  # noqa: PLC0415
-
+def _payloads(log: Path, shape: Shape, lookups: int) -> Iterator[bytes]:
+    """Records, made as a worker makes them."""
     views = {view: feature_names(view, count) for view, count in ACCOUNTS.views.items()}
     key = Field("account_id", 4)
     catalog = Catalog(
@@ -187,55 +188,48 @@ def _payloads(log: Path, shape: Shape, lookups: int) -> Iterator[Sequence[bytes]
     )
     keep_catalog(log, catalog)
     refs = [f"{view}:{name}" for view, names in views.items() for name in names]
+    common = constants(
+        rpc=Rpc(shape.rpc),
+        catalog_version=_VERSION,
+        service="" if shape.is_list else "accounts",
+        refs=refs if shape.is_list else (),
+        mode="batched",
+        views=list(views),
+    )
     rng = random.Random(6)
     answers = [_answer(shape, views, rng) for _ in range(min(_ANSWERS, lookups))]
     for number in range(lookups):
         answer = answers[number % len(answers)]
         served = _NOON + number * 1_000
-        head = RecordHead(
-            lookup_id=uuid7(served).bytes,
-            served_at_micros=served,
-            rpc=Rpc(shape.rpc),
-            request_id=f"request-{number}",
-            tags={"model": "fraud-7"},
-            catalog_version=_VERSION,
-            service="" if shape.is_list else "accounts",
-            refs=refs if shape.is_list else (),
-            mode="batched",
-            code=0,
-            reason="",
-            message="",
-            rows=answer.rows,
-            computed={},
-            repeats=answer.repeats,
+        yield answer_record(
+            BEGINS,
+            uuid7_text(served),
+            served,
+            common.said(f"request-{number}", {"model": "fraud-7"}),
+            common.views,
+            answer.views,
+            computed_bytes({}),
+            answer.request,
+            answer.response,
+            folds=shape.rpc == "feast" and shape.rows >= _FOLDED_ROWS_MIN,
         )
-        yield encode_parts(head, answer.request, answer.response)
 
 
 def _value_type(feature: str) -> int:
-    from dataset import KINDS  # noqa: PLC0415
-
     (kind,) = {kind.value_type for kind in KINDS if f"_{kind.name}_" in feature}
     return {"Float64": 5, "Int64": 4, "String": 2}[kind]
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """A request and its answer as a record has them."""
+    """A request, its answer, and the cells of each view that was read for it."""
 
     request: bytes
     response: bytes
-    repeats: bytes
-    rows: Sequence[tuple[str, bytes]]
+    views: list[Cells]
 
 
 def _answer(shape: Shape, views: Mapping[str, Sequence[str]], rng: random.Random) -> _Answer:
-    from dataset import KINDS  # noqa: PLC0415
-    from hindcast.clock import uuid7  # noqa: PLC0415
-    from hindcast.online.codec import Block, Cells, fold, splice_feast, splice_hindcast  # noqa: PLC0415
-    from hindcast.shadow.v1 import shadow_pb2  # noqa: PLC0415
-    from hindcast.v1.value_pb2 import Value  # noqa: PLC0415
-
     keys = [Value(int64_val=rng.randrange(100_000)).SerializeToString() for _ in range(shape.rows)]
     entities = {"account_id": shadow_pb2.ValueColumn(val=keys)}
     blocks, read = [], []
@@ -250,28 +244,24 @@ def _answer(shape: Shape, views: Mapping[str, Sequence[str]], rng: random.Random
         blocks.insert(0, Block(["account_id"], Cells.of_columns([keys], [b"\2" * shape.rows]), 0, 1, None))
         metadata = shadow_pb2.FeastMetadata(feature_names=named).SerializeToString()
         response = splice_feast(metadata, blocks, statuses=bytes(range(256)))
-        repeats = b""
-        if shape.rows >= _FOLDED_ROWS_MIN:
-            response, repeats = fold(response)
     else:
         asked: dict[str, Any] = {"feature_service": "accounts"}
         if shape.is_list:
             refs = [f"{view}:{name}" for view, names in views.items() for name in names]
             asked = {"feature_list": shadow_pb2.FeatureRefs(val=refs)}
         request = shadow_pb2.HindcastRequest(**asked, entities=entities)
-        lookup_id, served_at = str(uuid7(_NOON)), b"\x08\x80\x8b\xa2\xd7\x06"
         response = splice_hindcast(
-            lookup_id=lookup_id, catalog_version=_VERSION, served_at=served_at, views=read, blocks=blocks
+            lookup_id=uuid7_text(_NOON),
+            catalog_version=_VERSION,
+            served_at=b"\x08\x80\x8b\xa2\xd7\x06",
+            views=read,
+            blocks=blocks,
         )
-        repeats = b""
-    rows = [(view, cells.headers()) for view, cells in read]
-    return _Answer(request.SerializeToString(), response, repeats, rows)
+    return _Answer(request.SerializeToString(), response, [cells for _, cells in read])
 
 
-def _stored(columns: Sequence[Sequence[bytes]], rng: random.Random) -> Any:
+def _stored(columns: Sequence[Sequence[bytes]], rng: random.Random) -> Cells:
     """Cells as a worker reads them from packed rows of the last day."""
-    from hindcast.online.codec import RowReader, pack_row  # noqa: PLC0415
-
     reader = RowReader(len(columns))
     reader.learn(b"schema-1", len(columns), list(range(len(columns))))
     cells = reader.read(
@@ -288,18 +278,3 @@ def _stored(columns: Sequence[Sequence[bytes]], rng: random.Random) -> Any:
     )
     cells.judge(0, keeps_stale=False)
     return cells
-
-
-def main() -> None:
-    """Import, wait, seal, report."""
-    from hindcast.lookups.sealer import Sealer  # noqa: PLC0415 - after the process has begun
-
-    sealer = Sealer(Path(sys.argv[1]))
-    print("ready", flush=True)
-    sys.stdin.readline()
-    done, report = measured(sealer.seal)
-    print(json.dumps({**report, "lookups": done.records, "entity_rows": done.entity_rows, "left": done.left}))
-
-
-if __name__ == "__main__":
-    main()
