@@ -5,6 +5,7 @@ What is not of that form, in whatever way, is left to `record.decode` and protob
 this takes nothing that they would refuse or read otherwise; `tests/contract/test_plain_twins.py` holds it to that.
 """
 
+from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
@@ -73,13 +74,27 @@ cdef class _Buffer:
     cdef int put_i64(self, int64_t number) except -1:
         return self.put(&number, sizeof(number))
 
-    cdef bytes take(self):
-        """All of them; none are left."""
-        cdef bytes content = PyBytes_FromStringAndSize(<const char *>self.data if self.size else NULL, self.size)
-        free(self.data)
+    cdef object take(self):
+        """All of them, where they are; none are left."""
+        cdef _Taken taken = _Taken()
+        self.reserve(0)
+        taken.data, taken.size = self.data, self.size
         self.data = NULL
         self.size = self.room = 0
-        return content
+        return memoryview(taken)
+
+
+cdef class _Taken:
+    """Bytes that are read only: to copy them would take as long as to gather them."""
+
+    cdef uint8_t *data
+    cdef Py_ssize_t size
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self.data, self.size, True, flags)
+
+    def __dealloc__(self):
+        free(self.data)
 
 
 # msgpack: each gives where what it read ends, NULL where something else stands there.

@@ -113,17 +113,15 @@ class Batch(Generic[T]):
         day, rows = reader.served_at_micros // _DAY_MICROS, max(0, reader.stored_rows)
         if reader.has_answer:
             service = self._by_kind[kind] if kind < len(self._by_kind) else self._of_kind(kind)
-            rows = -1
-            if service is not None and not service.target.has(day, sequence):
-                rows = service.target.rows_of(day).add_plain(sequence, len(payload))
-                service.target.check_size(day)
+            answers = None if service is None else service.target.rows_for(day, sequence)
+            rows = -1 if answers is None else answers.add_plain(sequence, len(payload))
             if rows < 0:
                 self._add_decoded(sequence, payload)
                 return
         self.entity_rows += rows
-        if not self._records.has(day, sequence):
-            self._records.rows_of(day).add_plain(sequence, len(payload), entity_rows=rows)
-            self._records.check_size(day)
+        records = self._records.rows_for(day, sequence)
+        if records is not None:
+            records.add_plain(sequence, len(payload), entity_rows=rows)
 
     def take(self) -> list[tuple[T, str, dict[date, pa.Table]]]:
         """The tables that were named, each with its service and its rows of each day; none of what is there already."""
@@ -151,16 +149,17 @@ class Batch(Generic[T]):
             answer = None if service is None else read_answer(entry, service.schema)
             if service is not None and answer is not None:
                 rows = answer.rows
-                if not service.target.has(day, sequence):
-                    service.target.rows_of(day).add(answer)
-                    service.target.check_size(day)
-            elif not self._lists.has(day, sequence):
-                self._lists.rows_of(day).add(entry)
-                self._lists.check_size(day)
+                answers = service.target.rows_for(day, sequence)
+                if answers is not None:
+                    answers.add(answer)
+            else:
+                lists = self._lists.rows_for(day, sequence)
+                if lists is not None:
+                    lists.add(entry)
         self.entity_rows += rows
-        if not self._records.has(day, sequence):
-            self._records.rows_of(day).add(entry, entity_rows=rows)
-            self._records.check_size(day)
+        records = self._records.rows_for(day, sequence)
+        if records is not None:
+            records.add(entry, entity_rows=rows)
 
     def _of_kind(self, kind: int) -> "_Service[T] | None":
         for one in self._common.kinds()[len(self._by_kind) :]:
@@ -209,23 +208,19 @@ class _Target(Generic[T, R]):
             self._table = self._table_for()
         return self._table
 
-    def has(self, day: int, sequence: int) -> bool:
-        """Whether the table has the rows of a record, which was served so many days after 1970."""
+    def rows_for(self, day: int, sequence: int) -> R | None:
+        """What the rows of a record are added to, which was served so many days after 1970; None if the table has them."""
         if day not in self._through:
             self._through[day] = self.table.sealed_through(self._writer, _date_of(day))
-        return sequence <= self._through[day]
-
-    def rows_of(self, day: int) -> R:
-        """What rows of a day are added to."""
+        if sequence <= self._through[day]:
+            return None
         rows = self._building.get(day)
+        if rows is not None and rows.payload_bytes >= _CHUNK_BYTES:
+            self._finish(day)
+            rows = None
         if rows is None:
             rows = self._building[day] = self._begin()
         return rows
-
-    def check_size(self, day: int) -> None:
-        """Make a table of a day's rows if they are many."""
-        if self._building[day].payload_bytes >= _CHUNK_BYTES:
-            self._finish(day)
 
     def take(self) -> dict[date, list[pa.Table]]:
         """What was added, by day."""

@@ -12,6 +12,7 @@ import pyarrow as pa
 from google.protobuf.message import DecodeError
 
 from hindcast.lookups.arrays import bitmap, numbers
+from hindcast.lookups.python_plain import Content
 from hindcast.v1.value_pb2 import Value
 
 INSTANT = pa.timestamp("us", tz="UTC")
@@ -83,19 +84,19 @@ def gather(values: Sequence[bytes], value_type: int) -> pa.Array:
     return fast if fast is not None else _slow(values, value_type)
 
 
-def gathered(content: bytes, lengths: bytes, value_type: int) -> pa.Array:
+def gathered(content: Content, lengths: Content, value_type: int) -> pa.Array:
     """As `gather`, of values that stand one behind the other; their lengths are numbers of 32 bits in the machine's order."""
     sizes = np.frombuffer(lengths, np.int32).astype(np.int64)
     fast = _fast(content, sizes, value_type)
     if fast is not None:
         return fast
-    ends = np.cumsum(sizes)
+    ends, copied = np.cumsum(sizes), bytes(content)
     return _slow(
-        [content[end - size : end] for end, size in zip(ends.tolist(), sizes.tolist(), strict=True)], value_type
+        [copied[end - size : end] for end, size in zip(ends.tolist(), sizes.tolist(), strict=True)], value_type
     )
 
 
-def _fast(content: bytes, lengths: _Numbers, value_type: int) -> pa.Array | None:
+def _fast(content: Content, lengths: _Numbers, value_type: int) -> pa.Array | None:
     """None where some value is not in the plain form that writers give it."""
     data = np.frombuffer(content, np.uint8)
     valid = lengths > 0

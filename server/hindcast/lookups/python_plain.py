@@ -6,8 +6,12 @@ all of them go through `record.decode` and protobuf's messages.
 
 import struct
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from hindcast.lookups.record import HEADER_BYTES
+
+Content: TypeAlias = bytes | memoryview
+"""What was gathered, read only; the compiled form gives views of its memory."""
 
 
 class Reader:
@@ -123,7 +127,7 @@ class Heads:
         for name, number in numbers.items():
             self._columns[name] += struct.pack("=i", number)
 
-    def take(self) -> dict[str, bytes]:
+    def take(self) -> dict[str, Content]:
         """The columns, of n records; nothing can be added after that.
 
         Returns:
@@ -219,7 +223,7 @@ class Answers:
             into.extend(of_view)
         self.rows += rows
 
-    def take_feature(self, at: int) -> tuple[bytes, bytes, bytes]:
+    def take_feature(self, at: int) -> tuple[Content, Content, Content]:
         """A feature's values one behind the other, the length of each as a number of 32 bits in the machine's order, and its statuses.
 
         Nothing can be added after that, and it is there once.
@@ -228,13 +232,13 @@ class Answers:
         self._features[at] = _Column()
         return bytes(column.values), bytes(column.lengths), bytes(column.statuses)
 
-    def take_input(self, at: int) -> tuple[bytes, bytes]:
+    def take_input(self, at: int) -> tuple[Content, Content]:
         """As `take_feature`, of an input, which has no statuses."""
         column = self._inputs[at]
         self._inputs[at] = _Column()
         return bytes(column.values), bytes(column.lengths)
 
-    def take_headers(self, at: int) -> bytes:
+    def take_headers(self, at: int) -> Content:
         """The headers of a view, 42 bytes for each row."""
         headers, self._headers[at] = self._headers[at], bytearray()
         return bytes(headers)

@@ -23,6 +23,7 @@ from hindcast.lookups.directory import WriterId
 from hindcast.lookups.gather import INSTANT, arrow_type, gather, gathered, value_type_of
 from hindcast.lookups.logging_schema import LOG_TIMESTAMP, REQUEST_ID, ServiceSchema
 from hindcast.lookups.plain import Answers, Heads, Reader
+from hindcast.lookups.python_plain import Content
 from hindcast.lookups.record import HEADER_BYTES, LookupRecord, Rpc, headers_count
 from hindcast.shadow.v1 import shadow_pb2
 from hindcast.v1.value_pb2 import Value
@@ -221,11 +222,11 @@ class _HeadColumns:
         }
 
 
-def _numbers(packed: bytes, kind: str = "i4") -> Any:
+def _numbers(packed: Content, kind: str = "i4") -> Any:
     return np.frombuffer(packed, kind)
 
 
-def _strung(kind: pa.DataType, content: bytes, ends: bytes) -> pa.Array:
+def _strung(kind: pa.DataType, content: Content, ends: Content) -> pa.Array:
     """What stands one behind the other, between the ends, as an array."""
     count = len(ends) // 4 - 1
     return pa.Array.from_buffers(kind, count, [None, pa.py_buffer(ends), pa.py_buffer(content)])
@@ -244,7 +245,7 @@ _DASHES = (8, 13, 18, 23)
 _DIGIT_PLACES = [at for at in range(_ID_CHARACTERS) if at not in _DASHES]
 
 
-def _id_texts(packed: bytes) -> pa.Array:
+def _id_texts(packed: Content) -> pa.Array:
     """Ids of 16 bytes each as callers see them."""
     digits = _DIGITS[np.frombuffer(packed, np.uint8)].reshape(-1, len(_DIGIT_PLACES))
     texts: Any = np.full((len(digits), _ID_CHARACTERS), ord("-"), np.uint8)
@@ -401,7 +402,7 @@ class _Stored:
     there: np.ndarray[Any, Any]
 
     @classmethod
-    def of(cls, headers: bytes) -> "_Stored":
+    def of(cls, headers: Content) -> "_Stored":
         rows = np.frombuffer(headers, _HEADER)
         event, created = _micros(rows["event"]), _micros(rows["created"])
         there = rows["event"] != 0
@@ -435,7 +436,7 @@ def _serialized(values: Sequence[bytes]) -> pa.Array:
     return pa.Array.from_buffers(pa.binary(), len(values), buffers)
 
 
-def _statuses(of_values: bytes | bytearray) -> pa.Array:
+def _statuses(of_values: Content | bytearray) -> pa.Array:
     return numbers(np.frombuffer(of_values, np.uint8).astype(np.int32), pa.int32())
 
 

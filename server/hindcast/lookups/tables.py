@@ -35,6 +35,7 @@ from deltalake import (
 from deltalake.exceptions import TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
+from hindcast.clock import from_micros
 from hindcast.durable import exchange, make_directory, sync, sync_delta_table
 from hindcast.errors import SealError
 from hindcast.lookups.arrays import constant
@@ -770,10 +771,11 @@ def _addition(path: Path, rows: pa.Table, day: str, *, is_records: bool) -> AddA
     """
     stats: dict[str, object] = {"numRecords": rows.num_rows}
     if is_records:
-        bounds = pc.min_max(rows.column("served_at")).as_py()
+        # As numbers: for an instant pyarrow loads pandas.
+        bounds = pc.min_max(rows.column("served_at").cast(pa.int64())).as_py()
         stats |= {
-            f"{bound}Values": {"served_at": bounds[bound].strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"}
-            for bound in ("min", "max")
+            f"{bound}Values": {"served_at": _delta_instant(micros)}
+            for bound, micros in bounds.items()
         }
     return AddAction(
         path=f"{path.parent.name}/{path.name}",
@@ -783,6 +785,10 @@ def _addition(path: Path, rows: pa.Table, day: str, *, is_records: bool) -> AddA
         data_change=True,
         stats=json.dumps(stats),
     )
+
+
+def _delta_instant(micros: int) -> str:
+    return from_micros(micros).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def _removal(path: Path) -> RemoveAction:
