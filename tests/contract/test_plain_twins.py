@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hindcast.catalog import Field, Projection, Service, View
 from hindcast.errors import StoredDataError
 from hindcast.lookups import _plain as compiled
-from hindcast.lookups import python_plain, rows
+from hindcast.lookups import heads, list_rows, python_plain, record_rows, service_rows
 from hindcast.lookups.batch import Batch
 from hindcast.lookups.directory import WriterId
 from hindcast.lookups.logging_schema import service_schema
@@ -169,8 +169,10 @@ def payload_of(record, *, share=fold_headers) -> bytes:
 def form(module):
     """Rows are made by one of the forms."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("Answers", "Heads", "Reader"):
-            patch.setattr(rows, name, getattr(module, name))
+        patch.setattr(heads, "Reader", module.Reader)
+        patch.setattr(service_rows, "Answers", module.Answers)
+        for rows in (service_rows, list_rows, record_rows):
+            patch.setattr(rows, "Heads", module.Heads)
         yield
 
 

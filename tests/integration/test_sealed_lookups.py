@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import subprocess
+import sys
 from datetime import UTC, date, datetime
 from types import SimpleNamespace
 from uuid import UUID
@@ -19,7 +20,8 @@ from faults.repos import store_rows
 from hindcast.catalog import Logging, Projection, Service
 from hindcast.clock import from_micros
 from hindcast.errors import InvalidArgument, SealError
-from hindcast.lookups import tables
+from hindcast.lookups import delta_log, parquet, parts_folder
+from hindcast.lookups.delta_log import DeltaLog
 from hindcast.lookups.directory import OPEN, LogDirectory, WriterId
 from hindcast.lookups.disk import REAL_DISK
 from hindcast.lookups.erase import erase
@@ -32,7 +34,7 @@ from hindcast.lookups.sealed import find_sealed, find_sealed_record
 from hindcast.lookups.sealer import Sealer
 from hindcast.lookups.segment import Gap, GapReason
 from hindcast.lookups.sql import query
-from hindcast.lookups.tables import DeltaLog, sealing_lock
+from hindcast.lookups.tables import sealing_lock
 from hindcast.shadow.v1.shadow_pb2 import FeastResponse, HindcastResponse
 from hindcast.v1.value_pb2 import Value
 from integration.crowded_repo import make_crowded_repo
@@ -452,8 +454,9 @@ def test_what_can_be_read_of_a_damaged_segment_is_sealed(log, at):
 
 def test_small_files_become_one(log, tmp_path, monkeypatch):
     """A day with too many small files is compacted: few files, the same rows, no part that others put there lost, each lookup found."""
-    monkeypatch.setattr(tables, "_FILES_MAX", 3)
-    monkeypatch.setattr(tables, "_RECORD_GROUP_ROWS", 2)
+    for module in (delta_log, parts_folder):
+        monkeypatch.setattr(module, "FILES_MAX", 3)
+    monkeypatch.setattr(parquet, "_RECORD_GROUP_ROWS", 2)
     logging = Logging(1.0, "file", "logs")
     keep(log, make_catalog({"trips": INT64}, version="sha256:dest", logging=logging))
     (tmp_path / "logs").mkdir()
@@ -547,7 +550,7 @@ def test_feast_retrieves_what_a_service_logged(tmp_path, monkeypatch):
     by_feast = {name: [None] for name in schema.names} | {"driver_id": [9], "__request_id": ["by Feast"]}
     by_feast |= {"__log_timestamp": [from_micros(NOON + DAY)], "__log_date": [from_micros(NOON + DAY).date()]}
     store.write_logged_features(pa.table(by_feast, schema), service)
-    monkeypatch.setattr(tables, "_FILES_MAX", 0)
+    monkeypatch.setattr(parts_folder, "FILES_MAX", 0)
     for at in range(3):
         write_segment(
             log, [make_record([3 + at], {"trips": [1], "rating": [1.0], "city": ["a"]})], first_sequence=10 + at
@@ -566,6 +569,19 @@ def test_feast_retrieves_what_a_service_logged(tmp_path, monkeypatch):
         )
 
     assert [1, 1, 2, 2, 3, 4, 5, 9] == seen
+
+
+def test_sealing_loads_no_pandas(log):
+    """A process that seals answers and failures has pyarrow and not pandas, which costs it 60 MB."""
+    answer = {"trips": [1], "rating": [1.0], "city": ["a"]}
+    write_segment(log, [make_record([1], answer), make_failure()])
+    code = (
+        "import sys; from pathlib import Path; from hindcast.lookups.sealer import Sealer; "
+        f"done = Sealer(Path({str(log)!r})).seal(); print(done.records, sorted({{'pandas', 'pyarrow'}} & {{*sys.modules}}))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert "2 ['pyarrow']" == ran.stdout.strip()
 
 
 def run_cli(*arguments) -> subprocess.CompletedProcess:

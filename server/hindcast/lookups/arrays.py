@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from hindcast.lookups.python_plain import Content
+
 
 def numbers(values: Any, kind: pa.DataType, valid: Any = None) -> pa.Array:
     """Numbers of a type's own width, or booleans, or what is stored as numbers.
@@ -52,3 +54,25 @@ def text_lists(lists: Sequence[Sequence[str]]) -> pa.Array:
     ends: Any = np.zeros(len(lists) + 1, np.int32)
     np.cumsum([len(one) for one in lists], out=ends[1:])
     return pa.ListArray.from_arrays(numbers(ends, pa.int32()), texts([word for one in lists for word in one]))
+
+
+def repeated(words: pa.Array, of: np.ndarray[Any, Any]) -> pa.Array:
+    """Words by their places, each kept once."""
+    encoded = words.dictionary_encode()
+    places = np.frombuffer(encoded.indices.buffers()[1], np.int32, len(words))[of]
+    return pa.DictionaryArray.from_arrays(numbers(places, pa.int32()), encoded.dictionary)
+
+
+def strung(kind: pa.DataType, content: Content, ends: Content) -> pa.Array:
+    """What stands one behind the other, between the ends, as an array."""
+    count = len(ends) // 4 - 1
+    return pa.Array.from_buffers(kind, count, [None, pa.py_buffer(ends), pa.py_buffer(content)])
+
+
+def without(erased: Sequence[int], rows: pa.Table) -> pa.Table:
+    """Rows without those that were erased from their records."""
+    if not erased:
+        return rows
+    kept: Any = np.ones(rows.num_rows, np.bool_)
+    kept[erased] = False
+    return rows.filter(numbers(kept, pa.bool_()))

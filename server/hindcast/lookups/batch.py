@@ -11,12 +11,15 @@ import pyarrow as pa
 from hindcast.catalog import Catalog
 from hindcast.errors import StoredDataError
 from hindcast.lookups.catalogs import kept_catalog
+from hindcast.lookups.columns import plain_schema, united
 from hindcast.lookups.directory import WriterId
+from hindcast.lookups.heads import Common, Entry, row_count
+from hindcast.lookups.list_rows import ListRows
 from hindcast.lookups.logging_schema import ServiceSchema, service_schema
 from hindcast.lookups.places import AD_HOC, RECORDS
 from hindcast.lookups.record import EARLIEST_MICROS, END_MICROS, ID_BYTES, decode
-from hindcast.lookups.rows import Common, Entry, ListRows, RecordRows, ServiceRows, read_answer, row_count
-from hindcast.lookups.tables import plain_schema, united
+from hindcast.lookups.record_rows import RecordRows
+from hindcast.lookups.service_rows import ServiceRows, read_answer
 
 _DAY_MICROS = 86_400_000_000
 _EPOCH_DAY = date(1970, 1, 1).toordinal()

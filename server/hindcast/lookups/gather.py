@@ -181,6 +181,20 @@ def _texts(
     return array
 
 
+def serialized(values: Sequence[bytes]) -> pa.Array:
+    """A column of Values as they were sent; null for no Value at all."""
+    sizes = np.fromiter(map(len, values), np.int32, len(values))
+    ends: Any = np.zeros(len(values) + 1, np.int32)
+    np.cumsum(sizes, out=ends[1:])
+    buffers = [bitmap(sizes > 0), pa.py_buffer(ends), pa.py_buffer(b"".join(values))]
+    return pa.Array.from_buffers(pa.binary(), len(values), buffers)
+
+
+def status_numbers(statuses: Content | bytearray) -> pa.Array:
+    """The statuses of a column, a byte each."""
+    return numbers(np.frombuffer(statuses, np.uint8).astype(np.int32), pa.int32())
+
+
 def _slow(values: Sequence[bytes], value_type: int) -> pa.Array:
     kind = arrow_type(value_type)
     read = _reader(value_type, kind)

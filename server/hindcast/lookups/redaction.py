@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, MutableSequence, Sequ
 
 import msgspec
 
+from hindcast.lookups.messages import sent
 from hindcast.lookups.record import HEADER_BYTES, LookupRecord, Rpc, StoredRows
-from hindcast.lookups.rows import sent
 from hindcast.shadow.v1 import shadow_pb2
 
 

@@ -21,17 +21,17 @@ from hindcast.clock import Clock, from_micros, system_clock
 from hindcast.durable import make_directory, sync
 from hindcast.errors import SealError, StoredDataError
 from hindcast.lookups.batch import Batch, Definitions
+from hindcast.lookups.delta_log import DeltaLog
 from hindcast.lookups.directory import OPEN, LogDirectory, SegmentName, WriterId
 from hindcast.lookups.disk import REAL_DISK
 from hindcast.lookups.gaps import GapLine, append_lines, read_lines
+from hindcast.lookups.parts_folder import PartsFolder
 from hindcast.lookups.places import AD_HOC, RECORDS, Destination, TablePlaces, destination_of
 from hindcast.lookups.ranges import note_dropped
 from hindcast.lookups.recovery import recover
 from hindcast.lookups.request_ids import keep_indexes
 from hindcast.lookups.segment import Gap, GapReason, RecoveryMode, Scan, State, scan
 from hindcast.lookups.tables import (
-    DeltaLog,
-    PartsFolder,
     SealedTable,
     Step,
     no_step,

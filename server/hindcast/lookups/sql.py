@@ -16,14 +16,17 @@ import pyarrow as pa
 from hindcast.catalog import Catalog
 from hindcast.errors import InvalidArgument, SealError, StoredDataError
 from hindcast.lookups.batch import Batch, Definitions
+from hindcast.lookups.columns import dated
+from hindcast.lookups.delta_log import DeltaLog
 from hindcast.lookups.directory import OPEN, SEALED, LogDirectory, SegmentName
 from hindcast.lookups.disk import REAL_DISK
 from hindcast.lookups.logging_schema import LOG_DATE
+from hindcast.lookups.parts_folder import PartsFolder
 from hindcast.lookups.places import AD_HOC, RECORDS, TablePlaces, destination_of
 from hindcast.lookups.refused import Refused
 from hindcast.lookups.sealer import all_tables, segment_names
 from hindcast.lookups.segment import Record, RecoveryMode, scan
-from hindcast.lookups.tables import DeltaLog, PartsFolder, Snapshot, dated
+from hindcast.lookups.tables import Snapshot
 
 LOOKUPS, LISTS = "lookups", "ad_hoc"
 _COLUMNS = (
