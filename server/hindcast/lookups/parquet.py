@@ -20,15 +20,14 @@ def write_parquet(rows: pa.Table, path: Path) -> None:
     varied = _varied_times(rows)
     repeated = [field.name for field in rows.schema if _repeats(field) and field.name not in varied]
     is_records = "payload" in rows.column_names
+    group_rows = record_group_rows(rows.num_rows, rows.column("payload").nbytes) if is_records else _ROW_GROUP_ROWS
     pq.write_table(
         rows,
         path,
         compression="zstd" if is_records else "snappy",
         use_dictionary=repeated or False,
         column_encoding=dict.fromkeys(varied, "DELTA_BINARY_PACKED"),
-        row_group_size=record_group_rows(rows.num_rows, rows.column("payload").nbytes)
-        if is_records
-        else _ROW_GROUP_ROWS,
+        row_group_size=group_rows,
         store_schema=False,
         write_statistics=[name for name in rows.column_names if name != "payload"],
     )
