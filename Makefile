@@ -7,12 +7,13 @@ PROTO_VENV := .venv-proto
 PROTO_STAMP := $(PROTO_VENV)/.installed
 SPARK_VENV := .venv-spark
 SPARK_STAMP := $(SPARK_VENV)/.installed
+COMPILED := $(shell find server -name '*.pyx')
 PROTOS := $(shell find protos -name '*.proto')
 
 .PHONY: demo serve test faults spark lint bench proto
 .DEFAULT_GOAL := demo
 
-$(STAMP): pyproject.toml constraints.txt hatch_build.py server/hindcast/online/_codec.pyx
+$(STAMP): pyproject.toml constraints.txt hatch_build.py $(COMPILED)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (about a minute the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,otel,frames,dev]'
@@ -24,7 +25,7 @@ $(PROTO_STAMP): Makefile
 	@$(PROTO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'grpcio-tools==1.62.3' 'setuptools<81' 'buf-bin==1.75.0'
 	@touch $@
 
-$(SPARK_STAMP): pyproject.toml constraints.txt hatch_build.py server/hindcast/online/_codec.pyx
+$(SPARK_STAMP): pyproject.toml constraints.txt hatch_build.py $(COMPILED)
 	@test -x $(SPARK_VENV)/bin/python || $(PYTHON) -m venv $(SPARK_VENV)
 	@echo "installing into $(SPARK_VENV) (pyspark is 430 MB: some minutes the first time)"
 	@$(SPARK_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,frames,spark,dev]'

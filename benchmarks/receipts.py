@@ -10,9 +10,8 @@ from typing import Any
 
 import dataset
 import receipt_proof
-from apart import started
+import seal_speed
 from dataset import ACCOUNTS
-from failure import BenchmarkFailed
 from floors import Floor
 from log_cost import BATCHED, CLIENTS, DURABLE, MODES, OFF, Load, ModeCost, cost_of_modes
 from servers import Server, hindcast_server
@@ -25,13 +24,9 @@ SHAPES = {"1x50": (1, 50, 500), "100x50": (100, 50, 150)}
 
 ROUNDS = 24
 PROOF_LOOKUPS, PROOF_FEATURES = 10_000, 10
-SEALED_LOOKUPS, SEALED_FEATURES = 1_500, 50
-_SEALING_SECONDS_MAX = 600.0
-_SCRIPT = Path(__file__).resolve().with_name("sealing.py")
 
 MORE_CPU_PERCENT, MORE_P99_PERCENT = 8.0, 10.0
 DURABLE_P50_MORE_MS, DURABLE_P99_MORE_MS = 1.0, 3.0
-SEALED_ROWS_PER_SECOND = 50_000.0
 
 
 def run() -> dict[str, Any]:
@@ -43,8 +38,8 @@ def run() -> dict[str, Any]:
         dataset.load((POPULATION,), feast_repo, feast_redis=redis, packed_redis=redis)
         costs = _costs(folder, repo, redis)
         proof = _proof(folder / "proof", repo, redis)
-        sealing = _sealing(folder / "sealing", repo, redis)
-    floors = _floors(costs, sealing)
+    sealing, sealing_floors = seal_speed.run()
+    floors = [*_floors(costs), *sealing_floors]
     print("\nfloors")
     for floor in floors:
         print(f"  {floor}", flush=True)
@@ -105,7 +100,7 @@ def _proof(log_directory: Path, repo: Path, redis: RedisServer) -> dict[str, int
     with _server(BATCHED, log_directory, repo, redis) as server:
         served = receipt_proof.serve(server.address, requests, lookups=PROOF_LOOKUPS)
         in_receipts = receipt_proof.compare_segments(log_directory, served)
-    _seal(log_directory, repo)
+    seal_speed.seal(log_directory)
     in_tables = receipt_proof.compare_tables(log_directory, served, service=service, view=views[0])
     rows = PROOF_LOOKUPS * receipt_proof.ROWS
     print(
@@ -116,34 +111,7 @@ def _proof(log_directory: Path, repo: Path, redis: RedisServer) -> dict[str, int
     return {"rows": rows, "values_in_receipts": in_receipts, "values_in_tables": in_tables}
 
 
-def _sealing(log_directory: Path, repo: Path, redis: RedisServer) -> dict[str, Any]:
-    requests = [
-        dataset.request(POPULATION, entities=receipt_proof.ROWS, features=SEALED_FEATURES, seed=seed)
-        for seed in range(200)
-    ]
-    with _server(BATCHED, log_directory, repo, redis) as server:
-        receipt_proof.serve(server.address, requests, lookups=SEALED_LOOKUPS)
-    done = _seal(log_directory, repo)
-    done["rows_per_cpu_second"] = done["entity_rows"] / done["cpu_seconds"]
-    print(
-        f"\nsealing on one core, {SEALED_FEATURES} features, lookups of {receipt_proof.ROWS} rows: {done['entity_rows']:,} rows in "
-        f"{done['cpu_seconds']:.1f} s of CPU ({done['seconds']:.1f} s): {done['rows_per_cpu_second']:,.0f} rows/s, at most "
-        f"{done['peak_mb']:.0f} MB ({done['before_mb']:.0f} MB before it began)",
-        flush=True,
-    )
-    return done
-
-
-def _seal(log_directory: Path, repo: Path) -> dict[str, Any]:
-    log_path = log_directory.with_suffix(".txt")
-    with started(_SCRIPT, log_directory, repo, what="the sealer", log_path=log_path) as sealer:
-        done = sealer.work(limit_seconds=_SEALING_SECONDS_MAX)
-    if done is None or done["left"]:
-        raise BenchmarkFailed(f"the sealer left {done and done['left']} as it was")
-    return done
-
-
-def _floors(costs: Mapping[str, Mapping[str, ModeCost]], sealing: Mapping[str, Any]) -> list[Floor]:
+def _floors(costs: Mapping[str, Mapping[str, ModeCost]]) -> list[Floor]:
     floors = []
     for shape, of_shape in costs.items():
         batched = of_shape[BATCHED]
@@ -159,6 +127,4 @@ def _floors(costs: Mapping[str, Mapping[str, ModeCost]], sealing: Mapping[str, A
         floors.append(
             Floor(f"{name} of durable over off, {CLIENTS} clients", estimate.value / 1e3, limit, "ms", at_least=False)
         )
-    rate = sealing["rows_per_cpu_second"]
-    floors.append(Floor("sealed rows a second of one core", rate, SEALED_ROWS_PER_SECOND, "rows/s", at_least=True))
     return floors

@@ -1,4 +1,4 @@
-"""Seal the closed segments of a log, once, on one core; a script of `apart.py`. Its arguments are the log's directory and the repo."""
+"""Seal the closed segments of a log, once, on one core; a script of `apart.py`. Its argument is the log's directory."""
 
 import json
 import os
@@ -12,9 +12,8 @@ from usage import measured
 
 def main() -> None:
     """Wait for a line, seal, and print what was done and what it took."""
-    log_directory, repo = map(Path, sys.argv[1:])
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    sealer = Sealer(log_directory, repo_root=repo)
+    sealer = Sealer(Path(sys.argv[1]))
     print("ready", flush=True)
     sys.stdin.readline()
     done, used = measured(sealer.seal)

@@ -114,13 +114,13 @@ def make_failure(*, service: str = "fraud", served_at_micros: int = NOON) -> Loo
 
 def write_segment(
     log_directory: Path,
-    records: Iterable[LookupRecord | Gap],
+    records: Iterable[LookupRecord | Gap | bytes],
     *,
     writer: WriterId | None = None,
     first_sequence: int = 1,
     suffix: str = SEALED,
 ) -> Path:
-    """A segment with these records; without a footer where its suffix is that of an open one."""
+    """A segment with these records, or payloads; without a footer where its suffix is that of an open one."""
     writer = writer or WriterId(0, NOON)
     directory = LogDirectory(log_directory)
     directory.segments.mkdir(parents=True, exist_ok=True)
@@ -138,7 +138,7 @@ def write_segment(
             content.append(gap_bytes(gap, seed=head.seed))
             has_gaps = True
         else:
-            content += frame(sequence, encode(one), seed=head.seed)
+            content += frame(sequence, (one,) if isinstance(one, bytes) else encode(one), seed=head.seed)
             count += 1
         sequence += 1
     data = b"".join(content)

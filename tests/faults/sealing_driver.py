@@ -13,16 +13,17 @@ import sys
 import traceback
 from pathlib import Path
 
-from hindcast.lookups import tables
+from hindcast.lookups import delta_log, parts_folder
 from hindcast.lookups.places import TablePlaces
 from hindcast.lookups.sealer import Sealer, all_tables
+from hindcast.lookups.tables import sealing_lock
 
 
 def run(job: dict) -> None:
     """Do one job, in a process of its own."""
     # So that every pass has something to compact, which takes a day of files otherwise.
-    tables._FILES_MAX = 1
-    tables._CHECKPOINT_VERSIONS = 5
+    delta_log.FILES_MAX = parts_folder.FILES_MAX = 1
+    delta_log._CHECKPOINT_VERSIONS = 5
     log, left = Path(job["log"]), job["occurrence"]
 
     def step(name: str) -> None:
@@ -36,7 +37,7 @@ def run(job: dict) -> None:
         Sealer(log, repo_root=Path(job["repo"]), step=step, batch_bytes=4_000).seal()
         return
     while not select.select([sys.stdin], [], [], 0.05)[0]:
-        with tables.sealing_lock(log, seconds=30):
+        with sealing_lock(log, seconds=30):
             for table in all_tables(TablePlaces(log), step=step):
                 table.compact()
 

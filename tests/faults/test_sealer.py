@@ -183,6 +183,26 @@ def test_a_sealer_that_is_killed_loses_and_repeats_nothing(tmp_path, round_numbe
     assert [(len(log.records),)] == query(log.directory, "SELECT count(*) FROM lookups").rows
 
 
+def test_two_sealers_at_once_are_exact(tmp_path):
+    """A server's sealer and one by hand, beside one that compacts, seal segments that go on coming once each, whoever takes which."""
+    log = Log(tmp_path / "log")
+    with run_driver() as one, run_driver() as other, run_driver() as compacting:
+        for _ in range(4):
+            log.write()
+            compacting.begin(log.directory, compacts=True)
+            one.begin(log.directory)
+            other.begin(log.directory)
+            log.write()
+            assert [False, False] == [one.ended(), other.ended()]
+            compacting.begin(log.directory)
+            assert [False, False] == [compacting.ended(), compacting.ended()]
+        one.begin(log.directory)
+        assert not one.ended()
+
+    assert [] == log.problems()
+    assert [] == list((log.directory / "segments").iterdir())
+
+
 def test_what_a_sealer_looks_for_is_seen(tmp_path):
     """A table with a row twice, or without one, is one that the test above would find."""
     log = Log(tmp_path / "log")

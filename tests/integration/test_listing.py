@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 
 from hindcast.clock import from_micros
 from hindcast.errors import UnknownName
-from hindcast.lookups import tables
+from hindcast.lookups import delta_log
 from hindcast.lookups.directory import WriterId
 from hindcast.lookups.erase import erase
 from hindcast.lookups.listing import DamagedTable, newest_lookups
@@ -26,6 +26,7 @@ from hindcast.lookups.request_ids import digest_of, index_path, keep_indexes, ro
 from hindcast.lookups.sealed import find_sealed_record
 from hindcast.lookups.sealer import Sealer
 from hindcast.lookups.table_files import table_files
+from hindcast.lookups.tables import sealing_lock
 from lookup_segments import set_written
 from sealing import DAY, NOON, keep, make_catalog, make_failure, make_record, write_segment
 
@@ -176,8 +177,8 @@ def seal_all(log: Path) -> None:
 def small_limits() -> Iterator[None]:
     """Tables that are compacted and get their checkpoints as if they were old."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "_FILES_MAX", 3)
-        patch.setattr(tables, "_CHECKPOINT_VERSIONS", 5)
+        patch.setattr(delta_log, "FILES_MAX", 3)
+        patch.setattr(delta_log, "_CHECKPOINT_VERSIONS", 5)
         yield
 
 
@@ -254,8 +255,8 @@ def test_what_is_sealed_while_a_page_is_read_is_on_it_once(tmp_path, small_limit
             left = iter([False])
             Sealer(log, batch_bytes=1, stopping=lambda: next(left, True)).seal()
         if turns % 11 == 0:
-            with tables.sealing_lock(log):
-                records = tables.DeltaLog(TablePlaces(log).of(RECORDS), name=RECORDS)
+            with sealing_lock(log):
+                records = delta_log.DeltaLog(TablePlaces(log).of(RECORDS), name=RECORDS)
                 records.compact()
                 records.rewrite(lambda rows: (rows, rows.num_rows))
 

@@ -2,5 +2,5 @@
 
 `segment` is the format (docs/formats.md), bytes in and bytes out; `directory` says where files stand and what they are called;
 `writer` is a worker's log, `disk` the calls of the operating system that it makes, `gaps` tells what was lost, and `recovery` seals what
-writers that died have left. `sealer` makes tables of what is closed; `listing` and `receipts` find lookups in both.
+writers that died have left. `sealer` makes tables of what is closed, by `batch`; `listing` and `receipts` find lookups in both.
 """

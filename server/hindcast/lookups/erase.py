@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from hindcast.clock import Clock, system_clock
 from hindcast.durable import make_directory, sync
 from hindcast.errors import SealError, StoredDataError
+from hindcast.lookups.columns import column_of
 from hindcast.lookups.directory import OPEN, SEALED, LogDirectory, SegmentName, WriterId
 from hindcast.lookups.disk import is_locked
 from hindcast.lookups.person import Person, is_known, person_of
@@ -30,7 +31,7 @@ from hindcast.lookups.places import AD_HOC, RECORDS, TablePlaces
 from hindcast.lookups.request_ids import keep_indexes
 from hindcast.lookups.sealer import Sealer, all_tables, segment_names
 from hindcast.lookups.segment import Record, RecoveryMode, Rewritten, rewritten, scan
-from hindcast.lookups.tables import SealedTable, Step, column_of, no_step, sealing_lock
+from hindcast.lookups.tables import SealedTable, Step, no_step, sealing_lock
 
 _LOOK_SECONDS = 0.1
 _ASK_SECONDS = 5.0

@@ -11,11 +11,11 @@ import pyarrow.dataset as ds
 
 from hindcast.clock import from_micros
 from hindcast.errors import StoredDataError
+from hindcast.lookups.delta_log import DeltaLog
 from hindcast.lookups.directory import WriterId
 from hindcast.lookups.places import RECORDS, TablePlaces
 from hindcast.lookups.reading import Found, Matching, SegmentRecords
 from hindcast.lookups.record import decode
-from hindcast.lookups.tables import DeltaLog
 
 _BATCH_ROWS = 512
 """Records are some 10 kB each, and megabytes at most."""

@@ -11,6 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from google.protobuf.message import DecodeError
 
+from hindcast.lookups.arrays import bitmap, numbers
+from hindcast.lookups.python_plain import Content
 from hindcast.v1.value_pb2 import Value
 
 INSTANT = pa.timestamp("us", tz="UTC")
@@ -82,31 +84,47 @@ def gather(values: Sequence[bytes], value_type: int) -> pa.Array:
     return fast if fast is not None else _slow(values, value_type)
 
 
-def _fast(content: bytes, lengths: _Numbers, value_type: int) -> pa.Array | None:
+def gathered(content: Content, lengths: Content, value_type: int) -> pa.Array:
+    """As `gather`, of values that stand one behind the other; their lengths are numbers of 32 bits in the machine's order."""
+    sizes = np.frombuffer(lengths, np.int32).astype(np.int64)
+    fast = _fast(content, sizes, value_type)
+    if fast is not None:
+        return fast
+    ends, copied = np.cumsum(sizes), bytes(content)
+    return _slow(
+        [copied[end - size : end] for end, size in zip(ends.tolist(), sizes.tolist(), strict=True)], value_type
+    )
+
+
+def _fast(content: Content, lengths: _Numbers, value_type: int) -> pa.Array | None:
     """None where some value is not in the plain form that writers give it."""
     data = np.frombuffer(content, np.uint8)
     valid = lengths > 0
     if value_type in _FIXED:
-        return _fixed(data, lengths, valid, *_FIXED[value_type])
+        return _fixed(data, lengths, valid, value_type)
     starts = (np.cumsum(lengths) - lengths)[valid]
     if value_type in _VARINTS and bool((data[starts] == _VARINTS[value_type]).all()):
-        numbers = _varints(data, starts + 1, lengths[valid] - 1)
-        return None if numbers is None else _of_integers(numbers, valid, value_type)
+        read = _varints(data, starts + 1, lengths[valid] - 1)
+        return None if read is None else _of_integers(read, valid, value_type)
     if value_type in _LENGTHS and bool((data[starts] == _LENGTHS[value_type]).all()):
         return _texts(data, starts, lengths, valid, value_type)
     return None
 
 
-def _fixed(data: _Bytes, lengths: _Numbers, valid: npt.NDArray[np.bool_], tag: int, kind: str) -> pa.Array | None:
+def _fixed(data: _Bytes, lengths: _Numbers, valid: npt.NDArray[np.bool_], value_type: int) -> pa.Array | None:
+    tag, kind = _FIXED[value_type]
     size = np.dtype(kind).itemsize + 1
     if not bool((lengths[valid] == size).all()):
         return None
     rows = data.reshape(-1, size)
     if not bool((rows[:, 0] == tag).all()):
         return None
-    numbers: Any = np.zeros(len(lengths), kind)
-    numbers[valid] = np.ascontiguousarray(rows[:, 1:]).view(kind)[:, 0]
-    return pa.array(numbers, mask=~valid)
+    read = np.ascontiguousarray(rows[:, 1:]).view(kind)[:, 0]
+    if len(read) < len(lengths):
+        every: Any = np.zeros(len(lengths), kind)
+        every[valid] = read
+        read = every
+    return numbers(read, _SCALARS[value_type], valid)
 
 
 def _varints(data: _Bytes, starts: _Numbers, sizes: _Numbers) -> npt.NDArray[np.uint64] | None:
@@ -115,29 +133,29 @@ def _varints(data: _Bytes, starts: _Numbers, sizes: _Numbers) -> npt.NDArray[np.
     longest = int(sizes.max())
     if int(sizes.min()) < 1 or longest > _VARINT_BYTES_MAX:
         return None
-    numbers: Any = np.zeros(len(sizes), np.uint64)
+    read: Any = np.zeros(len(sizes), np.uint64)
     for at in range(longest):
         there = sizes > at
-        read = data[starts[there] + at]
-        if not bool(((read > _SHORT_MAX) == (sizes[there] - 1 > at)).all()):
+        part = data[starts[there] + at]
+        if not bool(((part > _SHORT_MAX) == (sizes[there] - 1 > at)).all()):
             return None
-        numbers[there] |= (read & 0x7F).astype(np.uint64) << np.uint64(7 * at)
-    return numbers
+        read[there] |= (part & 0x7F).astype(np.uint64) << np.uint64(7 * at)
+    return read
 
 
-def _of_integers(numbers: npt.NDArray[np.uint64], valid: npt.NDArray[np.bool_], value_type: int) -> pa.Array | None:
+def _of_integers(read: npt.NDArray[np.uint64], valid: npt.NDArray[np.bool_], value_type: int) -> pa.Array | None:
     every: Any = np.zeros(len(valid), np.int64)
-    every[valid] = numbers.view(np.int64)
+    every[valid] = read.view(np.int64)
     if value_type == 8:
         limit = np.iinfo(np.int64).max // 1_000_000
         fits = (every <= limit) & (every >= -limit)
-        return pa.array(np.where(fits, every, 0) * 1_000_000, mask=~(valid & fits)).cast(INSTANT)
+        return numbers(np.where(fits, every, 0) * 1_000_000, INSTANT, valid & fits)
     if value_type == 7:
-        return pa.array(every != 0, mask=~valid)
+        return numbers(every != 0, pa.bool_(), valid)
     if value_type == 3:
         # A negative int32 is ten bytes on the wire; what is more than 32 bits of it does not count.
-        return pa.array(every.astype(np.int32), mask=~valid)
-    return pa.array(every, mask=~valid)
+        return numbers(every.astype(np.int32), pa.int32(), valid)
+    return numbers(every, pa.int64(), valid)
 
 
 def _texts(
@@ -153,8 +171,7 @@ def _texts(
     is_content[starts] = is_content[starts + 1] = False
     offsets: Any = np.zeros(len(lengths) + 1, np.int32)
     np.cumsum(sizes, out=offsets[1:])
-    nulls = None if bool(valid.all()) else pa.py_buffer(np.packbits(valid, bitorder="little"))
-    buffers = [nulls, pa.py_buffer(offsets), pa.py_buffer(data[is_content])]
+    buffers = [bitmap(valid), pa.py_buffer(offsets), pa.py_buffer(data[is_content])]
     array = pa.Array.from_buffers(_SCALARS[value_type], len(lengths), buffers)
     if value_type in _TEXTS or value_type == 2:
         try:
@@ -162,6 +179,20 @@ def _texts(
         except pa.ArrowInvalid:
             return None
     return array
+
+
+def serialized(values: Sequence[bytes]) -> pa.Array:
+    """A column of Values as they were sent; null for no Value at all."""
+    sizes = np.fromiter(map(len, values), np.int32, len(values))
+    ends: Any = np.zeros(len(values) + 1, np.int32)
+    np.cumsum(sizes, out=ends[1:])
+    buffers = [bitmap(sizes > 0), pa.py_buffer(ends), pa.py_buffer(b"".join(values))]
+    return pa.Array.from_buffers(pa.binary(), len(values), buffers)
+
+
+def status_numbers(statuses: Content | bytearray) -> pa.Array:
+    """The statuses of a column, a byte each."""
+    return numbers(np.frombuffer(statuses, np.uint8).astype(np.int32), pa.int32())
 
 
 def _slow(values: Sequence[bytes], value_type: int) -> pa.Array:

@@ -10,9 +10,9 @@ from google.protobuf.message import DecodeError
 from hindcast.catalog import Catalog
 from hindcast.errors import StoredDataError
 from hindcast.lookups.catalogs import kept_catalog
+from hindcast.lookups.messages import plain_value, sent
 from hindcast.lookups.record import LookupRecord, decode, encode
 from hindcast.lookups.redaction import without_rows
-from hindcast.lookups.rows import plain_value, sent
 from hindcast.v1.value_pb2 import Value
 
 

@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from hindcast.durable import make_directory, sync
+from hindcast.lookups.delta_log import DeltaLog
 from hindcast.lookups.directory import WriterId
 from hindcast.lookups.places import RECORDS, TablePlaces
 from hindcast.lookups.sequences import Sequences
-from hindcast.lookups.tables import DeltaLog
 
 _COLUMNS = ["slot", "epoch", "sequence", "erased"]
 

@@ -15,10 +15,14 @@ from hindcast.errors import StoredDataError
 FORMAT = 2
 """Format 1, whose rows had whole headers, was never released."""
 
-_HEADER_BYTES = 42
+HEADER_BYTES = 42
 """Of a packed row; a room may not look into another one beside it (docs/formats.md, "Packed rows")."""
 
 _SIGN = 1 << 63
+
+ID_BYTES = 16
+EARLIEST_MICROS, END_MICROS = -62_135_596_800_000_000, 253_402_300_800_000_000
+"""The years 1 to 9999: what has a day to be sealed under."""
 
 
 class Rpc(StrEnum):
@@ -235,7 +239,7 @@ def decode(payload: bytes) -> LookupRecord:
     """
     try:
         stored = _decode(payload)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _damaged() from error
     response = _unfolded(stored.response, stored.repeats) if stored.repeats else stored.response
     shared = {name: getattr(stored, name) for name in _SHARED}
@@ -247,12 +251,12 @@ def _unfolded_headers(headers: bytes, rest: bytes) -> bytes:
     """Whole headers again, of those whose common end was taken off."""
     if not rest:
         return headers
-    size = _HEADER_BYTES - len(rest)
+    size = HEADER_BYTES - len(rest)
     if size <= 0 or len(headers) % size:
         raise _damaged()
     none = bytes(size)
     rows = [headers[at : at + size] for at in range(0, len(headers), size)]
-    return b"".join([row + rest if row != none else bytes(_HEADER_BYTES) for row in rows])
+    return b"".join([row + rest if row != none else bytes(HEADER_BYTES) for row in rows])
 
 
 def _unfolded(left: bytes, repeats: bytes) -> bytes:
@@ -307,12 +311,12 @@ def glance(payload: bytes, offset: int = 0) -> Glance | None:
 
 def row_headers(rows: StoredRows) -> list[RowHeader | None]:
     """What the stored rows said of themselves; None where there was no row."""
-    return [_row_header(rows.headers[at : at + _HEADER_BYTES]) for at in range(0, len(rows.headers), _HEADER_BYTES)]
+    return [_row_header(rows.headers[at : at + HEADER_BYTES]) for at in range(0, len(rows.headers), HEADER_BYTES)]
 
 
 def headers_count(rows: StoredRows) -> int:
     """How many rows were asked for."""
-    return len(rows.headers) // _HEADER_BYTES
+    return len(rows.headers) // HEADER_BYTES
 
 
 def _row_header(header: bytes) -> RowHeader | None:

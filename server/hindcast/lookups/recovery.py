@@ -17,7 +17,6 @@ from hindcast.lookups.directory import OPEN, SEALED, LogDirectory, SegmentName, 
 from hindcast.lookups.disk import REAL_DISK, Disk, sync_directory, write_all
 from hindcast.lookups.gaps import GapLine, append_lines
 from hindcast.lookups.marks import Mark, read_marks
-from hindcast.lookups.record import decode
 from hindcast.lookups.refused import Refused
 from hindcast.lookups.segment import (
     Footer,
@@ -304,10 +303,8 @@ class _Work:
 
 
 def _is_of(refused: Refused, writer: WriterId, record: Record) -> bool:
-    if not refused.doubts(writer, record.sequence):
-        return False
     try:
-        return refused.has(writer, record.sequence, decode(record.payload))
+        return refused.has_payload(writer, record.sequence, record.payload)
     except StoredDataError:
         return False  # of another version
 

@@ -7,11 +7,9 @@ from collections.abc import Collection, Iterable, Mapping, MutableSequence, Sequ
 
 import msgspec
 
-from hindcast.lookups.record import LookupRecord, Rpc, StoredRows
-from hindcast.lookups.rows import sent
+from hindcast.lookups.messages import sent
+from hindcast.lookups.record import HEADER_BYTES, LookupRecord, Rpc, StoredRows
 from hindcast.shadow.v1 import shadow_pb2
-
-_HEADER_BYTES = 42
 
 
 def without_rows(record: LookupRecord, rows: Collection[int]) -> LookupRecord | None:
@@ -46,11 +44,11 @@ def without_rows(record: LookupRecord, rows: Collection[int]) -> LookupRecord | 
 
 
 def _headers(headers: bytes, gone: Sequence[int], count: int) -> bytes:
-    if len(headers) != count * _HEADER_BYTES:
+    if len(headers) != count * HEADER_BYTES:
         return b""
     left = bytearray(headers)
     for row in gone:
-        left[row * _HEADER_BYTES : (row + 1) * _HEADER_BYTES] = bytes(_HEADER_BYTES)
+        left[row * HEADER_BYTES : (row + 1) * HEADER_BYTES] = bytes(HEADER_BYTES)
     return bytes(left)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from hindcast.lookups.directory import LogDirectory, WriterId
 from hindcast.lookups.disk import Disk
 from hindcast.lookups.gaps import GapLine, read_lines
-from hindcast.lookups.record import LookupRecord
+from hindcast.lookups.record import LookupRecord, decode
 from hindcast.lookups.segment import GapReason
 from hindcast.lookups.sequences import Sequences
 from hindcast.settings import LogMode
@@ -37,6 +37,14 @@ class Refused:
     def doubts(self, writer: WriterId, sequence: int) -> bool:
         """Whether a record may be of a refused answer: it is worth to decode it."""
         return writer in self._doubtful and sequence in self._doubtful[writer]
+
+    def has_payload(self, writer: WriterId, sequence: int, payload: bytes) -> bool:
+        """As `has`, of a record that is decoded only where that is in doubt.
+
+        Raises:
+            StoredDataError: that is none, or one of a format that this version does not know.
+        """
+        return self.doubts(writer, sequence) and self.has(writer, sequence, decode(payload))
 
     def has(self, writer: WriterId, sequence: int, record: LookupRecord) -> bool:
         """Whether a record is of a refused answer."""

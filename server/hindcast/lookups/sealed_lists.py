@@ -21,8 +21,8 @@ from hindcast.lookups.directory import WriterId
 from hindcast.lookups.places import RECORDS, TablePlaces
 from hindcast.lookups.reading import Matching, Page, Position, Summary, Tick
 from hindcast.lookups.record import Rpc
+from hindcast.lookups.record_rows import status_name
 from hindcast.lookups.request_ids import rows_with
-from hindcast.lookups.rows import status_name
 from hindcast.lookups.table_files import TableFile, table_files
 
 _TRIES = 5

@@ -7,12 +7,12 @@ tables once. That holds because batches go by the order of sequences: a segment 
 
 import contextlib
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import mmap
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import cast
 
 import pyarrow as pa
 
@@ -20,36 +20,26 @@ from hindcast.catalog import Catalog
 from hindcast.clock import Clock, from_micros, system_clock
 from hindcast.durable import make_directory, sync
 from hindcast.errors import SealError, StoredDataError
-from hindcast.lookups.catalogs import kept_catalog
+from hindcast.lookups.batch import Batch, Definitions
+from hindcast.lookups.delta_log import DeltaLog
 from hindcast.lookups.directory import OPEN, LogDirectory, SegmentName, WriterId
 from hindcast.lookups.disk import REAL_DISK
 from hindcast.lookups.gaps import GapLine, append_lines, read_lines
-from hindcast.lookups.logging_schema import ServiceSchema, service_schema
+from hindcast.lookups.parts_folder import PartsFolder
 from hindcast.lookups.places import AD_HOC, RECORDS, Destination, TablePlaces, destination_of
 from hindcast.lookups.ranges import note_dropped
-from hindcast.lookups.record import LookupRecord, decode
 from hindcast.lookups.recovery import recover
 from hindcast.lookups.request_ids import keep_indexes
-from hindcast.lookups.rows import Entry, ListRows, RecordRows, ServiceRows, read_answer, row_count
 from hindcast.lookups.segment import Gap, GapReason, RecoveryMode, Scan, State, scan
 from hindcast.lookups.tables import (
-    DeltaLog,
-    PartsFolder,
     SealedTable,
     Step,
     no_step,
-    plain_schema,
     sealing_lock,
-    united,
 )
 
 _BATCH_BYTES = 64 << 20
 """Of segments, for one append to each table: some 300 MB of memory."""
-_DAY_MICROS = 86_400_000_000
-_EPOCH_DAY = date(1970, 1, 1).toordinal()
-_CHUNK_BYTES = 8 << 20
-_CHUNK_ROWS = 20_000
-"""Entity rows whose values are held as Python objects at a time."""
 
 
 @dataclass(slots=True)
@@ -177,15 +167,15 @@ class Sealer:
         Raises:
             _Unreadable: a segment among them is of a newer version.
         """
-        read = _Read(Batch(writer, self._table_for))
+        read = _Read(Batch(writer, self._table_for, self._definitions))
         for name in names:
             if read.segments and read.bytes >= self._batch_bytes:
                 break
             path = self._directory.segment(name)
             read.bytes += path.stat().st_size
             try:
-                with path.open("rb") as file:
-                    found = scan(file.read(), sealed=True, mode=RecoveryMode.SALVAGE)
+                with _mapped(path) as content:
+                    found = scan(content, sealed=True, mode=RecoveryMode.SALVAGE)
                 read.segments.append((name, replace(found, records=[])))
                 read.records += len(found.records)
                 records = found.records[::-1]
@@ -193,7 +183,7 @@ class Sealer:
                 while records:
                     # Given up one by one: a full segment and its rows are large enough.
                     sequence, payload = records.pop()
-                    read.batch.add(Entry(writer, sequence, payload, decode(payload)), self._definitions)
+                    read.batch.add(sequence, payload)
             except StoredDataError as error:
                 raise _Unreadable(name, error) from error
         return read
@@ -242,60 +232,6 @@ class Sealer:
             raise SealError(str(error)) from error
 
 
-R = TypeVar("R", ServiceRows, ListRows, RecordRows)
-
-
-class Definitions:
-    """The definitions that records were answered from, as they are kept beside the log."""
-
-    def __init__(self, log_directory: Path) -> None:
-        self._root = log_directory
-        self._catalogs: dict[str, Catalog | None] = {}
-        self._schemas: dict[tuple[str, str], ServiceSchema | None] = {}
-
-    def schema_of(self, record: LookupRecord) -> ServiceSchema | None:
-        """The schema of a record's feature service; None for a list of references, and where the catalog is not kept."""
-        if not record.service:
-            return None
-        key = (record.catalog_version, record.service)
-        if self._schemas.get(key) is None:
-            catalog = self.catalog(record.catalog_version)
-            self._schemas[key] = None if catalog is None else service_schema(catalog, record.service)
-        return self._schemas[key]
-
-    def catalog(self, version: str) -> Catalog | None:
-        """The catalog of a version; None where it is not kept, or damaged."""
-        if self._catalogs.get(version) is None:
-            try:
-                self._catalogs[version] = kept_catalog(self._root, version)
-            except StoredDataError:
-                self._catalogs[version] = None
-        return self._catalogs[version]
-
-
-class Known(Protocol):
-    """What a batch needs to know of a table."""
-
-    @property
-    def key(self) -> str:
-        """What tells it from other tables."""
-
-    @property
-    def types(self) -> Mapping[str, pa.DataType]:
-        """Its columns' types."""
-
-    @property
-    def folds_names(self) -> bool:
-        """Whether names that differ by capitals only cannot be two columns."""
-
-    @property
-    def sealed_through(self) -> Callable[[WriterId, date], int]:
-        """The last sequence up to which it has a writer's rows of a day."""
-
-
-T = TypeVar("T", bound=Known)
-
-
 @dataclass(slots=True)
 class _Read:
     """What was read of segments, for one append to each table."""
@@ -318,104 +254,6 @@ class _Unreadable(Exception):
         self.name = name
 
 
-class Batch(Generic[T]):
-    """Rows of one writer's records for several tables."""
-
-    def __init__(self, writer: WriterId, table_for: Callable[[str, Catalog | None], T]) -> None:
-        self._writer = writer
-        self._table_for = table_for
-        self._targets: dict[tuple[str, str], _Target[T]] = {}
-        self.entity_rows = 0
-
-    def add(self, entry: Entry, definitions: "Definitions") -> None:
-        """Add a lookup, and what it was answered: in the long form where no definitions are there to tell its columns' types."""
-        record = entry.record
-        rows = None
-        schema, catalog = definitions.schema_of(record), definitions.catalog(record.catalog_version)
-        if record.response and schema is not None:
-            answer = read_answer(entry, schema)
-            if answer is not None:
-                target = self._target(schema.service, catalog, record.catalog_version)
-                target.add(entry, lambda: ServiceRows(schema), lambda into: into.add(answer))
-                rows = answer.rows
-        if record.response and rows is None:
-            self._target(AD_HOC, None, "").add(entry, ListRows, lambda into: into.add(entry))
-        if rows is None:
-            rows = row_count(record)
-        self.entity_rows += rows
-        self._target(RECORDS, None, "").add(entry, RecordRows, lambda into: into.add(entry, entity_rows=rows))
-
-    def take(self) -> list[tuple[T, str, dict[date, pa.Table]]]:
-        """The tables that were named, each with its service and its rows of each day; none of what is there already."""
-        by_table: dict[str, tuple[T, str, dict[date, list[pa.Table]]]] = {}
-        for (service, _), target in self._targets.items():
-            _, _, days = by_table.setdefault(target.table.key, (target.table, service, {}))
-            for day, tables in target.take().items():
-                days.setdefault(day, []).extend(tables)
-        return [
-            (
-                table,
-                service,
-                _by_day(days, table),
-            )
-            for table, service, days in by_table.values()
-        ]
-
-    def _target(self, service: str, catalog: Catalog | None, version: str) -> "_Target[T]":
-        key = (service, version)
-        if key not in self._targets:
-            self._targets[key] = _Target(self._table_for(service, catalog), self._writer)
-        return self._targets[key]
-
-
-def _by_day(days: Mapping[date, list[pa.Table]], table: Known) -> dict[date, pa.Table]:
-    """The rows of each day in one table, with columns that agree with each other and with those of `table`."""
-    known, united_days = dict(table.types), {}
-    for day, tables in sorted(days.items()):
-        united_days[day] = united(tables, known, folds_names=table.folds_names)
-        known |= {field.name: field.type for field in plain_schema(united_days[day].schema)}
-    return united_days
-
-
-class _Target(Generic[T]):
-    """Rows for one table, of one schema."""
-
-    def __init__(self, table: T, writer: WriterId) -> None:
-        self.table = table
-        self._writer = writer
-        self._through: dict[date, int] = {}
-        self._building: dict[date, Any] = {}
-        self._built: dict[date, list[pa.Table]] = {}
-
-    def add(self, entry: Entry, begin: Callable[[], R], add: Callable[[R], object]) -> None:
-        """Add what a record has for the table, unless it is there."""
-        day = day_of(entry.record)
-        if self._has(day, entry.sequence):
-            return
-        rows = self._building.setdefault(day, None) or begin()
-        self._building[day] = rows
-        add(rows)
-        if rows.rows >= _CHUNK_ROWS or rows.payload_bytes >= _CHUNK_BYTES:
-            self._finish(day)
-
-    def take(self) -> dict[date, list[pa.Table]]:
-        """What was added, by day."""
-        for day in list(self._building):
-            self._finish(day)
-        built, self._built = self._built, {}
-        return built
-
-    def _has(self, day: date, sequence: int) -> bool:
-        if day not in self._through:
-            self._through[day] = self.table.sealed_through(self._writer, day)
-        return sequence <= self._through[day]
-
-    def _finish(self, day: date) -> None:
-        building = self._building.pop(day)
-        if building.rows:
-            self._built.setdefault(day, []).append(building.take())
-
-
 def _gaps(name: SegmentName, found: Scan, names: Sequence[SegmentName]) -> list[Gap]:
     """What a segment says is missing, and where it is damaged what may be missing at its end."""
     if found.state is State.WHOLE:
@@ -426,6 +264,17 @@ def _gaps(name: SegmentName, found: Scan, names: Sequence[SegmentName]) -> list[
         return found.gaps
     last = None if following is None else following - 1
     return [*found.gaps, Gap(first_sequence=first, last_sequence=last, reason=GapReason.DAMAGED)]
+
+
+@contextlib.contextmanager
+def _mapped(path: Path) -> Iterator[bytes]:
+    """A closed segment's content, without memory of its own: nobody shortens the file while this process has the lock."""
+    with path.open("rb") as file:
+        if not path.stat().st_size:
+            yield b""
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            yield cast("bytes", content)
 
 
 @contextlib.contextmanager
@@ -456,13 +305,3 @@ def all_tables(places: TablePlaces, *, step: Step = no_step) -> list[SealedTable
     tables: list[SealedTable] = [DeltaLog(places.of(name), name=name, step=step) for name in (RECORDS, AD_HOC)]
     tables += [DeltaLog(folder, step=step) for folder in places.services()]
     return tables + [PartsFolder(Path(one.path), service=one.service, step=step) for one in places.destinations()]
-
-
-def day_of(record: LookupRecord) -> date:
-    """The day that a lookup was served on, in UTC."""
-    return _days_after(record.served_at_micros // _DAY_MICROS)
-
-
-@lru_cache(maxsize=64)
-def _days_after(days: int) -> date:
-    return date.fromordinal(_EPOCH_DAY + days)

@@ -5,7 +5,7 @@ table has by then; so a record that is sealed meanwhile counts once.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,16 +15,18 @@ import pyarrow as pa
 
 from hindcast.catalog import Catalog
 from hindcast.errors import InvalidArgument, SealError, StoredDataError
+from hindcast.lookups.batch import Batch, Definitions
+from hindcast.lookups.columns import dated
+from hindcast.lookups.delta_log import DeltaLog
 from hindcast.lookups.directory import OPEN, SEALED, LogDirectory, SegmentName
 from hindcast.lookups.disk import REAL_DISK
 from hindcast.lookups.logging_schema import LOG_DATE
+from hindcast.lookups.parts_folder import PartsFolder
 from hindcast.lookups.places import AD_HOC, RECORDS, TablePlaces, destination_of
-from hindcast.lookups.record import decode
 from hindcast.lookups.refused import Refused
-from hindcast.lookups.rows import Entry
-from hindcast.lookups.sealer import Batch, Definitions, all_tables, segment_names
-from hindcast.lookups.segment import RecoveryMode, scan
-from hindcast.lookups.tables import DeltaLog, PartsFolder, Snapshot, dated
+from hindcast.lookups.sealer import all_tables, segment_names
+from hindcast.lookups.segment import Record, RecoveryMode, scan
+from hindcast.lookups.tables import Snapshot
 
 LOOKUPS, LISTS = "lookups", "ad_hoc"
 _COLUMNS = (
@@ -176,10 +178,11 @@ def _sources(log_directory: Path, repo_root: Path | None) -> list[_Source]:
         definitions = Definitions(log_directory)
         refused = Refused.told(LogDirectory(log_directory), disk=REAL_DISK)
         for name, file in segments:
-            batch = Batch(name.writer, snapshot_for)
-            for entry in _entries(name, file):
-                if not refused.has(entry.writer, entry.sequence, entry.record):
-                    batch.add(entry, definitions)
+            batch = Batch(name.writer, snapshot_for, definitions)
+            for record in _records(name, file):
+                with contextlib.suppress(StoredDataError):
+                    if not refused.has_payload(name.writer, record.sequence, record.payload):
+                        batch.add(record.sequence, record.payload)
             for snapshot, _, days in batch.take():
                 rows.setdefault(snapshot.key, []).extend(dated(of_day, day) for day, of_day in days.items())
     return [
@@ -197,11 +200,8 @@ def _opened(directory: LogDirectory, name: SegmentName, stack: contextlib.ExitSt
     return None
 
 
-def _entries(name: SegmentName, file: BinaryIO) -> Iterator[Entry]:
+def _records(name: SegmentName, file: BinaryIO) -> Sequence[Record]:
     try:
-        found = scan(file.read(), sealed=name.suffix == SEALED, mode=RecoveryMode.SALVAGE)
+        return scan(file.read(), sealed=name.suffix == SEALED, mode=RecoveryMode.SALVAGE).records
     except StoredDataError:
-        return  # of a newer version
-    for record in found.records:
-        with contextlib.suppress(StoredDataError):
-            yield Entry(name.writer, record.sequence, record.payload, decode(record.payload))
+        return []  # of a newer version

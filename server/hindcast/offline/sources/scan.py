@@ -142,7 +142,8 @@ def source_schema(source: SourceFiles) -> pa.Schema:
 
 
 def with_all_columns(source: SourceFiles) -> SourceFiles:
-    """The source as a table of all columns that any of its files has; a file that lacks one has nulls there.
+    """The source as a table of all columns that any of its files has; a file that lacks one has nulls there, and times are of the finest
+    unit of any.
 
     Raises:
         SourceError: a file is damaged, or a column has two types that do not go together.
@@ -154,7 +155,8 @@ def with_all_columns(source: SourceFiles) -> SourceFiles:
         with open_file(file.pin) as parquet:
             for field in file_schema(parquet, file, source):
                 kind = plain_type(field.type)
-                agreed = agreed_type(types.get(field.name, kind), kind)
+                known = types.get(field.name, kind)
+                agreed = _finer_time(known, kind) or agreed_type(known, kind)
                 if agreed is None:
                     raise SourceError(
                         f"column {field.name!r} is {kind} in {str(file.pin.path)!r}, but {types[field.name]} in a file before it; "
@@ -296,6 +298,19 @@ def agreed_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     if pa.types.is_null(one):
         return other
     return one if pa.types.is_null(other) or _family(one) == _family(other) else None
+
+
+_UNITS = ("s", "ms", "us", "ns")
+
+
+def _finer_time(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """Of two instants the one of the finer unit, which holds both; None for anything else.
+
+    Feast writes the event times of its logs in milliseconds, and Hindcast in microseconds.
+    """
+    if not (pa.types.is_timestamp(one) and pa.types.is_timestamp(other) and one.tz == other.tz):
+        return None
+    return max(one, other, key=lambda kind: _UNITS.index(kind.unit))
 
 
 def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:

@@ -1,0 +1,128 @@
+"""Rows of answers in the long form, as lists of references have them: one for each value. Imports pyarrow."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from google.protobuf.message import DecodeError
+
+from hindcast.lookups.arrays import repeated, texts, without
+from hindcast.lookups.gather import gather, serialized, status_numbers, value_type_of
+from hindcast.lookups.heads import Common, Entry, HeadColumns, compact_json, erased_places, places
+from hindcast.lookups.messages import Columns, answered, named_columns, plain_value, sent
+from hindcast.lookups.plain import Heads
+from hindcast.lookups.record import HEADER_BYTES, LookupRecord, Rpc
+from hindcast.lookups.stored_columns import StoredColumns
+
+
+@dataclass(slots=True)
+class _Cells:
+    """Columns of values of one type.
+
+    Attributes:
+        of, counts: per column which lookup it is of, and how many values it has.
+        names: per column the reference, or the name, that it answers.
+        events: per column its stored rows' headers.
+        erased: places of values whose rows were erased.
+    """
+
+    values: list[bytes] = field(default_factory=list)
+    statuses: bytearray = field(default_factory=bytearray)
+    of: list[int] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    events: list[bytes] = field(default_factory=list)
+    erased: list[int] = field(default_factory=list)
+
+
+class ListRows:
+    """Rows of answers in the long form: one for each value."""
+
+    def __init__(self, common: Common) -> None:
+        self._common = common
+        self._heads = Heads(keeps_payloads=False)
+        self._by_type: dict[int, _Cells] = {}
+        self._keys: list[str] = []
+        self._first_keys: list[int] = []
+        self.rows = 0
+        self.payload_bytes = 0
+
+    def add(self, entry: Entry) -> bool:
+        """Add the values of an answer; false if it cannot be read, and nothing was added."""
+        record = entry.record
+        try:
+            columns, names, inputs = answered(record), named_columns(record), sent(record)
+        except DecodeError:
+            return False
+        self.payload_bytes += len(entry.payload)
+        described = list(zip(zip(*columns, strict=True), names, strict=False))
+        if record.refs:
+            described = described[max(0, len(described) - len(record.refs)) :]
+        elif record.rpc is Rpc.FEAST:
+            # Feast's answer repeats the entities that were sent.
+            described = [(column, named) for column, named in described if named[0] not in inputs]
+        if not described:
+            return True
+        refs = record.refs if len(record.refs) == len(described) else [name for _, (name, _) in described]
+        rows = len(described[0][0][1])
+        number = self._heads.count
+        self._heads.add(**self._common.head(entry, rows))
+        self._first_keys.append(len(self._keys))
+        self._keys += _key_texts(inputs, rows)
+        for ref, ((values, statuses), (_, read_from)) in zip(refs, described, strict=True):
+            if len(values) != rows or len(statuses) != rows:
+                continue
+            cells = self._by_type.setdefault(value_type_of(values), _Cells())
+            cells.of.append(number)
+            cells.counts.append(rows)
+            cells.erased += erased_places(record, rows, before=len(cells.values))
+            cells.values += values
+            cells.statuses += statuses
+            cells.names.append(ref)
+            cells.events.append(_headers_of(record, ref, read_from, rows))
+            self.rows += rows
+        return True
+
+    def take(self) -> pa.Table:
+        """The table of what was added; nothing can be added after that."""
+        heads = HeadColumns(self._heads, self._common)
+        services = heads.of_kinds(lambda kind: kind.service)
+        keys, first_keys = texts(self._keys), np.array(self._first_keys, np.int64)
+        tables = []
+        for value_type, cells in sorted(self._by_type.items()):
+            column, row = places(np.array(cells.counts, np.int64))
+            of = np.array(cells.of, np.int32)[column]
+            array = gather(cells.values, value_type)
+            is_scalar = value_type and not pa.types.is_nested(array.type) and not pa.types.is_binary(array.type)
+            table = pa.table(
+                {
+                    **heads.spread(of, row),
+                    "hc_service": repeated(services, of),
+                    "hc_feature": repeated(texts(cells.names), column),
+                    "hc_keys": repeated(keys, first_keys[of] + row),
+                    "hc_value": serialized(cells.values),
+                    "hc_text": array.cast(pa.string()) if is_scalar else pa.nulls(len(array), pa.string()),
+                    "hc_status": status_numbers(cells.statuses),
+                    "hc_event_ts": StoredColumns.of(b"".join(cells.events)).event,
+                }
+            )
+            tables.append(without(cells.erased, table))
+        return pa.concat_tables(tables, promote_options="default")
+
+
+def _headers_of(record: LookupRecord, ref: str, read_from: int | None, rows: int) -> bytes:
+    if read_from is not None and read_from < len(record.rows):
+        headers = record.rows[read_from].headers
+    else:
+        view = ref.partition(":")[0]
+        plain = view.partition("@")[0]
+        found = [stored for stored in record.rows if stored.view == view]
+        found += [stored for stored in record.rows if stored.view.partition("@")[0] == plain]
+        headers = found[0].headers if found and (":" in ref) else b""
+    return headers if len(headers) == rows * HEADER_BYTES else bytes(rows * HEADER_BYTES)
+
+
+def _key_texts(inputs: Columns, rows: int) -> list[str]:
+    """Per row what was sent for it, as JSON."""
+    columns = {name: list(map(plain_value, values)) for name, values in sorted(inputs.items()) if len(values) == rows}
+    return [compact_json({name: values[row] for name, values in columns.items()}) for row in range(rows)]

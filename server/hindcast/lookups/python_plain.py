@@ -1,0 +1,244 @@
+"""Columns that records are gathered in, as bytes: of their heads, and of the answers of a feature service.
+
+This form says what the compiled one (`_plain`) means, and is what a machine without a C compiler runs. It reads no record by itself:
+all of them go through `record.decode` and protobuf's messages.
+"""
+
+import struct
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from hindcast.lookups.record import HEADER_BYTES
+
+Content: TypeAlias = bytes | memoryview
+"""What was gathered, read only; the compiled form gives views of its memory."""
+
+
+class Reader:
+    """Reads records of the plain form that workers write, and numbers what many of them have in common.
+
+    Attributes:
+        kinds: what records say from `catalog_version` to `message`, by number: a byte for the place of `rpc` in `Rpc`, and then
+            the msgpack of these elements.
+        tags: the msgpack of records' tags, by number.
+        served_at_micros, has_answer: of the record read last.
+        stored_rows: how many headers its first view has; -1 without one.
+    """
+
+    served_at_micros: int
+    has_answer: bool
+    stored_rows: int
+
+    def __init__(self) -> None:
+        self.kinds: list[bytes] = []
+        self.tags: list[bytes] = []
+        self._kind_numbers: dict[bytes, int] = {}
+        self._tags_numbers: dict[bytes, int] = {}
+
+    def read(self, payload: bytes) -> int:
+        """Read a record.
+
+        Returns:
+            The number of its kind; -1 where it is not of the plain form, which says nothing about whether it can be read. Here no
+            record is.
+        """
+        del payload
+        return -1
+
+    def kind_number(self, kind: bytes) -> int:
+        """The number of a kind, a new one if it has none."""
+        return _number_of(kind, self._kind_numbers, self.kinds)
+
+    def tags_number(self, tags: bytes) -> int:
+        """The number of some tags, a new one if they have none."""
+        return _number_of(tags, self._tags_numbers, self.tags)
+
+
+def _number_of(key: bytes, numbers: dict[bytes, int], keys: list[bytes]) -> int:
+    if key not in numbers:
+        numbers[key] = len(keys)
+        keys.append(key)
+    return numbers[key]
+
+
+class Heads:
+    """What records say of themselves, by column.
+
+    Attributes:
+        count: how many there are.
+    """
+
+    def __init__(self, *, keeps_payloads: bool) -> None:
+        self.count = 0
+        self._keeps_payloads = keeps_payloads
+        self._columns = {
+            name: bytearray()
+            for name in (
+                *("lookup_ids", "served", "sequences", "rows", "stored", "kinds", "tags"),
+                *("request_ends", "request_ids", "payload_ends", "payloads"),
+            )
+        }
+        self._put(request_ends=0, payload_ends=0)
+
+    def add_plain(self, reader: Reader, sequence: int, rows: int) -> None:  # noqa: ARG002 - there is nothing to add
+        """Add the record that was read last.
+
+        Raises:
+            ValueError: none was, or it was not of the plain form.
+        """
+        raise ValueError("nothing was read")
+
+    def add(
+        self,
+        *,
+        lookup_id: bytes,
+        served_at_micros: int,
+        sequence: int,
+        rows: int,
+        stored_rows: int,
+        kind: int,
+        tags: int,
+        request_id: bytes,
+        payload: bytes,
+    ) -> None:
+        """Add a record.
+
+        Args:
+            stored_rows: as a `Reader` says it.
+            kind, tags: their numbers with a `Reader`.
+            request_id: in UTF-8.
+        Raises:
+            ValueError: the lookup's id has not 16 bytes.
+        """
+        if len(lookup_id) != 16:
+            raise ValueError("a lookup's id has 16 bytes")
+        columns = self._columns
+        columns["lookup_ids"] += lookup_id
+        columns["served"] += struct.pack("=q", served_at_micros)
+        columns["sequences"] += struct.pack("=q", sequence)
+        columns["request_ids"] += request_id
+        self._put(rows=rows, stored=stored_rows, kinds=kind, tags=tags, request_ends=len(columns["request_ids"]))
+        if self._keeps_payloads:
+            columns["payloads"] += payload
+            self._put(payload_ends=len(columns["payloads"]))
+        self.count += 1
+
+    def _put(self, **numbers: int) -> None:
+        for name, number in numbers.items():
+            self._columns[name] += struct.pack("=i", number)
+
+    def take(self) -> dict[str, Content]:
+        """The columns, of n records; nothing can be added after that.
+
+        Returns:
+            `lookup_ids`, 16 bytes each; `served` and `sequences`, numbers of 64 bits in the machine's order; `rows`, `stored`, `kinds`
+            and `tags`, numbers of 32 bits; `request_ids` and `payloads`, one behind the other, with `request_ends` and `payload_ends`,
+            0 and then where each ends, as numbers of 32 bits.
+        """
+        return {name: bytes(column) for name, column in self._columns.items()}
+
+
+class _Column:
+    __slots__ = ("lengths", "statuses", "values")
+
+    def __init__(self) -> None:
+        self.values = bytearray()
+        self.lengths = bytearray()
+        self.statuses = bytearray()
+
+    def put(self, values: Sequence[bytes]) -> None:
+        self.values += b"".join(values)
+        self.lengths += struct.pack(f"={len(values)}i", *map(len, values))
+
+
+class Answers:
+    """Answers of a feature service, by column.
+
+    Attributes:
+        rows: entity rows that there are.
+    """
+
+    def __init__(
+        self, features: int, *, views: list[bytes], inputs: list[bytes], aliases: list[tuple[bytes, int]]
+    ) -> None:
+        """Args:
+        features: columns that an answer has, at least one; more that stand before them do not count.
+        views: names of views, in UTF-8.
+        inputs: names of join keys and request data.
+        aliases: other names of inputs, and the places of these; where an input was not sent the first alias that was stands for it.
+        """
+        if features < 1:
+            raise ValueError("an answer has columns")
+        for _, at in aliases:
+            if not 0 <= at < len(inputs):
+                raise IndexError(at)
+        self.rows = 0
+        self._features = [_Column() for _ in range(features)]
+        self._inputs = [_Column() for _ in inputs]
+        self._headers = [bytearray() for _ in views]
+
+    def add_plain(self, reader: Reader) -> int:  # noqa: ARG002 - there is nothing to add
+        """Add the answer of the record that was read last.
+
+        Returns:
+            Its entity rows; -1 where it is not of the plain form or has not these columns, and nothing was added.
+        Raises:
+            ValueError: no record was read, or it was not of the plain form.
+        """
+        raise ValueError("nothing was read")
+
+    def add(
+        self,
+        rows: int,
+        *,
+        values: Sequence[Sequence[bytes]],
+        statuses: Sequence[bytes],
+        inputs: Sequence[Sequence[bytes]],
+        headers: Sequence[bytes],
+    ) -> None:
+        """Add an answer.
+
+        Args:
+            values, statuses: per feature a serialized Value and a number for each row.
+            inputs: per input a serialized Value for each row.
+            headers: per view 42 bytes for each row.
+        Raises:
+            ValueError: there are not as many of something; nothing was added.
+        """
+        if not len(values) == len(statuses) == len(self._features) or (len(inputs), len(headers)) != (
+            len(self._inputs),
+            len(self._headers),
+        ):
+            raise ValueError("an answer has not the columns of these")
+        if any(len(one) != rows for columns in (values, statuses, inputs) for one in columns):
+            raise ValueError("columns of one answer differ in length")
+        if any(len(one) != rows * HEADER_BYTES for one in headers):
+            raise ValueError("a view has not a header for each row")
+        for column, of_feature, of_column in zip(self._features, values, statuses, strict=True):
+            column.put(of_feature)
+            column.statuses += of_column
+        for column, of_input in zip(self._inputs, inputs, strict=True):
+            column.put(of_input)
+        for into, of_view in zip(self._headers, headers, strict=True):
+            into.extend(of_view)
+        self.rows += rows
+
+    def take_feature(self, at: int) -> tuple[Content, Content, Content]:
+        """A feature's values one behind the other, the length of each as a number of 32 bits in the machine's order, and its statuses.
+
+        Nothing can be added after that, and it is there once.
+        """
+        column = self._features[at]
+        self._features[at] = _Column()
+        return bytes(column.values), bytes(column.lengths), bytes(column.statuses)
+
+    def take_input(self, at: int) -> tuple[Content, Content]:
+        """As `take_feature`, of an input, which has no statuses."""
+        column = self._inputs[at]
+        self._inputs[at] = _Column()
+        return bytes(column.values), bytes(column.lengths)
+
+    def take_headers(self, at: int) -> Content:
+        """The headers of a view, 42 bytes for each row."""
+        headers, self._headers[at] = self._headers[at], bytearray()
+        return bytes(headers)
