@@ -1,0 +1,138 @@
+"""Training sets of a Feast repo, on this machine."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from hindcast.clock import Clock, system_clock
+from hindcast.datasets.build import Order, Progress, build
+from hindcast.datasets.manifest import KnownAt
+from hindcast.datasets.retrieval import FrameCall, Repo, given_micros
+from hindcast.datasets.splits import Splits, splits_record
+from hindcast.datasets.store import SetStore, check_name
+from hindcast.datasets.training_set import TrainingSet
+from hindcast.errors import InvalidArgument
+from hindcast.settings import state_dir
+
+OWN_TIME = "own"
+"""As `known_at`: what was known at each row's own time. Such a set leaks nothing."""
+
+
+class TrainingSets:
+    """The training sets of a Feast repo: built, listed, loaded, verified, made again and compared.
+
+    Nothing is kept open between calls, and several threads and processes may use the same sets.
+    """
+
+    def __init__(self, repo: Path | str, dir: Path | str | None = None, *, clock: Clock = system_clock) -> None:  # noqa: A002 - the option's name
+        """Sets of a repo.
+
+        Args:
+            repo: the directory that holds feature_store.yaml.
+            dir: where the sets are; None for `datasets` in the repo's state directory.
+        """
+        self._root = Path(repo).expanduser().resolve()
+        self._clock = clock
+        self._store = SetStore(sets_directory(self._root, dir))
+
+    @property
+    def directory(self) -> Path:
+        """Where the sets are."""
+        return self._store.directory
+
+    def build(
+        self,
+        name: str,
+        *,
+        features: str | Sequence[str],
+        entity_frame: Any = None,
+        start: datetime | date | None = None,
+        end: datetime | date | None = None,
+        known_at: datetime | date | str | None = None,
+        splits: Splits | None = None,
+        full_feature_names: bool = False,
+        snapshot: bool = False,
+        threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> TrainingSet:
+        """Build the next version of a set.
+
+        Args:
+            name: letters, digits, dots, dashes and underscores.
+            features: the name of a feature service, or a list of `view:feature`.
+            entity_frame: a pandas or Polars frame, Arrow data, the path of Parquet, or SQL text (docs/training.md). Its columns come first in
+                the set, labels among them. None for all keys that have rows between `start` and `end`, both closed.
+            known_at: what could be known: up to a time, the name of a column of the frame with a time for each row, or `"own"` for each
+                row's own time. None for now, which is written down.
+            splits: `TimeSplits` or `KeySplits`; the column `__split` says it of each row.
+            full_feature_names: `view__feature` instead of `feature`.
+            snapshot: keep the rows of the sources that answered, for sources that will not stay.
+            threads: of DuckDB; None as the repo's settings say.
+            progress: told how far it is.
+        Raises:
+            RepoError: there is no such repo, or it has another offline store.
+            InvalidArgument, UnknownName: what is asked for cannot be had; the message says what.
+            SourceError: a source cannot be read as it is, or changed meanwhile.
+            TransformError: the code of an on-demand view failed.
+            StoreUnavailable, DatasetError: the disk did not take something.
+        """
+        check_name(name)
+        if entity_frame is None and end is None:
+            raise InvalidArgument.at("entity_frame", "is not given; give one, or `end` (and `start`) for all keys between two times")
+        if entity_frame is not None and (start is not None or end is not None):
+            raise InvalidArgument.at("entity_frame", "is given, and so are times for all keys; give one of them")
+        order = Order(
+            name=name,
+            features=features,
+            frame=FrameCall(entity_frame=entity_frame, start=start, end=end),
+            known_at=self._known_at(known_at),
+            full_feature_names=full_feature_names,
+            splits=None if splits is None else splits_record(splits, micros=given_micros),
+            snapshot=snapshot,
+        )
+        repo = Repo(self._root, threads=threads)
+        told = {} if progress is None else {"progress": progress}
+        return TrainingSet(build(order, repo, self._store, **told))
+
+    def get(self, ref: str) -> TrainingSet:
+        """A set that is there.
+
+        Args:
+            ref: `name@vN`, `name` for its newest version, or the beginning of an id.
+        Raises:
+            UnknownName: there is none.
+            InvalidArgument: several ids begin like this.
+            DatasetError: its manifest is damaged.
+        """
+        return TrainingSet(self._store.find(ref))
+
+    def list(self) -> list[TrainingSet]:
+        """All versions of all sets, by name and then by number.
+
+        Raises:
+            DatasetError: a manifest is damaged.
+        """
+        return [TrainingSet(stored) for stored in self._store.all()]
+
+    def remove(self, ref: str) -> None:
+        """Remove one version, `name@vN`; its number is not given again.
+
+        Raises:
+            UnknownName: there is none.
+            InvalidArgument: the text names no version.
+            DatasetError: it cannot be removed.
+        """
+        self._store.remove(ref)
+
+    def _known_at(self, given: datetime | date | str | None) -> KnownAt:
+        if given is None:
+            return KnownAt(kind="time", micros=self._clock())
+        if isinstance(given, str):
+            return KnownAt(kind="own") if given == OWN_TIME else KnownAt(kind="column", column=given)
+        return KnownAt(kind="time", micros=given_micros("known_at", given))
+
+
+def sets_directory(repo_root: Path, given: Path | str | None) -> Path:
+    """Where the sets of a repo are, unless another place is given."""
+    return state_dir(repo_root) / "datasets" if given is None else Path(given).expanduser().resolve()
