@@ -17,6 +17,7 @@ HindcastError
 ├── TransformError          an on-demand view's own code failed
 ├── LedgerError             the run ledger cannot be read or written
 ├── SealError               sealed lookups cannot be read or written
+├── NotProven               rows, digests or a signature do not belong together: something was changed
 └── ServerStartError        the server cannot start: a port in use, a worker that does not come up
 
 A message says what was wrong, where, and what to do next. A vendor's message is never part of one.
@@ -135,6 +136,10 @@ class LedgerError(HindcastError):
 
 class SealError(HindcastError):
     """The tables of sealed lookups cannot be read or written; what was not sealed stays in its segments."""
+
+
+class NotProven(HindcastError):
+    """Rows, digests or a signature do not belong together, so one of them was changed; the message says which."""
 
 
 class ServerStartError(HindcastError):
