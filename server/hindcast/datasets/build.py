@@ -1,5 +1,6 @@
 """Building a training set: a point-in-time read in a stream, digested and written a row group at a time, and its manifest."""
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,11 +25,12 @@ from hindcast.datasets.manifest import (
     SourceRecord,
     SplitsRecord,
 )
-from hindcast.datasets.parts import GROUP_ROWS, PartsWriter, row_groups
-from hindcast.datasets.pins import file_record, source_record
+from hindcast.datasets.parts import GROUP_ROWS, PartsWriter, row_groups, stored_schema
+from hindcast.datasets.pins import by_view, file_names, file_record, shown_path, source_record
 from hindcast.datasets.retrieval import FrameCall, Reading, Repo
 from hindcast.datasets.splits import COLUMN, Dealer
 from hindcast.datasets.store import SetStore, StoredSet
+from hindcast.errors import InvalidArgument
 from hindcast.offline.asof.merge import NO_TIME
 from hindcast.offline.asof.origins import Origins
 from hindcast.offline.frames.frame import EntityFrame, as_of_micros
@@ -45,7 +47,7 @@ EVIDENCE = "evidence"
 ORIGINS = "origins"
 
 
-def _silent(stage: str, rows: int, total: int) -> None:
+def silent(stage: str, rows: int, total: int) -> None:
     """Tells nobody."""
 
 
@@ -92,7 +94,7 @@ def sha256(digest_bytes: bytes) -> str:
     return f"sha256:{digest_bytes.hex()}"
 
 
-def build(order: Order, repo: Repo, store: SetStore, *, progress: Progress = _silent) -> StoredSet:
+def build(order: Order, repo: Repo, store: SetStore, *, progress: Progress = silent) -> StoredSet:
     """Build a set as the next version of its name. Until it is whole nothing of it is visible.
 
     Raises:
@@ -112,10 +114,10 @@ def build(order: Order, repo: Repo, store: SetStore, *, progress: Progress = _si
             with repo.reading(definitions, sources, frame, order.known_at) as reading:
                 written = write_rows(reading, frame, order.splits, built, progress=progress)
                 progress("evidence", 0, frame.rows)
-                origins = reading.origins
-                evidence = EvidenceRecord(origins=write_origins(origins, frame.rows, built), snapshots={})
+                records = pins.result()
+                parts = write_origins(reading.origins, records, frame.rows, built, root=repo.root)
+                evidence = EvidenceRecord(origins=parts, snapshots={})
                 leaks = reading.leaks
-        records = pins.result()
         manifest = Manifest(
             name=order.name,
             features=(order.features,) if isinstance(order.features, str) else tuple(order.features),
@@ -212,15 +214,16 @@ def write_rows(
     splits: SplitsRecord | None,
     place: Path,
     *,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Written:
     """Write the rows of a read as the parts of a set.
 
     Args:
         place: the directory of the set; `data` is made in it.
     """
-    schema = reading.schema
-    dealer = None if splits is None else Dealer(splits, schema=schema, as_of=frame.as_of)
+    stored = stored_schema(reading.schema)
+    schema = stored
+    dealer = None if splits is None else Dealer(splits, schema=schema)
     if dealer is not None:
         schema = schema.append(pa.field(COLUMN, pa.string()))
     micros, is_dated = as_of_micros(frame) if dealer is not None else (np.empty(0, np.int64), None)
@@ -228,7 +231,7 @@ def write_rows(
     done = 0
     hasher = Hasher(schema)
     with PartsWriter(place / DATA, schema, within=place) as writer:
-        for group in row_groups(reading.batches, reading.schema):
+        for group in row_groups(reading.batches, reading.schema, stored=stored):
             table = group
             if dealer is not None:
                 (batch,) = group.to_batches() if group.num_rows else (None,)
@@ -247,6 +250,13 @@ def write_rows(
     )
 
 
+def _numbers_of_files(origins: Origins, record: SourceRecord, root: Path) -> np.ndarray:
+    """The manifest's number of each of the files that a read counted, and one for none."""
+    known = {file.path: number for number, file in enumerate(record.files)}
+    numbers: np.ndarray = np.array([*(known[name] for name in file_names(origins.pins, root=root)), 0], np.int32)
+    return numbers
+
+
 def add_rows(hasher: Hasher, table: pa.Table) -> None:
     """Digest a table's rows too."""
     for batch in table.to_batches():
@@ -256,16 +266,17 @@ def add_rows(hasher: Hasher, table: pa.Table) -> None:
 def _kept_frame(given: FrameCall, frame: EntityFrame, built: Path, root: Path) -> FrameRecord:
     """The record of a frame; its rows are kept unless they are in files that can be pinned."""
     form, text, path = _form(given, root)
-    schema = frame.schema.remove_metadata()
+    schema = stored_schema(frame.schema)
+    groups = row_groups(frame.batches(GROUP_ROWS), frame.schema, stored=schema)
     hasher = Hasher(schema)
     if path is not None:
-        for batch in frame.batches(GROUP_ROWS):
-            hasher.update(batch.replace_schema_metadata())
+        for table in groups:
+            add_rows(hasher, table)
         files = tuple(file_record(file.pin, root=root) for file in path.files)
     else:
         (built / FRAME).mkdir()
         with PartsWriter(built / FRAME, schema, within=built) as writer:
-            for table in row_groups(frame.batches(GROUP_ROWS), schema):
+            for table in groups:
                 add_rows(hasher, table)
                 writer.write(table)
         files = writer.files
@@ -284,17 +295,28 @@ def _kept_frame(given: FrameCall, frame: EntityFrame, built: Path, root: Path) -
 def _form(given: FrameCall, root: Path) -> tuple[str, str, SourceFiles | None]:
     if given.entity_frame is None:
         return "keys", "/".join("" if time is None else str(time) for time in (given.start, given.end)), None
-    if isinstance(given.entity_frame, str | Path):
-        path = frame_path(given.entity_frame, repo_root=root)
-        return ("sql", given.entity_frame, None) if path is None else ("path", str(given.entity_frame), path)
-    return "rows", "", None
+    if not isinstance(given.entity_frame, str | Path):
+        return "rows", "", None
+    if frame_path(given.entity_frame, repo_root=root) is None:
+        return "sql", str(given.entity_frame), None
+    text = str(given.entity_frame).removeprefix("file://")
+    for place in (Path.cwd(), root):
+        with contextlib.suppress(InvalidArgument):
+            return "path", shown_path(place / text, root=root), frame_path(place / text, repo_root=root)
+    raise InvalidArgument.at("entity_frame", f"{text!r} went away; run again")
 
 
-def write_origins(origins: Mapping[str, Origins], rows: int, place: Path) -> tuple[FileRecord, ...]:
-    """Write where each row's values came from: for each view four columns, `VIEW.file`, `.row`, `.event_ts` and `.created_ts`."""
+def write_origins(
+    origins: Mapping[str, Origins], records: Sequence[SourceRecord], rows: int, place: Path, *, root: Path
+) -> tuple[FileRecord, ...]:
+    """Write where each row's values came from: for each view four columns, `VIEW.file`, `.row`, `.event_ts` and `.created_ts`.
+
+    A file is its number among those of the view's source in the manifest.
+    """
     directory = place / EVIDENCE / ORIGINS
     directory.mkdir(parents=True)
     names = sorted(origins)
+    numbers = {name: _numbers_of_files(origins[name], by_view(records)[name], root) for name in names}
     fields = [
         field
         for name in names
@@ -315,7 +337,7 @@ def write_origins(origins: Mapping[str, Origins], rows: int, place: Path) -> tup
                 is_none = of_view.files[some] < 0
                 created = of_view.created[some]
                 arrays += [
-                    pa.array(of_view.files[some], mask=is_none),
+                    pa.array(numbers[name][of_view.files[some]], mask=is_none),
                     pa.array(of_view.rows[some], mask=is_none),
                     pa.array(of_view.events[some], mask=is_none),
                     pa.array(created, mask=is_none | (created == NO_TIME)),

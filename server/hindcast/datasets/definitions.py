@@ -9,6 +9,9 @@ from dataclasses import dataclass, fields, replace
 
 import msgspec
 
+PICKLED = "pickled function"
+"""The attribute of a function that reads the same, and is pickled as other bytes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceDefinition:
@@ -129,8 +132,7 @@ class DefinitionChange:
     Attributes:
         kind: `definition`, or `transform` for the code of an on-demand view.
         name: of the view, the on-demand view, or the service.
-        attribute: for people, such as `ttl`.
-        is_suspect: the definition reads the same, and only the pickled function differs. That alone says nothing: a moved line does it.
+        attribute: for people, such as `ttl`. `PICKLED` alone says nothing: a moved line does it.
         result: all definitions with this change, and those before it, made.
     """
 
@@ -139,7 +141,6 @@ class DefinitionChange:
     attribute: str
     before: str
     after: str
-    is_suspect: bool = False
     result: Definitions
 
 
@@ -193,7 +194,6 @@ def definition_changes(before: Definitions, after: Definitions) -> Iterator[Defi
                 attribute=attribute,
                 before=old,
                 after=new,
-                is_suspect=attribute == "pickled function",
                 result=now,
             )
 
@@ -237,7 +237,7 @@ def _function_change(before: OnDemandRecord, after: OnDemandRecord) -> tuple[str
             return "definition", attribute, said(old), said(new)
     if before.spec != after.spec:
         old, new = (hashlib.sha256(view.spec.encode()).hexdigest() for view in (before, after))
-        return "transform", "pickled function", f"sha256:{old}", f"sha256:{new}"
+        return "transform", PICKLED, f"sha256:{old}", f"sha256:{new}"
     return None
 
 

@@ -35,7 +35,7 @@ class PartsWriter:
     """
 
     def __init__(self, directory: Path, schema: pa.Schema, *, within: Path) -> None:
-        """Args: directory: is there. within: what the paths of `files` are relative to."""
+        """Args: directory: is there. schema: `stored_schema` of the rows'. within: what the paths of `files` are relative to."""
         self._directory = directory
         self._schema = schema.remove_metadata()
         self._within = within
@@ -55,8 +55,9 @@ class PartsWriter:
     def write(self, group: pa.Table) -> None:
         """Append a row group.
 
+        Args:
+            group: of the writer's schema.
         Raises:
-            InvalidArgument: Parquet has no form for a column.
             OSError: the disk did not take it.
         """
         if self._open is None:
@@ -70,14 +71,7 @@ class PartsWriter:
     def _begin(self) -> None:
         path = self._directory / f"part-{len(self.files):05d}.parquet"
         file = _Hashed(path)
-        try:
-            writer = pq.ParquetWriter(file, self._schema, **_OPTIONS)
-        except (pa.ArrowNotImplementedError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            file.close()
-            raise InvalidArgument.at(
-                "entity_frame", f"has a column that Parquet has no form for; leave it out: {self._schema.to_string()}"
-            ) from error
-        self._open = path, file, writer
+        self._open = path, file, pq.ParquetWriter(file, self._schema, **_OPTIONS)
 
     def _end(self, *, is_whole: bool) -> None:
         if self._open is None:
@@ -140,12 +134,20 @@ class _Hashed(io.RawIOBase):
         return self._digest.hexdigest()
 
 
-def row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
+def row_groups(
+    batches: Iterable[pa.RecordBatch], schema: pa.Schema, *, stored: pa.Schema | None = None
+) -> Iterator[pa.Table]:
     """Rows in tables of 65,536, but for the last; none where there are no rows. Each column is one chunk, unless it is too large for that.
 
     Args:
         schema: of the batches.
+        stored: of the tables, `stored_schema` of the other.
     """
+    for table in _grouped(batches, schema):
+        yield table if stored is None or stored.equals(table.schema) else table.cast(stored)
+
+
+def _grouped(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
     pending: list[pa.RecordBatch] = []
     count = 0
     for batch in batches:
@@ -167,6 +169,24 @@ def _table(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
     table = pa.Table.from_batches([batch.replace_schema_metadata() for batch in batches], bare)
     # Dictionaries of several chunks are made one: a file holds one for a column.
     return (table.unify_dictionaries() if len(batches) > 1 else table).combine_chunks()
+
+
+def stored_schema(schema: pa.Schema) -> pa.Schema:
+    """What a schema is when it has been through Parquet, which has no seconds, for one. Rows are digested as they will be read.
+
+    Raises:
+        InvalidArgument: Parquet has no form for a column.
+    """
+    bare = schema.remove_metadata()
+    sink = io.BytesIO()
+    try:
+        pq.write_table(bare.empty_table(), sink, **_OPTIONS)
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise InvalidArgument.at(
+            "entity_frame", f"has a column that Parquet has no form for; leave it out: {bare.to_string()}"
+        ) from error
+    read: pa.Schema = pq.read_schema(io.BytesIO(sink.getvalue()))
+    return read.remove_metadata()
 
 
 def read_parts(directory: Path, files: Sequence[FileRecord], *, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:

@@ -113,10 +113,14 @@ def _is_same(one: FileRecord, other: FileRecord) -> bool:
     return replace(one, path="") == replace(other, path="")
 
 
-def only_pinned(source: SourceFiles, record: SourceRecord, *, root: Path) -> SourceFiles:
-    """The files of a source that were pinned, in that order; those that came later are left out, and so are those that are gone."""
+def only_pinned(
+    source: SourceFiles, record: SourceRecord, changes: Sequence[FileChange], *, root: Path
+) -> SourceFiles:
+    """The files of a source that were pinned, in that order, wherever they are now; others and those that are gone are left out."""
     here = {_path_of(file.pin, root): file for file in source.files}
-    return replace(source, files=tuple(here[file.path] for file in record.files if file.path in here))
+    moved = {change.path: change.new_path for change in changes if change.how == "renamed"}
+    places = [moved.get(file.path, file.path) for file in record.files]
+    return replace(source, files=tuple(here[place] for place in places if place in here))
 
 
 def _path_of(pin: FilePin | ObjectPin, root: Path) -> str:

@@ -23,12 +23,14 @@ from feast.feature_view import DUMMY_ENTITY_ID
 from feast.protos.feast.core.OnDemandFeatureView_pb2 import OnDemandFeatureView as OnDemandProto
 
 from hindcast.datasets.definitions import Definitions, Feature, Key, OnDemandRecord, SourceDefinition, ViewRecord
-from hindcast.datasets.manifest import KnownAt
+from hindcast.datasets.manifest import FileRecord, KnownAt
+from hindcast.datasets.pins import absolute_path, file_record
 from hindcast.errors import HindcastError, InvalidArgument, RepoError, SourceError, TransformError, UnknownName
 from hindcast.offline.asof.definition import ViewDefinition
 from hindcast.offline.asof.origins import Origins
 from hindcast.offline.asof.reading import AsOfView, Leaks
 from hindcast.offline.frames.frame import EntityFrame
+from hindcast.offline.frames.paths import frame_path
 from hindcast.offline.location import OUR_STORE
 from hindcast.offline.plugin.duckdb_source import DuckDBSource
 from hindcast.offline.plugin.history import Call, HeldFrame, HistoricalJob, opened_frame, view_definition
@@ -181,6 +183,17 @@ class Repo:
         with opened_frame(call, lambda: _views(definitions, sources)) as frame:
             yield frame
 
+    def frame_files(self, text: str) -> tuple[FileRecord, ...]:
+        """The files of an entity frame that is a path, with their digests.
+
+        Args:
+            text: as a manifest has it.
+        Raises:
+            InvalidArgument, SourceError: nothing is there, or it cannot be read.
+        """
+        found = frame_path(absolute_path(text, root=self.root), repo_root=self.root)
+        return () if found is None else tuple(file_record(file.pin, root=self.root) for file in found.files)
+
     @contextmanager
     def reading(
         self,
@@ -305,6 +318,10 @@ def _source_definition(source: DataSource) -> SourceDefinition:
 def _on_demand_record(view: OnDemandFeatureView, asked: Call) -> OnDemandRecord:
     proto = view.to_proto()
     proto.ClearField("meta")
+    # Times of its last apply, which mean nothing.
+    for source in proto.spec.sources.values():
+        source.request_data_source.ClearField("meta") if source.HasField("request_data_source") else None
+        source.feature_view_projection.batch_source.ClearField("meta")
     name = view.projection.name_to_use()
     shown = f"{name}__" if asked.full_feature_names else ""
     refs = [ref.partition(":") for ref in dict.fromkeys(asked.refs)]

@@ -8,6 +8,7 @@ from typing import Any
 from hindcast.clock import Clock, system_clock
 from hindcast.datasets.build import Order, Progress, build
 from hindcast.datasets.manifest import KnownAt
+from hindcast.datasets.rebuild import Rebuild, rebuild
 from hindcast.datasets.retrieval import FrameCall, Repo, given_micros
 from hindcast.datasets.splits import Splits, splits_record
 from hindcast.datasets.store import SetStore, check_name
@@ -124,6 +125,30 @@ class TrainingSets:
             DatasetError: it cannot be removed.
         """
         self._store.remove(ref)
+
+    def rebuild(
+        self,
+        ref: str,
+        *,
+        as_recorded: bool = False,
+        threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> Rebuild:
+        """Make a set again from its manifest, and compare; nothing of it stays.
+
+        Args:
+            as_recorded: with the manifest's definitions, and of its sources only the files that it names; what the repo defines now does
+                not matter. Otherwise with what is there now (a Delta table at the version of the manifest).
+        Returns:
+            Whether it is the same; if not, which inputs are other ones, and the rows and columns that each changed.
+        Raises:
+            UnknownName, DatasetError: there is no such set, or its own files are gone or damaged.
+            HindcastError: as `build`, where no input of the set is at fault.
+        """
+        stored = self._store.find(ref)
+        repo = Repo(self._root, threads=threads)
+        told = {} if progress is None else {"progress": progress}
+        return rebuild(stored, repo, as_recorded=as_recorded, **told)
 
     def _known_at(self, given: datetime | date | str | None) -> KnownAt:
         if given is None:

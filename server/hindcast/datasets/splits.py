@@ -83,8 +83,8 @@ def splits_record(splits: Splits, *, micros: Callable[[str, Any], int]) -> Split
 class Dealer:
     """Deals rows out, batch by batch, and counts them."""
 
-    def __init__(self, record: SplitsRecord, *, schema: pa.Schema, as_of: str) -> None:
-        """Args: as_of: the column with the times.
+    def __init__(self, record: SplitsRecord, *, schema: pa.Schema) -> None:
+        """Args: schema: of the rows, without the column of splits.
 
         Raises:
             InvalidArgument: a column is missing, or already called as the column of splits.
@@ -95,7 +95,6 @@ class Dealer:
             if key not in schema.names:
                 raise InvalidArgument.at("splits", f"hash the column {key!r}, which the entity frame does not have")
         self._record = record
-        self._as_of = as_of
         self._rows = np.zeros(len(record.names), np.int64)
         self._known: dict[tuple[bytes, ...], int] = {}
 

@@ -25,6 +25,9 @@ class TrainingSet:
 
     stored: StoredSet
 
+    def __repr__(self) -> str:
+        return f"TrainingSet({self.ref!r}, {self.rows} rows, {self.id})"
+
     @property
     def name(self) -> str:
         """Its name."""
