@@ -24,9 +24,9 @@ import pyarrow as pa
 
 from hindcast.datasets.compare import Differences, Side
 from hindcast.datasets.definitions import Definitions, OnDemandRecord
-from hindcast.datasets.manifest import FileRecord
+from hindcast.datasets.manifest import FileRecord, Manifest
 from hindcast.datasets.parts import read_parts
-from hindcast.datasets.pins import FileChange, file_names
+from hindcast.datasets.pins import FileChange, by_view, file_names
 from hindcast.offline.asof.merge import NO_TIME
 from hindcast.offline.asof.origins import Origins
 
@@ -141,6 +141,12 @@ class Provenance:
         return cls(files=files, events=events, created=created)
 
     @classmethod
+    def of_set(cls, directory: Path, manifest: Manifest) -> "Provenance":
+        """That of a set."""
+        names = {view: [file.path for file in record.files] for view, record in by_view(manifest.sources).items()}
+        return cls.stored(directory, manifest.evidence.origins, names)
+
+    @classmethod
     def read(cls, origins: Mapping[str, Origins], *, root: Path) -> "Provenance":
         """That of a read."""
         return cls(
@@ -239,17 +245,17 @@ def blamed_on_files(
         for change in changes
     ]
     effects = [Effect() for _ in changes]
-    reasoned = {view: _Reasons(view, changes, then, now) for view in then.files if view in now.files}
+    reasoned = {view: _Files(view, changes, then, now) for view in then.files if view in now.files}
     columns = {feature.column: (view.name,) for view in step.definitions.views for feature in view.features}
     for view in step.definitions.on_demand:
         columns |= dict.fromkeys((feature.column for feature in view.features), _inputs_of(view, step.definitions))
     for column, at in step.differences.cells.items():
-        rows = step.differences.before_rows[at]
+        rows, rows_now = step.differences.before_rows[at], step.differences.after_rows[at]
         views = [reasoned[name] for name in columns.get(column, ()) if name in reasoned]
         left = np.ones(len(rows), dtype=bool)
         for number, view in enumerate(views):
             is_last = number == len(views) - 1
-            for file, reason, is_such in view.of(rows, all_of_them=is_last):
+            for file, reason, is_such in view.of(rows, rows_now, all_of_them=is_last):
                 mine = is_such & left
                 left &= ~mine
                 if mine.any():
@@ -266,56 +272,61 @@ def _inputs_of(view: OnDemandRecord, definitions: Definitions) -> tuple[str, ...
     )
 
 
-class _Reasons:
-    """What happened to a view's rows, and in which file."""
+def reasons_of(
+    view: str, then: Provenance, now: Provenance, rows: np.ndarray, rows_now: np.ndarray
+) -> Iterable[tuple[str, np.ndarray]]:
+    """What happened to the source's rows that answer some rows of two sets, by reason: which of them it is.
+
+    Args:
+        rows, rows_now: their numbers in each.
+    """
+    was, is_now = then.files[view][rows], now.files[view][rows_now]
+    old_event, new_event = then.events[view][rows], now.events[view][rows_now]
+    old_created, new_created = then.created[view][rows], now.created[view][rows_now]
+    none_then, none_now = was == None, is_now == None  # noqa: E711 - elementwise
+    same_event = (old_event == new_event) & ~none_then & ~none_now
+    is_tied = same_event & (new_created == old_created)
+    # A row of another file that has the same times came after the one that it outranks.
+    is_elsewhere = is_tied & (was != is_now)
+    yield "late row", ~none_now & (none_then | (new_event > old_event) & ~none_then)
+    yield "correction", same_event & (new_created > old_created) | is_elsewhere
+    yield "deleted row", ~none_then & (none_now | (new_event < old_event) | same_event & (new_created < old_created))
+    yield "changed value", is_tied & ~is_elsewhere | none_then & none_now
+
+
+class _Files:
+    """Which of some changed files the rows of a view are put down to."""
 
     def __init__(self, view: str, changes: Sequence[FileChange], then: Provenance, now: Provenance) -> None:
-        self._files = then.files[view], now.files[view]
-        self._events = then.events[view], now.events[view]
-        self._created = then.created[view], now.created[view]
-        self._number = {
-            path: number
-            for number, change in enumerate(changes)
-            if view in change.views
-            for path in (change.path, change.now)
-        }
+        self._view = view
+        # A renamed file is the same one.
+        moved = {change.path: change.new_path for change in changes if change.new_path}
+        named = {view: np.array([moved.get(file, file) for file in then.files[view]], dtype=object)}
+        self._then = Provenance(files=named, events=then.events, created=then.created)
+        self._now = now
+        self._number = {change.now: number for number, change in enumerate(changes) if view in change.views}
 
-    def of(self, rows: np.ndarray, *, all_of_them: bool) -> Iterable[tuple[int, str, np.ndarray]]:
+    def of(
+        self, rows: np.ndarray, rows_now: np.ndarray, *, all_of_them: bool
+    ) -> Iterable[tuple[int, str, np.ndarray]]:
         """For rows of the set: number of the change, reason, and which rows it is for.
 
         Args:
-            all_of_them: also those whose origin is the same in all, and has another value.
+            rows, rows_now: their numbers then and now.
+            all_of_them: also those that the same row answers, of a file that nobody changed.
         """
         if not self._number:
             return
-        was, now = (files[rows] for files in self._files)
-        old_event, new_event = (events[rows] for events in self._events)
-        old_created, new_created = (created[rows] for created in self._created)
-        none_then, none_now = was == None, now == None  # noqa: E711 - elementwise
-        same_event = (old_event == new_event) & ~none_then & ~none_now
-        is_later = ~none_now & (none_then | (new_event > old_event))
-        is_tied = same_event & (new_created == old_created)
-        # A row of another file that has the same times came after the one that it outranks.
-        is_elsewhere = is_tied & (self._changed(was) != self._changed(now))
-        is_corrected = same_event & (new_created > old_created) | is_elsewhere
-        is_same = is_tied & ~is_elsewhere
-        is_gone = ~none_then & (none_now | (new_event < old_event) | same_event & (new_created < old_created))
-        reasons: list[tuple[str, np.ndarray, tuple[np.ndarray, ...]]] = [
-            ("late row", is_later, (now, was)),
-            ("correction", is_corrected, (now, was)),
-            ("deleted row", is_gone, (was, now)),
-            ("changed value", is_same & all_of_them, (now, was)),
-        ]
-        if not all_of_them:
-            reasons.append(("changed value", is_same & (self._changed(now) >= 0), (now, was)))
-        for reason, is_such, blamed in reasons:
-            numbers = self._changed(blamed[0])
-            other = self._changed(blamed[1])
-            numbers = np.where(numbers >= 0, numbers, other)
-            # Where neither file is another one by its name, it is the first that is.
+        was = self._changed(self._then.files[self._view][rows])
+        now = self._changed(self._now.files[self._view][rows_now])
+        for reason, is_such in reasons_of(self._view, self._then, self._now, rows, rows_now):
+            first, second = (was, now) if reason == "deleted row" else (now, was)
+            numbers = np.where(first >= 0, first, second)
+            mine = is_such if all_of_them or reason != "changed value" else is_such & (numbers >= 0)
+            # Where neither row is in a file that changed, it is the first that did.
             numbers = np.where(numbers >= 0, numbers, min(self._number.values()))
-            for number in np.unique(numbers[is_such]).tolist():
-                yield number, reason, is_such & (numbers == number)
+            for number in np.unique(numbers[mine]).tolist():
+                yield number, reason, mine & (numbers == number)
 
     def _changed(self, files: np.ndarray) -> np.ndarray:
         numbers: np.ndarray = np.array([self._number.get(file, -1) for file in files], np.int64)

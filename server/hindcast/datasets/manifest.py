@@ -199,6 +199,12 @@ class Manifest:
     leaks: tuple[LeakRecord, ...]
     statistics: tuple[Mapping[str, object], ...]
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The columns of the frame that say what a row asks about: the keys of all views, and the time."""
+        keys = dict.fromkeys(key.column for view in self.definitions.views for key in view.keys)
+        return (*(key for key in keys if key in self.frame.columns), self.frame.as_of)
+
     def encoded(self) -> bytes:
         """The canonical JSON."""
         return msgspec.json.encode(self, order="sorted")

@@ -1,8 +1,9 @@
 """Sources as they are: every file with its size and SHA-256, and what has become of files that were pinned before."""
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -107,6 +108,27 @@ def file_changes(before: SourceRecord, after: SourceRecord | None) -> Iterator[F
     for path in came:
         if path not in moved.values():
             yield change(how="appended", path=path)
+
+
+def found_elsewhere(changes: Iterable[FileChange], record: SourceRecord, *, root: Path) -> Iterator[FileChange]:
+    """The changes of a source that cannot be found; of a file that is still in its folder under another name it says so."""
+    known = {file.path: file for file in record.files}
+    for change in changes:
+        to = _moved_within_folder(known[change.path], root)
+        yield change if to is None else replace(change, how="renamed", new_path=to)
+
+
+def _moved_within_folder(file: FileRecord, root: Path) -> str | None:
+    if not file.sha256:
+        return None
+    folder = absolute_path(file.path, root=root).parent
+    with contextlib.suppress(OSError):
+        for other in sorted(folder.iterdir()):
+            if other.is_file() and other.stat().st_size == file.bytes:
+                found = file_record(FilePin.of(other), root=root)
+                if found.sha256 == file.sha256:
+                    return found.path
+    return None
 
 
 def _is_same(one: FileRecord, other: FileRecord) -> bool:

@@ -32,7 +32,7 @@ from hindcast.datasets.compare import Side, compare
 from hindcast.datasets.definitions import PICKLED, DefinitionChange, Definitions, SourceDefinition, definition_changes
 from hindcast.datasets.manifest import Manifest
 from hindcast.datasets.parts import read_parts
-from hindcast.datasets.pins import FileChange, absolute_path, by_view, file_changes, only_pinned
+from hindcast.datasets.pins import FileChange, absolute_path, by_view, file_changes, found_elsewhere, only_pinned
 from hindcast.datasets.retrieval import FrameCall, Repo
 from hindcast.datasets.store import StoredSet
 from hindcast.errors import DatasetError, HindcastError, SourceError, UnknownName
@@ -211,7 +211,7 @@ class _Again:
                     self.repo.root,
                 )
             except SourceError:
-                changes += file_changes(record, None)
+                changes += found_elsewhere(file_changes(record, None), record, root=self.repo.root)
                 continue
             changed = list(file_changes(record, now))
             if self.as_recorded and isinstance(found, SourceFiles):
@@ -373,21 +373,13 @@ class _Again:
         return [blamed_on(unknown, step, "code that gives something else each time" if name else "unknown")]
 
     def _labels(self) -> tuple[str, ...]:
-        """The columns of the frame that say what a row asks about."""
-        frame = self.manifest.frame
-        keys = dict.fromkeys(key.column for view in self.manifest.definitions.views for key in view.keys)
-        return (*(key for key in keys if key in frame.columns), frame.as_of)
+        return self.manifest.labels
 
     def _itself(self) -> _Made:
         """The set, as it is stored."""
         side = Side.of(self.stored.path, self.manifest)
-        names = {
-            view: [file.path for file in record.files]
-            for record in self.manifest.sources
-            for view in record.views
-        }
         try:
-            provenance = Provenance.stored(self.stored.path, self.manifest.evidence.origins, names)
+            provenance = Provenance.of_set(self.stored.path, self.manifest)
         except DatasetError:
             provenance = None
         return _Made(side, self.manifest.digest, provenance)

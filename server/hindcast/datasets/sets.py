@@ -7,12 +7,14 @@ from typing import Any
 
 from hindcast.clock import Clock, system_clock
 from hindcast.datasets.build import Order, Progress, build
+from hindcast.datasets.diff import Diff, diff
 from hindcast.datasets.manifest import KnownAt
 from hindcast.datasets.rebuild import Rebuild, rebuild
 from hindcast.datasets.retrieval import FrameCall, Repo, given_micros
 from hindcast.datasets.splits import Splits, splits_record
 from hindcast.datasets.store import SetStore, check_name
 from hindcast.datasets.training_set import TrainingSet
+from hindcast.datasets.verify import Verification, verify
 from hindcast.errors import InvalidArgument
 from hindcast.settings import state_dir
 
@@ -149,6 +151,23 @@ class TrainingSets:
         repo = Repo(self._root, threads=threads)
         told = {} if progress is None else {"progress": progress}
         return rebuild(stored, repo, as_recorded=as_recorded, **told)
+
+    def verify(self, ref: str) -> Verification:
+        """Read all files of a set and hold them against its manifest.
+
+        Raises:
+            UnknownName, DatasetError: there is no such set, or its manifest is damaged.
+        """
+        return verify(self._store.find(ref))
+
+    def diff(self, before: str, after: str) -> Diff:
+        """What differs between two sets: rows, cells, columns, and what they were made of.
+
+        Raises:
+            UnknownName, DatasetError: there is no such set, or its files are gone or damaged.
+            InvalidArgument: they have no keys in common by which rows could be told apart.
+        """
+        return diff(self._store.find(before), self._store.find(after))
 
     def _known_at(self, given: datetime | date | str | None) -> KnownAt:
         if given is None:
