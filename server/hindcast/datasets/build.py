@@ -1,7 +1,7 @@
 """Building a training set: a point-in-time read in a stream, digested and written a row group at a time, and its manifest."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from hindcast.datasets.canonical import Hasher, TableDigest
-from hindcast.datasets.definitions import Definitions
+from hindcast.datasets.definitions import Definitions, ViewRecord
 from hindcast.datasets.environment import git_record, libraries
 from hindcast.datasets.manifest import (
     Column,
@@ -116,7 +116,8 @@ def build(order: Order, repo: Repo, store: SetStore, *, progress: Progress = sil
                 progress("evidence", 0, frame.rows)
                 records = pins.result()
                 parts = write_origins(reading.origins, records, frame.rows, built, root=repo.root)
-                evidence = EvidenceRecord(origins=parts, snapshots={})
+                snapshots = write_snapshots(reading.origins, definitions, built) if order.snapshot else {}
+                evidence = EvidenceRecord(origins=parts, snapshots=snapshots)
                 leaks = reading.leaks
         manifest = Manifest(
             name=order.name,
@@ -250,6 +251,43 @@ def write_rows(
     )
 
 
+def write_snapshots(
+    origins: Mapping[str, Origins], definitions: Definitions, place: Path
+) -> Mapping[str, FileRecord]:
+    """Write the rows of the sources that answered, a file for each view. It stands for the source: it gives the same answers.
+
+    Returns:
+        View -> its file.
+    """
+    snapshots: dict[str, FileRecord] = {}
+    for number, view in enumerate(definitions.views):
+        directory = place / EVIDENCE / f"snapshot-{number:03d}"
+        directory.mkdir()
+        of_view = origins[view.name]
+        read, batches = of_view.source_rows(source_columns(view, of_view.scan.stored.values()))
+        schema = stored_schema(read)
+        # One file, however long: its rows' order decides between equal times.
+        with PartsWriter(directory, schema, within=place, groups=None) as writer:
+            for table in row_groups(batches, read, stored=schema):
+                writer.write(table)
+        (snapshots[view.name],) = writer.files
+    return snapshots
+
+
+def source_columns(view: ViewRecord, stored: Iterable[pa.Schema]) -> list[str]:
+    """The columns of a view's source that it reads: keys, times and features, each once."""
+    names = {name for schema in stored for name in schema.names}
+    columns = {field: column for column, field in view.source.field_mapping.items() if column in names}
+    source = view.source
+    fields = [
+        *(key.name for key in view.keys),
+        source.timestamp_field,
+        *([source.created_timestamp_column] if source.created_timestamp_column else []),
+        *(feature.name for feature in view.features),
+    ]
+    return list(dict.fromkeys(columns.get(field, field) for field in fields))
+
+
 def _numbers_of_files(origins: Origins, record: SourceRecord, root: Path) -> np.ndarray:
     """The manifest's number of each of the files that a read counted, and one for none."""
     known = {file.path: number for number, file in enumerate(record.files)}
@@ -334,11 +372,12 @@ def write_origins(
             arrays: list[Any] = []
             for name in names:
                 of_view = origins[name]
-                is_none = of_view.files[some] < 0
+                files, in_file = of_view.places(some)
+                is_none = files < 0
                 created = of_view.created[some]
                 arrays += [
-                    pa.array(numbers[name][of_view.files[some]], mask=is_none),
-                    pa.array(of_view.rows[some], mask=is_none),
+                    pa.array(numbers[name][files], mask=is_none),
+                    pa.array(in_file, mask=is_none),
                     pa.array(of_view.events[some], mask=is_none),
                     pa.array(created, mask=is_none | (created == NO_TIME)),
                 ]

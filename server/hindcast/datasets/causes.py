@@ -150,7 +150,7 @@ class Provenance:
     def read(cls, origins: Mapping[str, Origins], *, root: Path) -> "Provenance":
         """That of a read."""
         return cls(
-            files={view: _named(one.files, file_names(one.pins, root=root)) for view, one in origins.items()},
+            files={view: _named(one.places()[0], file_names(one.pins, root=root)) for view, one in origins.items()},
             events={view: one.events for view, one in origins.items()},
             created={view: one.created for view, one in origins.items()},
         )

@@ -7,7 +7,7 @@ import numpy as np
 
 from hindcast.datasets.causes import SAMPLES, Cell, Change, Provenance, Step, reasons_of, text_of
 from hindcast.datasets.compare import Differences, Retyped, Side, compare
-from hindcast.datasets.definitions import PICKLED, definition_changes
+from hindcast.datasets.definitions import PICKLED, ViewRecord, definition_changes
 from hindcast.datasets.manifest import Manifest
 from hindcast.datasets.pins import file_changes
 from hindcast.datasets.store import StoredSet
@@ -102,9 +102,14 @@ def _columns(step: Step, found: Differences, before: StoredSet, after: StoredSet
     except DatasetError:
         then = now = None
     old, new = before.manifest.definitions, after.manifest.definitions
-    same_views = {view.name for view in old.views if replace_features(view) in map(replace_features, new.views)}
+    same_views = {view.name for view in old.views if _but_features(view) in map(_but_features, new.views)}
     of_view = {feature.column: view.name for view in old.views for feature in view.features}
-    computed = {feature.column for view in old.on_demand for feature in view.features}
+    same_code = {view.name for view in old.on_demand if replace(view, spec="") in [replace(one, spec="") for one in new.on_demand]}
+    computed = {
+        feature.column: "computed from other values" if view.name in same_code else "code"
+        for view in old.on_demand
+        for feature in view.features
+    }
     columns = []
     for column, at in found.cells.items():
         view = of_view.get(column)
@@ -116,7 +121,7 @@ def _columns(step: Step, found: Differences, before: StoredSet, after: StoredSet
                 reason: at[is_such] for reason, is_such in reasons_of(view, then, now, rows, rows_now) if is_such.any()
             }
         else:
-            reasons = {"computed from other values" if column in computed else "entity frame": at}
+            reasons = {computed.get(column, "entity frame"): at}
         cells = [cell for reason, some in reasons.items() for cell in step.cells(column, some[:SAMPLES], reason)]
         columns.append(
             ColumnDiff(
@@ -129,9 +134,9 @@ def _columns(step: Step, found: Differences, before: StoredSet, after: StoredSet
     return tuple(columns)
 
 
-def replace_features(view: object) -> object:
-    """A view but for which of its features were asked for."""
-    return replace(view, features=())  # type: ignore[type-var]
+def _but_features(view: ViewRecord) -> ViewRecord:
+    """A view, whatever was asked of it."""
+    return replace(view, features=())
 
 
 def inputs_that_differ(before: Manifest, after: Manifest) -> tuple[Change, ...]:

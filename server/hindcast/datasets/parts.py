@@ -34,8 +34,17 @@ class PartsWriter:
     A `with` block; after it `files` says what was written. There is at least one file.
     """
 
-    def __init__(self, directory: Path, schema: pa.Schema, *, within: Path) -> None:
-        """Args: directory: is there. schema: `stored_schema` of the rows'. within: what the paths of `files` are relative to."""
+    def __init__(
+        self, directory: Path, schema: pa.Schema, *, within: Path, groups: int | None = PART_GROUPS
+    ) -> None:
+        """Parts in a directory that is there.
+
+        Args:
+            schema: `stored_schema` of the rows'.
+            within: what the paths of `files` are relative to.
+            groups: row groups of a file; None for one file, however many.
+        """
+        self._groups_max = groups
         self._directory = directory
         self._schema = schema.remove_metadata()
         self._within = within
@@ -65,7 +74,7 @@ class PartsWriter:
         assert self._open is not None  # noqa: S101 - for the type
         self._open[2].write_table(group, row_group_size=GROUP_ROWS)
         self._groups += 1
-        if self._groups == PART_GROUPS:
+        if self._groups == self._groups_max:
             self._end(is_whole=True)
 
     def _begin(self) -> None:

@@ -30,7 +30,7 @@ from hindcast.datasets.canonical import Hasher
 from hindcast.datasets.causes import Change, Provenance, Step, blamed_on, blamed_on_files
 from hindcast.datasets.compare import Side, compare
 from hindcast.datasets.definitions import PICKLED, DefinitionChange, Definitions, SourceDefinition, definition_changes
-from hindcast.datasets.manifest import Manifest
+from hindcast.datasets.manifest import Manifest, SourceRecord
 from hindcast.datasets.parts import read_parts
 from hindcast.datasets.pins import FileChange, absolute_path, by_view, file_changes, found_elsewhere, only_pinned
 from hindcast.datasets.retrieval import FrameCall, Repo
@@ -38,7 +38,7 @@ from hindcast.datasets.store import StoredSet
 from hindcast.errors import DatasetError, HindcastError, SourceError, UnknownName
 from hindcast.offline.frames.frame import EntityFrame
 from hindcast.offline.frames.held import READ_ROWS
-from hindcast.offline.sources.source import DeltaTable, SourceFiles
+from hindcast.offline.sources.source import DeltaTable, FilePin, SourceFile, SourceFiles
 from hindcast.offline.spill import spill_directory
 
 
@@ -212,6 +212,7 @@ class _Again:
                 )
             except SourceError:
                 changes += found_elsewhere(file_changes(record, None), record, root=self.repo.root)
+                pinned |= self._snapshots(record)
                 continue
             changed = list(file_changes(record, now))
             if self.as_recorded and isinstance(found, SourceFiles):
@@ -219,7 +220,21 @@ class _Again:
                 changed = [change for change in changed if change.how != "appended"]
             changes += changed
             pinned |= dict.fromkeys(record.views, found)
+            if changed:
+                pinned |= self._snapshots(record)
         return pinned, tuple(changes)
+
+    def _snapshots(self, record: SourceRecord) -> Mapping[str, SourceFiles]:
+        """View -> the rows that were kept of its source; only where what is there now is not asked for."""
+        if not self.as_recorded:
+            return {}
+        kept = {view: self.manifest.evidence.snapshots.get(view) for view in record.views}
+        found = {}
+        for view, file in kept.items():
+            path = self.stored.path / file.path if file is not None else None
+            if path is not None and path.is_file():
+                found[view] = SourceFiles(name=f"the snapshot of {view}", files=(SourceFile(FilePin.of(path)),))
+        return found
 
     def _source_of(self, view: str) -> SourceDefinition:
         return next(one.source for one in self.manifest.definitions.views if one.name == view)

@@ -1,22 +1,23 @@
 """Training sets of a Feast repo, on this machine."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hindcast.clock import Clock, system_clock
-from hindcast.datasets.build import Order, Progress, build
 from hindcast.datasets.diff import Diff, diff
 from hindcast.datasets.manifest import KnownAt
-from hindcast.datasets.rebuild import Rebuild, rebuild
-from hindcast.datasets.retrieval import FrameCall, Repo, given_micros
 from hindcast.datasets.splits import Splits, splits_record
 from hindcast.datasets.store import SetStore, check_name
 from hindcast.datasets.training_set import TrainingSet
 from hindcast.datasets.verify import Verification, verify
 from hindcast.errors import InvalidArgument
 from hindcast.settings import state_dir
+
+if TYPE_CHECKING:
+    from hindcast.datasets.build import Progress
+    from hindcast.datasets.rebuild import Rebuild
 
 OWN_TIME = "own"
 """As `known_at`: what was known at each row's own time. Such a set leaks nothing."""
@@ -57,7 +58,7 @@ class TrainingSets:
         full_feature_names: bool = False,
         snapshot: bool = False,
         threads: int | None = None,
-        progress: Progress | None = None,
+        progress: "Progress | None" = None,
     ) -> TrainingSet:
         """Build the next version of a set.
 
@@ -80,6 +81,10 @@ class TrainingSets:
             TransformError: the code of an on-demand view failed.
             StoreUnavailable, DatasetError: the disk did not take something.
         """
+        # Feast, which takes 5 s: sets are listed, loaded, verified and compared without it.
+        from hindcast.datasets.build import Order, build  # noqa: PLC0415 - see above
+        from hindcast.datasets.retrieval import FrameCall, Repo, given_micros  # noqa: PLC0415 - see above
+
         check_name(name)
         if entity_frame is None and end is None:
             raise InvalidArgument.at("entity_frame", "is not given; give one, or `end` (and `start`) for all keys between two times")
@@ -89,7 +94,7 @@ class TrainingSets:
             name=name,
             features=features,
             frame=FrameCall(entity_frame=entity_frame, start=start, end=end),
-            known_at=self._known_at(known_at),
+            known_at=self._known_at(known_at, given_micros),
             full_feature_names=full_feature_names,
             splits=None if splits is None else splits_record(splits, micros=given_micros),
             snapshot=snapshot,
@@ -134,8 +139,8 @@ class TrainingSets:
         *,
         as_recorded: bool = False,
         threads: int | None = None,
-        progress: Progress | None = None,
-    ) -> Rebuild:
+        progress: "Progress | None" = None,
+    ) -> "Rebuild":
         """Make a set again from its manifest, and compare; nothing of it stays.
 
         Args:
@@ -147,6 +152,9 @@ class TrainingSets:
             UnknownName, DatasetError: there is no such set, or its own files are gone or damaged.
             HindcastError: as `build`, where no input of the set is at fault.
         """
+        from hindcast.datasets.rebuild import rebuild  # noqa: PLC0415 - see `build`
+        from hindcast.datasets.retrieval import Repo  # noqa: PLC0415 - see `build`
+
         stored = self._store.find(ref)
         repo = Repo(self._root, threads=threads)
         told = {} if progress is None else {"progress": progress}
@@ -169,12 +177,12 @@ class TrainingSets:
         """
         return diff(self._store.find(before), self._store.find(after))
 
-    def _known_at(self, given: datetime | date | str | None) -> KnownAt:
+    def _known_at(self, given: datetime | date | str | None, micros: Callable[[str, Any], int]) -> KnownAt:
         if given is None:
             return KnownAt(kind="time", micros=self._clock())
         if isinstance(given, str):
             return KnownAt(kind="own") if given == OWN_TIME else KnownAt(kind="column", column=given)
-        return KnownAt(kind="time", micros=given_micros("known_at", given))
+        return KnownAt(kind="time", micros=micros("known_at", given))
 
 
 def sets_directory(repo_root: Path, given: Path | str | None) -> Path:

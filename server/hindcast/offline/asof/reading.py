@@ -73,7 +73,7 @@ class AsOfQuery:
     Attributes:
         known_at: rows created later are not seen: microseconds, or the frame's column that has a time for each row (null: no bound for
             that row); None: all are seen.
-        keeps_origins: whether the result says where each value came from: 28 bytes more for each row and view.
+        keeps_origins: whether the result says where each value came from: 16 bytes more for each row and view, and the positions stay.
     """
 
     frame: EntityFrame
