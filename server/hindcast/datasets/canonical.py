@@ -193,24 +193,27 @@ class _Rows(NamedTuple):
     def slice(self, start: int, stop: int) -> "_Rows":
         return _Rows(self.batch.slice(start, stop - start), self.readers)
 
-    def columns(self) -> list[Column]:
-        return [read(column) for read, column in zip(self.readers, self.batch.columns, strict=True)]
+    def column(self, place: int) -> Column:
+        return self.readers[place](self.batch.column(place))
 
 
 def _digest_blocks(pieces: Sequence[_Rows]) -> list[bytes]:
     """The digests of the blocks in a piece; of the one block that lies in several."""
-    columns = [piece.columns() for piece in pieces]
     counts = [piece.batch.num_rows for piece in pieces]
-    digests = []
     step = BLOCK_ROWS if len(pieces) == 1 else sum(counts)
-    for start in range(0, sum(counts), step):
-        rows = min(step, sum(counts) - start)
-        digest = hashlib.sha256(_BLOCK + rows.to_bytes(4, "little"))
-        for column in zip(*columns, strict=True):
-            if len(pieces) == 1:
-                block = [Piece(column[0], start, start + rows)]
-            else:
-                block = [Piece(piece, 0, count) for piece, count in zip(column, counts, strict=True)]
-            column[0].write(block, digest.update)
-        digests.append(digest.digest())
-    return digests
+    starts = range(0, sum(counts), step)
+    stops = [min(start + step, sum(counts)) for start in starts]
+    blocks = [
+        hashlib.sha256(_BLOCK + (stop - start).to_bytes(4, "little")) for start, stop in zip(starts, stops, strict=True)
+    ]
+    # Column by column, so that the next one's copy has the place of the last one's: new pages took half of the time.
+    for place in range(pieces[0].batch.num_columns):
+        columns = [piece.column(place) for piece in pieces]
+        if len(columns) > 1:
+            whole = [Piece(column, 0, count) for column, count in zip(columns, counts, strict=True)]
+            columns[0].write(whole, blocks[0].update)
+            continue
+        (column,) = columns
+        for block, start, stop in zip(blocks, starts, stops, strict=True):
+            column.write([Piece(column, start, stop)], block.update)
+    return [block.digest() for block in blocks]

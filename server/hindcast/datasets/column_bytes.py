@@ -16,6 +16,7 @@ from hindcast.errors import InvalidArgument
 
 _VALUE_BYTES_MAX = 2**32 - 1
 _NO_NULLS, _NULLS = b"\x00", b"\x01"
+_FULL_BYTE = b"\xff"
 
 
 class Column(Protocol):
@@ -37,65 +38,70 @@ Reader = Callable[[pa.Array], Column]
 
 
 class _Bits:
-    """A bit for each row, least significant first, from any bit on."""
+    """A bit for each of n rows, least significant first."""
 
-    def __init__(self, data: Any, offset: int) -> None:
-        self._data, self._offset = np.frombuffer(data, np.uint8), offset
+    def __init__(self, data: Any, offset: int, rows: int) -> None:
+        """Take the bits of the rows from any bit of the data on."""
+        taken = np.frombuffer(data, np.uint8)[offset // 8 : (offset + rows + 7) // 8]
+        # Blocks then begin with a byte, in slices of batches too.
+        self._data = _packed(_unpacked(taken)[offset % 8 :][:rows]) if offset % 8 or rows % 8 else taken.tobytes()
 
     def unpacked(self, start: int, stop: int) -> Any:
         """A byte for each row, 0 or 1."""
-        first = self._offset + start
-        last = self._offset + stop
-        bits = np.unpackbits(self._data[first // 8 : (last + 7) // 8], bitorder="little")
-        return bits[first % 8 : first % 8 + stop - start]
+        return _unpacked(np.frombuffer(self._data, np.uint8)[start // 8 : (stop + 7) // 8])[start % 8 :][: stop - start]
 
     def packed(self, start: int, stop: int) -> bytes:
-        """The rows' bits from the first bit on, zeros behind them."""
-        first, rows = self._offset + start, stop - start
-        if first % 8 or rows % 8:
+        """The rows' bits from the first bit of a byte on, zeros behind them."""
+        if start % 8 or stop % 8:
             return _packed(self.unpacked(start, stop))
-        return bytes(self._data[first // 8 : (first + rows) // 8])
+        return self._data[start // 8 : stop // 8]
 
 
 def _packed(bits: Any) -> bytes:
     return bytes(np.packbits(bits, bitorder="little"))
 
 
-def _write_bits(pieces: Sequence[tuple[_Bits, int, int]], out: Callable[[Any], None]) -> None:
-    if len(pieces) == 1:
+def _unpacked(data: Any) -> Any:
+    return np.unpackbits(data, bitorder="little")
+
+
+def _joined(pieces: Sequence[tuple[_Bits | None, int, int]]) -> bytes:
+    """The packed bits of pieces, as of one; all set where there are none."""
+    if len(pieces) == 1 and pieces[0][0] is not None:
         bits, start, stop = pieces[0]
-        out(bits.packed(start, stop))
-    else:
-        out(_packed(np.concatenate([bits.unpacked(start, stop) for bits, start, stop in pieces])))
+        return bits.packed(start, stop)
+    unpacked = [
+        np.ones(stop - start, np.uint8) if bits is None else bits.unpacked(start, stop) for bits, start, stop in pieces
+    ]
+    return _packed(np.concatenate(unpacked))
 
 
 class _Valid:
-    """Which rows have a value."""
+    """Which rows have a value.
+
+    Attributes:
+        bits: None where all have.
+    """
 
     def __init__(self, array: pa.Array) -> None:
-        self.bits = _Bits(array.buffers()[0], array.offset) if array.null_count else None
+        rows = len(array)
+        self.bits = _Bits(array.buffers()[0], array.offset, rows) if array.null_count else None
+        self._rows = rows
 
-    def values(self, rows: int) -> Any:
-        """A byte for each row, 0 or 1; only where there is a null."""
-        assert self.bits is not None  # noqa: S101 - for mypy; callers ask `bits` first
-        return self.bits.unpacked(0, rows)
+    def unpacked(self) -> Any:
+        """A byte for each row, 0 or 1."""
+        return np.ones(self._rows, np.uint8) if self.bits is None else self.bits.unpacked(0, self._rows)
 
 
 def _write_valid(pieces: Sequence[Piece], out: Callable[[Any], None]) -> None:
-    if all(piece.column.valid.bits is None for piece in pieces):
+    if all(column.valid.bits is None for column, _, _ in pieces):
         out(_NO_NULLS)
         return
-    bits = [_unpacked_valid(piece) for piece in pieces]
-    joined = np.concatenate(bits) if len(bits) > 1 else bits[0]
-    if joined.all():
-        out(_NO_NULLS)
-    else:
-        out(_NULLS + _packed(joined))
-
-
-def _unpacked_valid(piece: Piece) -> Any:
-    bits = piece.column.valid.bits
-    return np.ones(piece.stop - piece.start, np.uint8) if bits is None else bits.unpacked(piece.start, piece.stop)
+    packed = _joined([(column.valid.bits, start, stop) for column, start, stop in pieces])
+    rows = sum(stop - start for _, start, stop in pieces)
+    full, left = divmod(rows, 8)
+    is_full = packed.count(_FULL_BYTE) >= full and (not left or packed[-1] == (1 << left) - 1)
+    out(_NO_NULLS if is_full else _NULLS + packed)
 
 
 class _Nulls:
@@ -117,7 +123,7 @@ class _Fixed:
             values = np.frombuffer(self.data, np.uint8).copy()
             # Whole words are set to zero about eight times as fast as bytes.
             words = values.view(f"u{width}") if width in {1, 2, 4, 8} else values.reshape(rows, width)
-            words[self.valid.values(rows) == 0] = 0
+            words[self.valid.unpacked() == 0] = 0
             self.data = memoryview(values)
 
     def write(self, pieces: Sequence[Piece], out: Callable[[Any], None]) -> None:
@@ -132,15 +138,15 @@ class _Bools:
 
     def __init__(self, array: pa.Array) -> None:
         self.valid = _Valid(array)
-        self.bits = _Bits(array.buffers()[1] or b"", array.offset)
+        rows = len(array)
+        self.bits = _Bits(array.buffers()[1] or b"", array.offset, rows)
         if self.valid.bits is not None:
-            rows = len(array)
-            self.bits = _Bits(_packed(self.bits.unpacked(0, rows) & self.valid.values(rows)), 0)
+            self.bits = _Bits(_packed(self.bits.unpacked(0, rows) & self.valid.unpacked()), 0, rows)
 
     def write(self, pieces: Sequence[Piece], out: Callable[[Any], None]) -> None:
         """Validity, then n bits."""
         _write_valid(pieces, out)
-        _write_bits([(column.bits, start, stop) for column, start, stop in pieces], out)
+        out(_joined([(column.bits, start, stop) for column, start, stop in pieces]))
 
 
 class _Texts:
@@ -150,7 +156,7 @@ class _Texts:
         self.valid = _Valid(array)
         ends = _offsets(array)
         lengths = np.diff(ends)
-        if self.valid.bits is not None and lengths[self.valid.values(len(array)) == 0].any():
+        if self.valid.bits is not None and lengths[self.valid.unpacked() == 0].any():
             array = pc.fill_null(array, pa.scalar(b"", pa.large_binary()).cast(array.type))
             ends = _offsets(array)
             lengths = np.diff(ends)
@@ -275,7 +281,7 @@ def _struct_reader(kind: pa.DataType) -> Reader:
         if valid.bits is None:
             ends = np.arange(len(array) + 1)
         else:
-            is_there = valid.values(len(array))
+            is_there = valid.unpacked()
             ends = _ends(is_there)
             inner = [_kept(one, is_there) for one in inner]
         return _Nested(valid, None, ends, [read(one) for read, one in zip(readers, inner, strict=True)])
@@ -292,7 +298,7 @@ def _fixed_list_reader(kind: pa.DataType) -> Reader:
         if valid.bits is None:
             ends = np.arange(len(array) + 1) * size
         else:
-            is_there = valid.values(len(array))
+            is_there = valid.unpacked()
             ends = _ends(is_there) * size
             inner = _kept(inner, np.repeat(is_there, size))
         return _Nested(valid, None, ends, [reader(inner)])
@@ -321,7 +327,7 @@ def _lists(array: pa.Array, values: Callable[[pa.Array], list[pa.Array]], reader
     first, last = int(offsets[0]), int(offsets[-1])
     inner = [one.slice(first, last - first) for one in values(array)]
     if valid.bits is not None:
-        is_there = valid.values(len(array))
+        is_there = valid.unpacked()
         if lengths[is_there == 0].any():
             inner = [_kept(one, np.repeat(is_there, lengths)) for one in inner]
         lengths = lengths * is_there
