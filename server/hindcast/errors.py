@@ -141,6 +141,8 @@ class SealError(HindcastError):
 
 class DatasetError(HindcastError):
     """A training set cannot be read or written, or is damaged; sets that were there before are as they were."""
+
+
 class NotProven(HindcastError):
     """Rows, digests or a signature do not belong together, so one of them was changed; the message says which."""
 

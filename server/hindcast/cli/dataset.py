@@ -39,7 +39,9 @@ def _time_of(_context: click.Context, _parameter: click.Parameter, text: str | N
     try:
         return datetime.fromisoformat(text)
     except ValueError as error:
-        raise click.BadParameter(f"{text!r} is no time; write 2026-11-01T12:00:00 (UTC where no zone is given)") from error
+        raise click.BadParameter(
+            f"{text!r} is no time; write 2026-11-01T12:00:00 (UTC where no zone is given)"
+        ) from error
 
 
 def _known_at_of(_context: click.Context, _parameter: click.Parameter, text: str | None) -> datetime | str | None:
@@ -220,9 +222,7 @@ def verify(context: click.Context, ref: str, repo_root: Path, directory: Path | 
 @click.argument("after")
 @_set_options
 @click.pass_context
-def diff(
-    context: click.Context, before: str, after: str, repo_root: Path, directory: Path | None, output: str
-) -> None:
+def diff(context: click.Context, before: str, after: str, repo_root: Path, directory: Path | None, output: str) -> None:
     """Compare two training sets. Exit code 3 if they differ."""
     found = _sets(repo_root, directory).diff(before, after)
     click.echo(json.dumps(_diff_json(found)) if output == "json" else diff_text(found))

@@ -11,6 +11,7 @@ from hindcast.clock import from_micros
 if TYPE_CHECKING:
     from hindcast.datasets import Diff, Rebuild, TrainingSet, Verification
     from hindcast.datasets.causes import Cell, Change
+    from hindcast.datasets.definitions import OnDemandRecord, ViewRecord
     from hindcast.datasets.manifest import KnownAt, Manifest
 
 CLEAR_LINE = "\r\x1b[K"
@@ -73,7 +74,12 @@ def show_text(one: "TrainingSet") -> str:
                 ("known at", known_at_text(manifest.known_at)),
                 ("entity frame", _frame_text(manifest)),
                 ("splits", _splits_text(one.splits)),
-                ("git", "" if git is None else f"{git.commit[:_ID_DIGITS]}{', with changes that are not committed' if git.is_dirty else ''}"),
+                (
+                    "git",
+                    ""
+                    if git is None
+                    else f"{git.commit[:_ID_DIGITS]}{', with changes that are not committed' if git.is_dirty else ''}",
+                ),
                 ("versions", ", ".join(f"{name} {version}" for name, version in manifest.libraries.items())),
                 ("path", str(one.path)),
             ]
@@ -101,7 +107,11 @@ def rebuild_text(report: "Rebuild") -> str:
         proof = "the same rows, and the same bytes in every file" if report.files_identical else "the same rows"
         lines = [_done(f"{report.ref} is identical", f"{proof} ({report.rows:,} rows)"), f"  digest  {report.digest}"]
         if report.changes:
-            lines += ["", click.style("changed, without effect", fg=_MEH), *(f"  {_change_line(one)}" for one in report.changes)]
+            lines += [
+                "",
+                click.style("changed, without effect", fg=_MEH),
+                *(f"  {_change_line(one)}" for one in report.changes),
+            ]
         return "\n".join(lines)
     first = report.first_change
     lines = [click.style(f"✗ {report.ref} is not the same any more", fg=_BAD, bold=True)]
@@ -118,7 +128,10 @@ def rebuild_text(report: "Rebuild") -> str:
     if report.digest:
         lines += ["", f"  was     {report.expected}", f"  is      {report.digest}"]
     if not report.as_recorded:
-        lines += ["", f"`hindcast dataset rebuild {report.ref} --as-recorded` uses the manifest's definitions and files."]
+        lines += [
+            "",
+            f"`hindcast dataset rebuild {report.ref} --as-recorded` uses the manifest's definitions and files.",
+        ]
     return "\n".join(lines)
 
 
@@ -158,7 +171,11 @@ def diff_text(found: "Diff") -> str:
             lines.append(f"  {column.column}: {column.rows:,} ({_reasons_text(column.reasons)})")
             lines += [f"    {_cell_text(cell)}" for cell in column.cells[:2]]
     if found.inputs:
-        lines += ["", click.style("made of other inputs", bold=True), *(f"  {_change_line(one)}" for one in found.inputs)]
+        lines += [
+            "",
+            click.style("made of other inputs", bold=True),
+            *(f"  {_change_line(one)}" for one in found.inputs),
+        ]
     return "\n".join(lines)
 
 
@@ -170,11 +187,15 @@ def known_at_text(known_at: "KnownAt") -> str:
 
 
 def _change_line(change: "Change") -> str:
-    kind = {"source": "source file", "entity_frame": "entity frame", "transform": "on-demand view"}.get(change.kind, change.kind)
+    kind = {"source": "source file", "entity_frame": "entity frame", "transform": "on-demand view"}.get(
+        change.kind, change.kind
+    )
     if change.what == "renamed":
         return f"{kind} {change.before} was renamed to {change.after}"
     if change.kind in {"source", "entity_frame"}:
-        return f"{kind} {change.name} {'was ' if change.what in {'changed', 'removed', 'appended'} else ''}{change.what}"
+        return (
+            f"{kind} {change.name} {'was ' if change.what in {'changed', 'removed', 'appended'} else ''}{change.what}"
+        )
     if change.kind == "transform":
         return f"{kind} {change.name}: its {change.what} was edited"
     if change.kind == "unknown":
@@ -194,7 +215,10 @@ def _effect_lines(change: "Change") -> list[str]:
 
 
 def _cell_text(cell: "Cell") -> str:
-    was, now = (click.style(_short("null" if text is None else text), fg=color) for text, color in ((cell.before, _BAD), (cell.after, _GOOD)))
+    was, now = (
+        click.style(_short("null" if text is None else text), fg=color)
+        for text, color in ((cell.before, _BAD), (cell.after, _GOOD))
+    )
     return f"row {cell.row:,} ({_keys_text(cell.keys)})  {cell.column}: {was} → {now}  {cell.reason}"
 
 
@@ -216,7 +240,12 @@ def _few(names: Sequence[str]) -> str:
 
 def _frame_text(manifest: "Manifest") -> str:
     frame = manifest.frame
-    what = {"path": frame.text, "sql": f"SQL: {frame.text}", "keys": f"all keys, {frame.text}", "rows": "rows of the caller"}[frame.form]
+    what = {
+        "path": frame.text,
+        "sql": f"SQL: {frame.text}",
+        "keys": f"all keys, {frame.text}",
+        "rows": "rows of the caller",
+    }[frame.form]
     return f"{what}  ({frame.rows:,} rows, {len(frame.columns)} columns)"
 
 
@@ -236,14 +265,18 @@ def _leak_lines(manifest: "Manifest") -> Iterable[str]:
     for leak in manifest.leaks:
         if leak.rows:
             worst = f", {leak.worst_micros / 3_600_000_000:,.1f} h at worst"
-            yield click.style(f"{leak.view}: {leak.rows:,} of {leak.found:,} rows take a value that was created after their time{worst}", fg=_MEH)
+            yield click.style(
+                f"{leak.view}: {leak.rows:,} of {leak.found:,} rows take a value that was created after their time{worst}",
+                fg=_MEH,
+            )
         else:
             yield f"{leak.view}: none of {leak.found:,} rows"
 
 
 def _origin_rows(manifest: "Manifest") -> list[tuple[str, str, str]]:
-    origin = {column: "entity frame" for column in manifest.frame.columns}
-    for view in (*manifest.definitions.views, *manifest.definitions.on_demand):
+    origin = dict.fromkeys(manifest.frame.columns, "entity frame")
+    views: list[ViewRecord | OnDemandRecord] = [*manifest.definitions.views, *manifest.definitions.on_demand]
+    for view in views:
         origin |= {feature.column: f"{view.name}:{feature.name}" for feature in view.features}
     return [(column.name, column.type, origin.get(column.name, "splits")) for column in manifest.columns]
 

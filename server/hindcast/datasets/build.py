@@ -251,9 +251,7 @@ def write_rows(
     )
 
 
-def write_snapshots(
-    origins: Mapping[str, Origins], definitions: Definitions, place: Path
-) -> Mapping[str, FileRecord]:
+def write_snapshots(origins: Mapping[str, Origins], definitions: Definitions, place: Path) -> Mapping[str, FileRecord]:
     """Write the rows of the sources that answered, a file for each view. It stands for the source: it gives the same answers.
 
     Returns:

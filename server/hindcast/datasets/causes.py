@@ -217,10 +217,8 @@ def blamed_on(change: Change, step: Step, reason: str) -> Change:
             effect.show(step.cells(column, at[: effect.lacks], reason))
     of_cells = effect.of(change)
     lone = len(differences.only_before) + len(differences.only_after)
-    whole = {
-        column: step.before.rows
-        for column in (*differences.dropped, *differences.added, *(one.column for one in differences.retyped))
-    }
+    retyped = (one.column for one in differences.retyped)
+    whole = dict.fromkeys([*differences.dropped, *differences.added, *retyped], step.before.rows)
     reasons = dict(of_cells.reasons)
     for name, rows in (("removed row", differences.only_before), ("added row", differences.only_after)):
         if len(rows):
@@ -234,9 +232,7 @@ def blamed_on(change: Change, step: Step, reason: str) -> Change:
     )
 
 
-def blamed_on_files(
-    changes: Sequence[FileChange], step: Step, then: Provenance, now: Provenance
-) -> tuple[Change, ...]:
+def blamed_on_files(changes: Sequence[FileChange], step: Step, then: Provenance, now: Provenance) -> tuple[Change, ...]:
     """Changed files of sources, each with the differences of a step that are put down to it."""
     made = [
         Change(kind="source", name=change.path, what=change.how, before=change.path, after=change.new_path)
@@ -246,13 +242,16 @@ def blamed_on_files(
     ]
     effects = [Effect() for _ in changes]
     reasoned = {view: _Files(view, changes, then, now) for view in then.files if view in now.files}
-    columns = {feature.column: (view.name,) for view in step.definitions.views for feature in view.features}
-    for view in step.definitions.on_demand:
-        columns |= dict.fromkeys((feature.column for feature in view.features), _inputs_of(view, step.definitions))
+    columns: dict[str, tuple[str, ...]] = {
+        feature.column: (view.name,) for view in step.definitions.views for feature in view.features
+    }
+    for function in step.definitions.on_demand:
+        inputs = _inputs_of(function, step.definitions)
+        columns |= {feature.column: inputs for feature in function.features}
     for column, at in step.differences.cells.items():
         rows, rows_now = step.differences.before_rows[at], step.differences.after_rows[at]
         views = [reasoned[name] for name in columns.get(column, ()) if name in reasoned]
-        left = np.ones(len(rows), dtype=bool)
+        left: np.ndarray = np.ones(len(rows), dtype=bool)
         for number, view in enumerate(views):
             is_last = number == len(views) - 1
             for file, reason, is_such in view.of(rows, rows_now, all_of_them=is_last):
@@ -306,9 +305,7 @@ class _Files:
         self._now = now
         self._number = {change.now: number for number, change in enumerate(changes) if view in change.views}
 
-    def of(
-        self, rows: np.ndarray, rows_now: np.ndarray, *, all_of_them: bool
-    ) -> Iterable[tuple[int, str, np.ndarray]]:
+    def of(self, rows: np.ndarray, rows_now: np.ndarray, *, all_of_them: bool) -> Iterable[tuple[int, str, np.ndarray]]:
         """For rows of the set: number of the change, reason, and which rows it is for.
 
         Args:

@@ -158,7 +158,13 @@ def compare(before: Side, after: Side, *, keys: Sequence[str] = ()) -> Differenc
             if not has_one_schema or one.digest != other.digest
         ]
         numbers = np.concatenate(
-            [nothing, *(np.arange(number * GROUP_ROWS, number * GROUP_ROWS + before.groups[number].rows) for number in groups)]
+            [
+                nothing,
+                *(
+                    np.arange(number * GROUP_ROWS, number * GROUP_ROWS + before.groups[number].rows)
+                    for number in groups
+                ),
+            ]
         )
         cells = {}
         for name in names if groups else ():
@@ -236,14 +242,15 @@ def _differs(before: pa.ChunkedArray, after: pa.ChunkedArray) -> np.ndarray:
     both = was & now
     if kind in _WIDTHS:
         bits = [array.fill_null(0).to_numpy(zero_copy_only=False).view(_WIDTHS[kind]) for array in (one, other)]
-        is_nan = [np.isnan(array.fill_null(0).to_numpy(zero_copy_only=False)) for array in (one, other)]
-        return differing | both & (bits[0] != bits[1]) & ~(is_nan[0] & is_nan[1])
+        differing |= both & (bits[0] != bits[1])
+        return differing
     try:
         unequal = pc.not_equal(one, other).fill_null(False).to_numpy(zero_copy_only=False)
     except pa.ArrowNotImplementedError:
         # Lists and structs; in text a NaN is equal to itself.
         unequal = np.array([repr(a) != repr(b) for a, b in zip(one.to_pylist(), other.to_pylist(), strict=True)], bool)
-    return differing | both & unequal
+    differing |= both & unequal
+    return differing
 
 
 def _whole(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:

@@ -117,7 +117,7 @@ class Definitions:
 
     def digests(self) -> dict[str, str]:
         """Name of each view and on-demand view -> SHA-256 of its definition. How Feast pickles a function is no part of it."""
-        records = [*self.views, *(replace(view, spec="") for view in self.on_demand)]
+        records: list[ViewRecord | OnDemandRecord] = [*self.views, *(replace(view, spec="") for view in self.on_demand)]
         return {record.name: digest_of(record) for record in records}
 
     def digest(self) -> str:
@@ -159,7 +159,8 @@ def definition_changes(before: Definitions, after: Definitions) -> Iterator[Defi
         )
         known = {view.name: view for view in before.on_demand}
         on_demand = tuple(
-            replace(known[view.name], features=view.features) if view.name in known else view for view in after.on_demand
+            replace(known[view.name], features=view.features) if view.name in known else view
+            for view in after.on_demand
         )
         now = replace(
             before,
@@ -245,7 +246,12 @@ def duration(micros: int) -> str:
     """A time to live for people: `2 days`, `10 minutes`, `none`."""
     if not micros:
         return "none"
-    for name, length in (("day", 86_400_000_000), ("hour", 3_600_000_000), ("minute", 60_000_000), ("second", 1_000_000)):
+    for name, length in (
+        ("day", 86_400_000_000),
+        ("hour", 3_600_000_000),
+        ("minute", 60_000_000),
+        ("second", 1_000_000),
+    ):
         if micros % length == 0:
             count = micros // length
             return f"{count:,} {name}{'' if count == 1 else 's'}"

@@ -67,11 +67,15 @@ def diff(before: StoredSet, after: StoredSet) -> Diff:
     """
     keys = tuple(label for label in before.manifest.labels if label in after.manifest.labels)
     if not keys:
-        raise InvalidArgument.at("diff", f"{before.ref} and {after.ref} have no keys in common; compare sets that ask about the same")
+        raise InvalidArgument.at(
+            "diff", f"{before.ref} and {after.ref} have no keys in common; compare sets that ask about the same"
+        )
     sides = Side.of(before.path, before.manifest), Side.of(after.path, after.manifest)
     is_same_frame = before.manifest.frame.digest == after.manifest.frame.digest
     found = compare(*sides, keys=() if is_same_frame else keys)
-    step = Step(differences=found, before=sides[0], after=sides[1], definitions=before.manifest.definitions, labels=keys)
+    step = Step(
+        differences=found, before=sides[0], after=sides[1], definitions=before.manifest.definitions, labels=keys
+    )
     return Diff(
         before=before.ref,
         after=after.ref,
@@ -96,15 +100,21 @@ def _shown(side: Side, rows: np.ndarray, keys: tuple[str, ...]) -> tuple[Mapping
 
 
 def _columns(step: Step, found: Differences, before: StoredSet, after: StoredSet) -> tuple[ColumnDiff, ...]:
+    then: Provenance | None
+    now: Provenance | None
     try:
         then = Provenance.of_set(before.path, before.manifest)
         now = Provenance.of_set(after.path, after.manifest)
     except DatasetError:
-        then = now = None
+        then, now = None, None
     old, new = before.manifest.definitions, after.manifest.definitions
     same_views = {view.name for view in old.views if _but_features(view) in map(_but_features, new.views)}
     of_view = {feature.column: view.name for view in old.views for feature in view.features}
-    same_code = {view.name for view in old.on_demand if replace(view, spec="") in [replace(one, spec="") for one in new.on_demand]}
+    same_code = {
+        view.name
+        for view in old.on_demand
+        if replace(view, spec="") in [replace(one, spec="") for one in new.on_demand]
+    }
     computed = {
         feature.column: "computed from other values" if view.name in same_code else "code"
         for view in old.on_demand
@@ -146,7 +156,13 @@ def inputs_that_differ(before: Manifest, after: Manifest) -> tuple[Change, ...]:
     for source in before.sources:
         if source.path in now:
             changes += (
-                Change(kind="source", name=file.path, what=file.how, before=file.path if file.new_path else "", after=file.new_path)
+                Change(
+                    kind="source",
+                    name=file.path,
+                    what=file.how,
+                    before=file.path if file.new_path else "",
+                    after=file.new_path,
+                )
                 for file in file_changes(source, now[source.path])
             )
     if before.frame.digest != after.frame.digest:
@@ -164,7 +180,13 @@ def inputs_that_differ(before: Manifest, after: Manifest) -> tuple[Change, ...]:
         if change.attribute != PICKLED
     )
     changes += (
-        Change(kind="library", name=name, what="version", before=before.libraries.get(name, ""), after=after.libraries.get(name, ""))
+        Change(
+            kind="library",
+            name=name,
+            what="version",
+            before=before.libraries.get(name, ""),
+            after=after.libraries.get(name, ""),
+        )
         for name in dict.fromkeys([*before.libraries, *after.libraries])
         if before.libraries.get(name) != after.libraries.get(name)
     )

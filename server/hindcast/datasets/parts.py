@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,9 +34,7 @@ class PartsWriter:
     A `with` block; after it `files` says what was written. There is at least one file.
     """
 
-    def __init__(
-        self, directory: Path, schema: pa.Schema, *, within: Path, groups: int | None = PART_GROUPS
-    ) -> None:
+    def __init__(self, directory: Path, schema: pa.Schema, *, within: Path, groups: int | None = PART_GROUPS) -> None:
         """Parts in a directory that is there.
 
         Args:
@@ -53,7 +51,7 @@ class PartsWriter:
         self._open: tuple[Path, _Hashed, pq.ParquetWriter] | None = None
         self.files: tuple[FileRecord, ...] = ()
 
-    def __enter__(self) -> "PartsWriter":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
@@ -198,7 +196,9 @@ def stored_schema(schema: pa.Schema) -> pa.Schema:
     return read.remove_metadata()
 
 
-def read_parts(directory: Path, files: Sequence[FileRecord], *, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+def read_parts(
+    directory: Path, files: Sequence[FileRecord], *, columns: Sequence[str] | None = None
+) -> Iterator[pa.Table]:
     """The row groups of some parts, in order.
 
     Args:
@@ -232,4 +232,6 @@ def _read(parquet: Any, number: int, columns: Sequence[str] | None, path: Path) 
 
 
 def _damaged(path: Path) -> DatasetError:
-    return DatasetError(f"{path} is gone or damaged; `hindcast dataset verify` says what else is, and rebuild makes it again")
+    return DatasetError(
+        f"{path} is gone or damaged; `hindcast dataset verify` says what else is, and rebuild makes it again"
+    )

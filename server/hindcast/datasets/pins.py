@@ -56,7 +56,9 @@ def file_record(pin: FilePin | ObjectPin, *, root: Path) -> FileRecord:
                 digest.update(block)
         is_same = pin.is_current()
     except OSError as error:
-        raise SourceError(f"{str(pin.path)!r} cannot be read for its digest; check that it is there, and its rights") from error
+        raise SourceError(
+            f"{str(pin.path)!r} cannot be read for its digest; check that it is there, and its rights"
+        ) from error
     if not is_same:
         raise SourceError(f"{str(pin.path)!r} changed while it was read; run again, when nobody writes to it")
     return FileRecord(path=shown_path(pin.path, root=root), bytes=pin.size_bytes, sha256=digest.hexdigest())
@@ -135,9 +137,7 @@ def _is_same(one: FileRecord, other: FileRecord) -> bool:
     return replace(one, path="") == replace(other, path="")
 
 
-def only_pinned(
-    source: SourceFiles, record: SourceRecord, changes: Sequence[FileChange], *, root: Path
-) -> SourceFiles:
+def only_pinned(source: SourceFiles, record: SourceRecord, changes: Sequence[FileChange], *, root: Path) -> SourceFiles:
     """The files of a source that were pinned, in that order, wherever they are now; others and those that are gone are left out."""
     here = {_path_of(file.pin, root): file for file in source.files}
     moved = {change.path: change.new_path for change in changes if change.how == "renamed"}

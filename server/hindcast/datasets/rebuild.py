@@ -75,9 +75,7 @@ class Rebuild:
         return self.changes[0] if self.changes else None
 
 
-def rebuild(
-    stored: StoredSet, repo: Repo, *, as_recorded: bool = False, progress: Progress = silent
-) -> Rebuild:
+def rebuild(stored: StoredSet, repo: Repo, *, as_recorded: bool = False, progress: Progress = silent) -> Rebuild:
     """Make a set again and compare.
 
     Args:
@@ -147,10 +145,7 @@ class _Again:
             assert made.written is not None  # noqa: S101 - for the type
             files_identical = made.written.files == self.manifest.files if not libraries else None
             return self._report(made, [*changes, *libraries], files_identical=files_identical)
-        if not moves:
-            found = self._unexplained(made, libraries)
-        else:
-            found = self._explained(moves, made, libraries)
+        found = self._explained(moves, made, libraries) if moves else self._unexplained(made, libraries)
         return self._report(made, found, files_identical=None)
 
     def _report(self, made: _Made, changes: Sequence[Change], *, files_identical: bool | None) -> Rebuild:
@@ -274,7 +269,9 @@ class _Again:
         frame = self._frame_change()
         if frame is not None:
             moves.append(
-                _Move(change=frame, state=replace(self._recorded_or_none(pinned), has_new_frame=frame.what != "removed"))
+                _Move(
+                    change=frame, state=replace(self._recorded_or_none(pinned), has_new_frame=frame.what != "removed" and not self.as_recorded)
+                )
             )
         if self.as_recorded:
             return moves
@@ -407,9 +404,7 @@ class _Again:
         sources = {**state.sources, **{view.name: self.repo.pinned(view.source) for view in lacking}}
         with ExitStack() as stack:
             frame = stack.enter_context(self._frame(is_new=state.has_new_frame))
-            reading = stack.enter_context(
-                self.repo.reading(state.definitions, sources, frame, self.manifest.known_at)
-            )
+            reading = stack.enter_context(self.repo.reading(state.definitions, sources, frame, self.manifest.known_at))
             written = write_rows(reading, frame, self.manifest.splits, place, progress=self.progress)
             provenance = Provenance.read(reading.origins, root=self.repo.root)
         side = Side(directory=place, files=written.files, groups=written.groups, schema=written.schema)

@@ -95,9 +95,7 @@ class Repo:
         except HindcastError:
             raise
         except Exception as error:
-            raise RepoError(
-                f"the Feast repo {str(root)!r} cannot be opened; `feast apply` there says more"
-            ) from error
+            raise RepoError(f"the Feast repo {str(root)!r} cannot be opened; `feast apply` there says more") from error
         if kind != OUR_STORE:
             raise RepoError(
                 f"the repo's offline_store.type is {kind!r}, and training sets are read by {OUR_STORE}; change it in feature_store.yaml"
@@ -127,10 +125,7 @@ class Repo:
         """
         with _in_our_words(features):
             wanted: FeatureService | list[str]
-            if isinstance(features, str):
-                wanted = self._store.get_feature_service(features)
-            else:
-                wanted = list(features)
+            wanted = self._store.get_feature_service(features) if isinstance(features, str) else list(features)
             job = self._store.get_historical_features(
                 entity_df=pa.table({"event_timestamp": pa.array([], pa.timestamp("us", "UTC"))}),
                 features=wanted,
@@ -290,7 +285,8 @@ def _view_record(view: Any, asked: Call) -> ViewRecord:
             if name != DUMMY_ENTITY_ID
         ),
         features=tuple(
-            Feature(name=name, column=column, value_type=types.get(name, "")) for column, name in definition.fields.items()
+            Feature(name=name, column=column, value_type=types.get(name, ""))
+            for column, name in definition.fields.items()
         ),
         ttl_micros=definition.ttl_micros,
         source=_source_definition(view.batch_source),
@@ -384,7 +380,9 @@ def _transforming(views: Sequence[OnDemandFeatureView]) -> Iterator[None]:
         if not views:
             raise
         names = ", ".join(repr(view.name) for view in views)
-        raise TransformError(f"the function of one of the on-demand views {names} failed; its own error is the cause of this one") from error
+        raise TransformError(
+            f"the function of one of the on-demand views {names} failed; its own error is the cause of this one"
+        ) from error
 
 
 @contextmanager

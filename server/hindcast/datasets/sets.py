@@ -87,7 +87,9 @@ class TrainingSets:
 
         check_name(name)
         if entity_frame is None and end is None:
-            raise InvalidArgument.at("entity_frame", "is not given; give one, or `end` (and `start`) for all keys between two times")
+            raise InvalidArgument.at(
+                "entity_frame", "is not given; give one, or `end` (and `start`) for all keys between two times"
+            )
         if entity_frame is not None and (start is not None or end is not None):
             raise InvalidArgument.at("entity_frame", "is given, and so are times for all keys; give one of them")
         order = Order(

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,7 @@ def splits_record(splits: Splits, *, micros: Callable[[str, Any], int]) -> Split
         if any(end is None for end in inner):
             raise InvalidArgument.at("splits", "have more than one without an end; only the last has none")
         ends = tuple(micros("splits", end) for end in inner)
-        if any(later <= sooner for sooner, later in zip(ends, ends[1:], strict=False)):
+        if any(later <= sooner for sooner, later in pairwise(ends)):
             raise InvalidArgument.at("splits", "do not end one after the other; give them in the order of their times")
         return SplitsRecord(kind="time", names=names, ends=ends)
     keys = (splits.by,) if isinstance(splits.by, str) else tuple(splits.by)
@@ -95,7 +96,7 @@ class Dealer:
             if key not in schema.names:
                 raise InvalidArgument.at("splits", f"hash the column {key!r}, which the entity frame does not have")
         self._record = record
-        self._rows = np.zeros(len(record.names), np.int64)
+        self._rows: np.ndarray = np.zeros(len(record.names), np.int64)
         self._known: dict[tuple[bytes, ...], int] = {}
 
     @property
@@ -110,7 +111,7 @@ class Dealer:
             micros, is_dated: the time of each row, and whether it has one (None: all have).
         """
         if self._record.kind == "time":
-            numbers = np.searchsorted(np.array(self._record.ends, np.int64), micros, "right")
+            numbers: np.ndarray = np.searchsorted(np.array(self._record.ends, np.int64), micros, "right")  # type: ignore[assignment]
             mask = None if is_dated is None else ~is_dated
         else:
             numbers, mask = self._hashed(batch), None

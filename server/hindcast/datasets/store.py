@@ -58,7 +58,11 @@ class SetStore:
     def names(self) -> list[str]:
         """Of all sets, sorted."""
         try:
-            return sorted(entry.name for entry in self.directory.iterdir() if _NAME.fullmatch(entry.name) and self.versions(entry.name))
+            return sorted(
+                entry.name
+                for entry in self.directory.iterdir()
+                if _NAME.fullmatch(entry.name) and self.versions(entry.name)
+            )
         except OSError:
             return []
 
@@ -167,7 +171,9 @@ class SetStore:
             DatasetError: it cannot be removed.
         """
         if "@" not in ref:
-            raise InvalidArgument.at("ref", f"{ref!r} names no version, and only one version is removed at a time; write {ref}@vN")
+            raise InvalidArgument.at(
+                "ref", f"{ref!r} names no version, and only one version is removed at a time; write {ref}@vN"
+            )
         found = self.find(ref)
         gone = found.path.with_name(f".v{found.version}.removed")
         try:
@@ -192,7 +198,8 @@ def check_name(name: str) -> None:
     """
     if not _NAME.fullmatch(name):
         raise InvalidArgument.at(
-            "name", f"is {name[:100]!r}; write up to 100 letters, digits, dots, dashes and underscores, a letter or digit first"
+            "name",
+            f"is {name[:100]!r}; write up to 100 letters, digits, dots, dashes and underscores, a letter or digit first",
         )
 
 

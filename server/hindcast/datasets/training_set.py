@@ -116,9 +116,9 @@ class TrainingSet:
         Raises:
             ImportError: Polars is not installed.
         """
-        import polars  # noqa: PLC0415 - optional
+        import polars as pl  # noqa: PLC0415 - optional
 
-        return polars.from_arrow(self.to_arrow(split=split, columns=columns, shuffle_seed=shuffle_seed))
+        return pl.from_arrow(self.to_arrow(split=split, columns=columns, shuffle_seed=shuffle_seed))
 
     def batches(
         self, rows: int = 65_536, *, split: str | None = None, columns: Sequence[str] | None = None
@@ -160,7 +160,9 @@ class TrainingSet:
         table = self.to_arrow(split=split, columns=wanted, shuffle_seed=shuffle_seed)
         unfit = next((field for field in table.schema if not _is_number(field.type)), None)
         if unfit is not None:
-            raise InvalidArgument.at(unfit.name, f"is {unfit.type}, and tensors hold numbers; leave it out, or encode it first")
+            raise InvalidArgument.at(
+                unfit.name, f"is {unfit.type}, and tensors hold numbers; leave it out, or encode it first"
+            )
         matrix = np.empty((table.num_rows, len(features)), np.float32)
         for at, name in enumerate(features):
             matrix[:, at] = _floats(table.column(name))
@@ -233,7 +235,12 @@ def _joined(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBa
 
 
 def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind))
+    return bool(
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_decimal(kind)
+    )
 
 
 def _floats(column: pa.ChunkedArray) -> np.ndarray:

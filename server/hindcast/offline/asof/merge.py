@@ -89,9 +89,7 @@ class Newest:
     created: np.ndarray
 
 
-def newest(
-    asked: Asked, batches: Iterable[Sorted], *, rows: int, ttl_micros: int, keeps_times: bool = False
-) -> Newest:
+def newest(asked: Asked, batches: Iterable[Sorted], *, rows: int, ttl_micros: int, keeps_times: bool = False) -> Newest:
     """Merge the two sides.
 
     Args:

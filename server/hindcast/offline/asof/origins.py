@@ -73,7 +73,7 @@ class Origins:
 
     def _read(self, schema: pa.Schema, needed: np.ndarray) -> Iterator[pa.RecordBatch]:
         for _, first, batch in read_groups(needed_groups(self.scan, needed), schema.names, types=self.scan.types):
-            begin, end = np.searchsorted(needed, [first, first + batch.num_rows])
+            begin, end = int(np.searchsorted(needed, first)), int(np.searchsorted(needed, first + batch.num_rows))
             if begin < end:
                 taken = batch.take(pa.array(needed[begin:end] - first))
                 columns = [

@@ -80,9 +80,7 @@ class HistoricalJob(ArrowJob):
     and `leaks`.
     """
 
-    def __init__(
-        self, asked: Call, on_demand: Sequence[OnDemandFeatureView], frame: "HeldFrame | None" = None
-    ) -> None:
+    def __init__(self, asked: Call, on_demand: Sequence[OnDemandFeatureView], frame: "HeldFrame | None" = None) -> None:
         super().__init__(
             Destinations.of(asked.config),
             full_feature_names=asked.full_feature_names,
