@@ -314,10 +314,12 @@ def _source_definition(source: DataSource) -> SourceDefinition:
 def _on_demand_record(view: OnDemandFeatureView, asked: Call) -> OnDemandRecord:
     proto = view.to_proto()
     proto.ClearField("meta")
-    # Times of its last apply, which mean nothing.
+    # Times of its sources' last apply mean nothing.
     for source in proto.spec.sources.values():
-        source.request_data_source.ClearField("meta") if source.HasField("request_data_source") else None
-        source.feature_view_projection.batch_source.ClearField("meta")
+        if source.HasField("request_data_source"):
+            source.request_data_source.ClearField("meta")
+        elif source.HasField("feature_view_projection"):
+            source.feature_view_projection.batch_source.ClearField("meta")
     name = view.projection.name_to_use()
     shown = f"{name}__" if asked.full_feature_names else ""
     refs = [ref.partition(":") for ref in dict.fromkeys(asked.refs)]
