@@ -281,4 +281,6 @@ def test_the_command_line_says_it_by_exit_code_and_json(built, tmp_path):
 
 
 def _run(root, *arguments):
-    return subprocess.run([HINDCAST, "dataset", *arguments, "--repo", root], capture_output=True, check=False, text=True)
+    return subprocess.run(
+        [HINDCAST, "dataset", *arguments, "--repo", root], capture_output=True, check=False, text=True
+    )

@@ -71,7 +71,9 @@ def test_every_form_of_an_entity_frame_gives_the_same_rows(sets, form):
 def test_all_keys_between_two_times_are_kept_with_the_set(sets):
     """Without an entity frame the set has each key at each time of a row, and the frame is kept, so that later rows do not change it."""
     made = sets.build("all-keys", features=["trips:trips"], end=hours(1), known_at=LATER)
-    assert {"driver_id": [1, 3, 2], "trips": [10, None, 20]} == made.to_arrow(columns=["driver_id", "trips"]).to_pydict()
+    assert {"driver_id": [1, 3, 2], "trips": [10, None, 20]} == made.to_arrow(
+        columns=["driver_id", "trips"]
+    ).to_pydict()
     assert ("keys", True) == (made.manifest.frame.form, made.manifest.frame.is_kept)
 
 
@@ -88,13 +90,17 @@ def test_known_at_decides_which_rows_are_seen(sets):
             ]
         )
     }
-    found = {name: (made.to_arrow()["rating"].to_pylist()[1], made.manifest.leaks[0].rows) for name, made in ratings.items()}
+    found = {
+        name: (made.to_arrow()["rating"].to_pylist()[1], made.manifest.leaks[0].rows) for name, made in ratings.items()
+    }
     assert {"time": (3.5, 0), "later": (3.0, 1), "column": (3.0, 1), "own": (3.5, 0)} == found
 
 
 def test_now_is_written_down(repo):
     """Without `known_at` a set sees what is known now, by the clock, and its manifest says when that was."""
-    made = TrainingSets(repo, clock=lambda: to_micros(hours(4))).build("now", features=["ratings:rating"], entity_frame=frame())
+    made = TrainingSets(repo, clock=lambda: to_micros(hours(4))).build(
+        "now", features=["ratings:rating"], entity_frame=frame()
+    )
     assert (to_micros(hours(4)), 3.5) == (made.manifest.known_at.micros, made.to_arrow()["rating"].to_pylist()[1])
 
 
@@ -109,7 +115,9 @@ def test_two_builds_of_the_same_are_one_set_under_two_numbers(sets):
 def test_builders_at_once_get_numbers_of_their_own(repo):
     """Four builders of one name at once get the versions 1 to 4, each whole."""
     with ThreadPoolExecutor(4) as pool:
-        made = list(pool.map(lambda _: TrainingSets(repo).build("race", features=FEATURES, entity_frame=frame()), range(4)))
+        made = list(
+            pool.map(lambda _: TrainingSets(repo).build("race", features=FEATURES, entity_frame=frame()), range(4))
+        )
     assert [1, 2, 3, 4] == sorted(one.version for one in made)
     assert {True} == {TrainingSets(repo).verify(one.ref).intact for one in made}
 
@@ -145,7 +153,9 @@ TrainingSets(sys.argv[1]).build("killed", features=["trips:trips"], entity_frame
 def test_a_killed_build_leaves_nothing_visible(repo, tmp_path, step):
     """A build that is killed after any of its steps leaves no set, and the next build of the name removes what it left."""
     sets = copied(repo, tmp_path / "repo")
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", KILLED, tmp_path / "repo", step], check=False, cwd=tmp_path / "repo")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", KILLED, tmp_path / "repo", step], check=False, cwd=tmp_path / "repo"
+    )
     left = [path.name for path in (sets.directory / "killed").iterdir()]
     found = [one.ref for one in sets.list() if one.name == "killed"]
     made = sets.build("killed", features=FEATURES, entity_frame=frame())
@@ -307,15 +317,21 @@ def test_the_command_line_builds_lists_shows_and_removes(repo, tmp_path):
 
     def run(*arguments):
         with elsewhere(tmp_path):
-            done = subprocess.run([HINDCAST, "dataset", *arguments, "--repo", "repo"], capture_output=True, check=False, text=True)
+            done = subprocess.run(
+                [HINDCAST, "dataset", *arguments, "--repo", "repo"], capture_output=True, check=False, text=True
+            )
         return done.returncode, done.stdout
 
     split = ["--split", "train=3", "--split", "test=1", "--split-by", "driver_id"]
-    code, text = run("build", "cli", "--features", "rides", "--entities", "data/labels.parquet", *split, "--output", "json")
+    code, text = run(
+        "build", "cli", "--features", "rides", "--entities", "data/labels.parquet", *split, "--output", "json"
+    )
     made = json.loads(text)
     assert (0, "cli@v1", 5) == (code, made["ref"], made["rows"])
     assert {"id", "version", "logical_digest", "rows", "path"} <= made.keys()
-    code, text = run("build", "cli", "--features", "trips:trips", "--features", "ratings:rating", "--end", "2026-03-01T13:00:00")
+    code, text = run(
+        "build", "cli", "--features", "trips:trips", "--features", "ratings:rating", "--end", "2026-03-01T13:00:00"
+    )
     assert (0, True) == (code, text.startswith("✓ built cli@v2: 3 rows, 4 columns"))
     assert ["cli@v1", "cli@v2"] == [one["ref"] for one in json.loads(run("ls", "--output", "json")[1])]
     assert "trips:trips" in run("show", "cli@v2")[1]

@@ -270,7 +270,10 @@ class _Again:
         if frame is not None:
             moves.append(
                 _Move(
-                    change=frame, state=replace(self._recorded_or_none(pinned), has_new_frame=frame.what != "removed" and not self.as_recorded)
+                    change=frame,
+                    state=replace(
+                        self._recorded_or_none(pinned), has_new_frame=frame.what != "removed" and not self.as_recorded
+                    ),
                 )
             )
         if self.as_recorded:
