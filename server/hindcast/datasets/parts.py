@@ -22,7 +22,6 @@ _OPTIONS: dict[str, Any] = {
     "data_page_version": "1.0",
     "compression": "zstd",
     "compression_level": 1,
-    "use_dictionary": True,
     "write_statistics": True,
     "store_schema": True,
 }
@@ -46,6 +45,7 @@ class PartsWriter:
         self._directory = directory
         self._schema = schema.remove_metadata()
         self._within = within
+        self._repeated: Any = _repeated(schema) or False
         self._stack = ExitStack()
         self._groups = 0
         self._open: tuple[Path, _Hashed, pq.ParquetWriter] | None = None
@@ -78,7 +78,7 @@ class PartsWriter:
     def _begin(self) -> None:
         path = self._directory / f"part-{len(self.files):05d}.parquet"
         file = _Hashed(path)
-        self._open = path, file, pq.ParquetWriter(file, self._schema, **_OPTIONS)
+        self._open = path, file, pq.ParquetWriter(file, self._schema, use_dictionary=self._repeated, **_OPTIONS)
 
     def _end(self, *, is_whole: bool) -> None:
         if self._open is None:
@@ -184,6 +184,11 @@ def stored_schema(schema: pa.Schema) -> pa.Schema:
     Raises:
         InvalidArgument: Parquet has no form for a column.
     """
+    read: pa.Schema = _empty(schema).schema_arrow
+    return read.remove_metadata()
+
+
+def _empty(schema: pa.Schema) -> pq.ParquetFile:
     bare = schema.remove_metadata()
     sink = io.BytesIO()
     try:
@@ -192,8 +197,20 @@ def stored_schema(schema: pa.Schema) -> pa.Schema:
         raise InvalidArgument.at(
             "entity_frame", f"has a column that Parquet has no form for; leave it out: {bare.to_string()}"
         ) from error
-    read: pa.Schema = pq.read_schema(io.BytesIO(sink.getvalue()))
-    return read.remove_metadata()
+    return pq.ParquetFile(io.BytesIO(sink.getvalue()))
+
+
+def _repeated(schema: pa.Schema) -> list[str]:
+    """The columns that are written with a dictionary. Numbers with a fraction and times hardly repeat: 400,000 rows of 50 doubles took 0.9 s
+    and 190 MB with dictionaries, 0.3 s and 155 MB without.
+    """
+    stored = _empty(schema).schema
+    columns = [stored.column(number) for number in range(len(stored))]
+    return [
+        column.path
+        for column in columns
+        if column.physical_type not in {"FLOAT", "DOUBLE", "BOOLEAN"} and column.logical_type.type != "TIMESTAMP"
+    ]
 
 
 def read_parts(
