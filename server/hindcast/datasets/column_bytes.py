@@ -202,7 +202,7 @@ class _Texts:
     @classmethod
     def of(cls, array: pa.Array) -> "_Texts":
         """The array's own bytes where none are under nulls."""
-        valid, ends, data = _valid(array), _offsets(array), array.buffers()[2] or b""
+        valid, ends, data = _valid(array), offsets_of(array), array.buffers()[2] or b""
         lengths, is_cut = _without_nulls(np.diff(ends), valid)
         if is_cut:
             data = np.frombuffer(data, np.uint8)[_places(ends[:-1], lengths)]
@@ -257,8 +257,8 @@ class _Nested:
         return _Nested(self.valid and self.valid.taken(places), lengths, _ends(counts), inner)
 
 
-def _offsets(array: pa.Array) -> Any:
-    """The n + 1 offsets of an array of text, bytes, lists or maps."""
+def offsets_of(array: pa.Array) -> Any:
+    """The n + 1 offsets of an array of text, bytes, lists or maps, none of them views."""
     kind = array.type
     is_large = pa.types.is_large_string(kind) or pa.types.is_large_binary(kind) or pa.types.is_large_list(kind)
     data = array.buffers()[1]
@@ -384,7 +384,7 @@ def _map_reader(kind: pa.DataType) -> Reader:
 
 def _lists(array: pa.Array, values: Callable[[pa.Array], list[pa.Array]], value_readers: Sequence[Reader]) -> Column:
     """Rows of lists or maps, whose values lie one after another from the first row's on."""
-    valid, offsets = _valid(array), _offsets(array)
+    valid, offsets = _valid(array), offsets_of(array)
     first, last = int(offsets[0]), int(offsets[-1])
     inner = [read(one.slice(first, last - first)) for read, one in zip(value_readers, values(array), strict=True)]
     lengths, is_cut = _without_nulls(np.diff(offsets), valid)
