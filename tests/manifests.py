@@ -21,6 +21,7 @@ from hindcast.datasets.manifest import (
     SourceRecord,
     SplitsRecord,
 )
+from hindcast.datasets.statistics import ColumnStatistics
 
 
 def sha(letter):
@@ -102,5 +103,18 @@ def make_manifest():
             snapshots={"trips": file("evidence/snapshot-000/part-00000.parquet", "2")},
         ),
         leaks=(LeakRecord(view="trips", found=3, rows=1, worst_micros=7_200_000_000),),
-        statistics=(),
+        statistics=(
+            ColumnStatistics(
+                name="trips",
+                kind="number",
+                rows=3,
+                nulls=1,
+                distinct=2,
+                minimum="10",
+                maximum="12",
+                mean="11",
+                deviation="1.4142135623730951",
+                quantiles=(("0.5", "11"),),
+            ),
+        ),
     )

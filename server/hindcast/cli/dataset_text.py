@@ -86,7 +86,13 @@ def show_text(one: "TrainingSet") -> str:
         ),
         "",
         click.style("columns", bold=True),
-        _indented(_table(("column", "type", "from"), _origin_rows(manifest))),
+        _indented(
+            _table(
+                ("column", "type", "from", "nulls", "distinct", "least", "middle", "most"),
+                _column_rows(manifest),
+                numbers=set(range(3, 8)),
+            )
+        ),
         "",
         click.style("sources", bold=True),
         *(
@@ -271,6 +277,31 @@ def _leak_lines(manifest: "Manifest") -> Iterable[str]:
             )
         else:
             yield f"{leak.view}: none of {leak.found:,} rows"
+
+
+def _column_rows(manifest: "Manifest") -> list[tuple[str, ...]]:
+    known = {one.name: one for one in manifest.statistics}
+    rows = []
+    for name, kind, origin in _origin_rows(manifest):
+        one = known.get(name)
+        if one is None:
+            rows.append((name, kind, origin, *[""] * 5))
+            continue
+        distinct = "" if one.distinct is None else f"{'' if one.distinct_is_exact else '~'}{one.distinct:,}"
+        is_measured = one.kind in {"number", "instant"}
+        ends = (one.minimum, dict(one.quantiles).get("0.5"), one.maximum) if is_measured else (None,) * 3
+        share = f"{one.nulls / one.rows:.0%}" if one.nulls else "0"
+        rows.append((name, kind, origin, share, distinct, *(_short(_rounded(text, one.kind)) for text in ends)))
+    return rows
+
+
+def _rounded(text: str | None, kind: str) -> str:
+    """A number in few digits, an instant to the second."""
+    if text is None:
+        return ""
+    if kind == "instant":
+        return text[:19]
+    return text if len(text) <= 10 else f"{float(text):.6g}"
 
 
 def _origin_rows(manifest: "Manifest") -> list[tuple[str, str, str]]:

@@ -29,6 +29,7 @@ from hindcast.datasets.parts import GROUP_ROWS, PartsWriter, row_groups, stored_
 from hindcast.datasets.pins import by_view, file_names, file_record, shown_path, source_record
 from hindcast.datasets.retrieval import FrameCall, Reading, Repo
 from hindcast.datasets.splits import COLUMN, Dealer
+from hindcast.datasets.statistics import ColumnStatistics, Statistics
 from hindcast.datasets.store import SetStore, StoredSet
 from hindcast.errors import InvalidArgument
 from hindcast.offline.asof.merge import NO_TIME
@@ -82,6 +83,7 @@ class Written:
     digest: TableDigest
     files: tuple[FileRecord, ...]
     splits: SplitsRecord | None
+    statistics: tuple[ColumnStatistics, ...]
 
     @property
     def groups(self) -> tuple[GroupRecord, ...]:
@@ -112,7 +114,7 @@ def build(order: Order, repo: Repo, store: SetStore, *, progress: Progress = sil
         with repo.frame(order.frame, definitions, sources) as frame:
             frame_record = _kept_frame(order.frame, frame, built, repo.root)
             with repo.reading(definitions, sources, frame, order.known_at) as reading:
-                written = write_rows(reading, frame, order.splits, built, progress=progress)
+                written = write_rows(reading, frame, order.splits, built, with_statistics=True, progress=progress)
                 progress("evidence", 0, frame.rows)
                 records = pins.result()
                 parts = write_origins(reading.origins, records, frame.rows, built, root=repo.root)
@@ -142,7 +144,7 @@ def build(order: Order, repo: Repo, store: SetStore, *, progress: Progress = sil
                 LeakRecord(view=view, found=leak.found, rows=leak.rows, worst_micros=leak.worst_micros)
                 for view, leak in sorted(leaks.items())
             ),
-            statistics=(),
+            statistics=written.statistics,
         )
         return store.publish(order.name, built, manifest)
 
@@ -215,12 +217,14 @@ def write_rows(
     splits: SplitsRecord | None,
     place: Path,
     *,
+    with_statistics: bool = False,
     progress: Progress = silent,
 ) -> Written:
     """Write the rows of a read as the parts of a set.
 
     Args:
         place: the directory of the set; `data` is made in it.
+        with_statistics: whether columns are summed up too.
     """
     stored = stored_schema(reading.schema)
     schema = stored
@@ -231,6 +235,7 @@ def write_rows(
     (place / DATA).mkdir()
     done = 0
     hasher = Hasher(schema)
+    statistics = Statistics(schema) if with_statistics else None
     with PartsWriter(place / DATA, schema, within=place) as writer:
         for group in row_groups(reading.batches, reading.schema, stored=stored):
             table = group
@@ -240,6 +245,8 @@ def write_rows(
                 dealt = dealer.dealt(batch, micros=micros[some], is_dated=None if is_dated is None else is_dated[some])
                 table = group.append_column(schema.field(COLUMN), dealt)
             add_rows(hasher, table)
+            if statistics is not None:
+                add_rows(statistics, table)
             writer.write(table)
             done += table.num_rows
             progress("write", done, frame.rows)
@@ -248,6 +255,7 @@ def write_rows(
         digest=hasher.finish(),
         files=writer.files,
         splits=dealer.record if dealer is not None else None,
+        statistics=() if statistics is None else statistics.finish(),
     )
 
 
@@ -293,10 +301,10 @@ def _numbers_of_files(origins: Origins, record: SourceRecord, root: Path) -> np.
     return numbers
 
 
-def add_rows(hasher: Hasher, table: pa.Table) -> None:
-    """Digest a table's rows too."""
+def add_rows(taking: Hasher | Statistics, table: pa.Table) -> None:
+    """Digest or sum up a table's rows too."""
     for batch in table.to_batches():
-        hasher.update(batch)
+        taking.update(batch)
 
 
 def _kept_frame(given: FrameCall, frame: EntityFrame, built: Path, root: Path) -> FrameRecord:

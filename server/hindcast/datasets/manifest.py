@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from hindcast.datasets.definitions import Definitions
+from hindcast.datasets.statistics import ColumnStatistics
 from hindcast.errors import DatasetError
 
 FORMAT = 1
@@ -174,7 +175,7 @@ class Manifest:
         definition_digests: view or on-demand view -> SHA-256 of its definition; `code_digests` of the functions' source text.
         libraries: name -> version, of what took part.
         digest: logical, of all rows and columns.
-        statistics: per column, see `hindcast.datasets.statistics`.
+        statistics: of each column.
     """
 
     format: int = FORMAT
@@ -197,7 +198,7 @@ class Manifest:
     files: tuple[FileRecord, ...]
     evidence: EvidenceRecord
     leaks: tuple[LeakRecord, ...]
-    statistics: tuple[Mapping[str, object], ...]
+    statistics: tuple[ColumnStatistics, ...]
 
     @property
     def labels(self) -> tuple[str, ...]:
