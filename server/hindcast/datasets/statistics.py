@@ -129,10 +129,24 @@ class Statistics:
         # Sums beyond a double have no mean, and need no warning.
         with np.errstate(all="ignore"):
             for place in share:
-                arrays = [_plain(batch.column(place)) for batch in batches]
+                arrays = [_flat(_plain(batch.column(place))) for batch in batches]
+                kind = arrays[0].type
                 if len(arrays) > 1:
-                    arrays = [pa.concat_arrays([array.cast(arrays[0].type) for array in arrays])]
+                    arrays = [array if array.type.equals(kind) else array.cast(kind) for array in arrays]
+                    arrays = [pa.concat_arrays(arrays)]
                 self._columns[place].add(arrays[0], positions)
+
+
+def _flat(array: pa.Array) -> pa.Array:
+    """The lengths of lists, and of structs and the like whether they are there; Arrow's functions do not know all types inside of them."""
+    kind = _kind(array.type)
+    if isinstance(kind, _Others):
+        return pc.if_else(array.is_valid(), pa.scalar(value=True), pa.scalar(None, pa.bool_()))
+    if not isinstance(kind, _Lists):
+        return array
+    if pa.types.is_map(array.type):
+        return pa.array(np.diff(offsets_of(array)), mask=pc.is_null(array).to_numpy(zero_copy_only=False))
+    return pc.list_value_length(array)
 
 
 def _plain(array: pa.Array) -> pa.Array:
@@ -224,8 +238,6 @@ class _Column:
 
 def _is_there(array: pa.Array) -> Any:
     """True for each row that is not null."""
-    if pa.types.is_null(array.type):
-        return np.zeros(len(array), np.bool_)
     bits = np.frombuffer(array.buffers()[0], np.uint8)[array.offset // 8 :]
     unpacked = np.unpackbits(bits, bitorder="little", count=array.offset % 8 + len(array))
     return unpacked[array.offset % 8 :].view(np.bool_)
@@ -405,11 +417,13 @@ class _Texts:
 
 
 class _Lists:
+    """By their lengths."""
+
     def __init__(self) -> None:
         self._lengths = _Measure()
 
     def add(self, array: pa.Array, positions: Any) -> None:
-        self._lengths.add(pc.list_value_length(array).to_numpy(), positions)
+        self._lengths.add(array.to_numpy(), positions)
 
     def found(self) -> dict[str, Any]:
         return {"kind": "list", **_measured(self._lengths, str)}
