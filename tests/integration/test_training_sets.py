@@ -224,6 +224,24 @@ def test_verify_names_the_file_that_was_changed(repo, tmp_path):
     ) == sets.verify("rides").problems
 
 
+def test_a_signed_set_is_proven_by_the_key(sets, tmp_path):
+    """A set that was signed is intact for the public key, and not for another one, nor is one without a signature."""
+    keys = [tmp_path / name for name in ("a.pem", "b.pem")]
+    for key in keys:
+        subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", key], check=True, capture_output=True)
+        public = ["openssl", "pkey", "-in", key, "-pubout", "-out", key.with_suffix(".pub")]
+        subprocess.run(public, check=True, capture_output=True)
+    given = {"features": FEATURES, "entity_frame": frame()}
+    signed, plain = sets.build("signed", sign=keys[0], **given), sets.build("signed", **given)
+    found = [
+        sets.verify(one.ref, key=key).problems
+        for one, key in ((signed, None), (signed, keys[0].with_suffix(".pub")), (plain, None))
+    ]
+    assert [(), (), ()] == found
+    assert ("not by the key" in sets.verify(signed.ref, key=keys[1].with_suffix(".pub")).problems[0]) is True
+    assert ("the set is not signed",) == sets.verify(plain.ref, key=keys[0].with_suffix(".pub")).problems
+
+
 def test_diff_tells_rows_cells_and_columns(repo, tmp_path):
     """The difference of two sets has the rows that only one has, the cells that differ with the reason, and the columns."""
     sets = copied(repo, tmp_path / "repo")

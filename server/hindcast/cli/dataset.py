@@ -102,6 +102,9 @@ def dataset() -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="Of --split.")
 @click.option("--full-feature-names", is_flag=True, help="Columns are called view__feature.")
 @click.option("--snapshot", is_flag=True, help="Keep the sources' rows that answered with the set.")
+@click.option(
+    "--sign", type=click.Path(path_type=Path), metavar="KEY", help="Sign the set by the Ed25519 key in this file."
+)
 @click.option("--threads", type=click.IntRange(1), help="Of DuckDB.  [default: as the repo says, or one per core]")
 @_set_options
 def build(
@@ -117,6 +120,7 @@ def build(
     seed: int,
     full_feature_names: bool,  # noqa: FBT001 - click's
     snapshot: bool,  # noqa: FBT001
+    sign: Path | None,
     threads: int | None,
     repo_root: Path,
     directory: Path | None,
@@ -134,6 +138,7 @@ def build(
         splits=_splits(split_at, split, split_by, seed),
         full_feature_names=full_feature_names,
         snapshot=snapshot,
+        sign=sign,
         threads=threads,
         progress=_progress_line,
     )
@@ -204,11 +209,14 @@ def rebuild(
 
 @dataset.command()
 @click.argument("ref")
+@click.option("--key", type=click.Path(path_type=Path), help="A public key: the set must be signed by it.")
 @_set_options
 @click.pass_context
-def verify(context: click.Context, ref: str, repo_root: Path, directory: Path | None, output: str) -> None:
-    """Hold the files of a training set against its manifest. Exit code 3 if one was changed."""
-    found = _sets(repo_root, directory).verify(ref)
+def verify(
+    context: click.Context, ref: str, key: Path | None, repo_root: Path, directory: Path | None, output: str
+) -> None:
+    """Hold the files of a training set against its manifest. Exit code 3 if one was changed, or the signature is not by --key."""
+    found = _sets(repo_root, directory).verify(ref, key=key)
     if output == "json":
         click.echo(json.dumps({**asdict(found), "intact": found.intact}))
     else:

@@ -144,7 +144,8 @@ def rebuild_text(report: "Rebuild") -> str:
 def verify_text(found: "Verification") -> str:
     """What came of a verification."""
     if found.intact:
-        return _done(f"{found.ref} is intact", f"all files are what its manifest says\n  id  {found.id}")
+        signed = f"\n  signed by  {found.signed_by}" if found.signed_by else ""
+        return _done(f"{found.ref} is intact", f"all files are what its manifest says\n  id  {found.id}{signed}")
     return "\n".join(
         [click.style(f"✗ {found.ref} was changed", fg=_BAD, bold=True), *(f"  {problem}" for problem in found.problems)]
     )

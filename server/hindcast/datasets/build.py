@@ -28,6 +28,7 @@ from hindcast.datasets.manifest import (
 from hindcast.datasets.parts import GROUP_ROWS, PartsWriter, row_groups, stored_schema
 from hindcast.datasets.pins import by_view, file_names, file_record, shown_path, source_record
 from hindcast.datasets.retrieval import FrameCall, Reading, Repo
+from hindcast.datasets.sign import SigningKey
 from hindcast.datasets.splits import COLUMN, Dealer
 from hindcast.datasets.statistics import ColumnStatistics, Statistics
 from hindcast.datasets.store import SetStore, StoredSet
@@ -59,6 +60,7 @@ class Order:
     Attributes:
         features: the name of a service, or `view:feature` each.
         snapshot: whether the rows of the sources that answered are kept with the set.
+        key: that signs the set; None for no signature.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Order:
     full_feature_names: bool
     splits: SplitsRecord | None
     snapshot: bool
+    key: SigningKey | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +149,7 @@ def build(order: Order, repo: Repo, store: SetStore, *, progress: Progress = sil
             ),
             statistics=written.statistics,
         )
-        return store.publish(order.name, built, manifest)
+        return store.publish(order.name, built, manifest, key=order.key)
 
 
 def libraries_of(definitions: Definitions) -> Mapping[str, str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hindcast.clock import Clock, system_clock
 from hindcast.datasets.diff import Diff, diff
 from hindcast.datasets.manifest import KnownAt
+from hindcast.datasets.sign import read_public_key, read_signing_key
 from hindcast.datasets.splits import Splits, splits_record
 from hindcast.datasets.store import SetStore, check_name
 from hindcast.datasets.training_set import TrainingSet
@@ -57,6 +58,7 @@ class TrainingSets:
         splits: Splits | None = None,
         full_feature_names: bool = False,
         snapshot: bool = False,
+        sign: Path | str | None = None,
         threads: int | None = None,
         progress: "Progress | None" = None,
     ) -> TrainingSet:
@@ -72,6 +74,7 @@ class TrainingSets:
             splits: `TimeSplits` or `KeySplits`; the column `__split` says it of each row.
             full_feature_names: `view__feature` instead of `feature`.
             snapshot: keep the rows of the sources that answered, for sources that will not stay.
+            sign: the file of an Ed25519 key, in PEM, that signs the set.
             threads: of DuckDB; None as the repo's settings say.
             progress: told how far it is.
         Raises:
@@ -100,6 +103,7 @@ class TrainingSets:
             full_feature_names=full_feature_names,
             splits=None if splits is None else splits_record(splits, micros=given_micros),
             snapshot=snapshot,
+            key=None if sign is None else read_signing_key(Path(sign)),
         )
         repo = Repo(self._root, threads=threads)
         told = {} if progress is None else {"progress": progress}
@@ -162,13 +166,16 @@ class TrainingSets:
         told = {} if progress is None else {"progress": progress}
         return rebuild(stored, repo, as_recorded=as_recorded, **told)
 
-    def verify(self, ref: str) -> Verification:
+    def verify(self, ref: str, *, key: Path | str | None = None) -> Verification:
         """Read all files of a set and hold them against its manifest.
 
+        Args:
+            key: the file of the public key of whom you trust, as PEM or `ssh-ed25519 …`: the set must be signed by it.
         Raises:
+            InvalidArgument: there is no such key in the file.
             UnknownName, DatasetError: there is no such set, or its manifest is damaged.
         """
-        return verify(self._store.find(ref))
+        return verify(self._store.find(ref), key=None if key is None else read_public_key(Path(key)))
 
     def diff(self, before: str, after: str) -> Diff:
         """What differs between two sets: rows, cells, columns, and what they were made of.

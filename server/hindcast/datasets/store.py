@@ -6,6 +6,7 @@ number, and a number is not given twice, even when its set was removed.
 
 import contextlib
 import errno
+import json
 import os
 import re
 import shutil
@@ -15,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hindcast.datasets.manifest import Manifest, decoded, id_of
+from hindcast.datasets.sign import SigningKey, sign
 from hindcast.durable import make_directory, sync
 from hindcast.errors import DatasetError, InvalidArgument, UnknownName
 from hindcast.offline.spill import spill_directory
 
 MANIFEST = "manifest.json"
+SIGNATURE = "signature.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _VERSION = re.compile(r"v([1-9][0-9]*)")
 _REMOVED = re.compile(r"\.v([1-9][0-9]*)\.removed")
@@ -133,17 +136,19 @@ class SetStore:
                 f"the directory {str(self.directory / name)!r} did not take the training set; check its rights and the space on its disk"
             ) from error
 
-    def publish(self, name: str, built: Path, manifest: Manifest) -> StoredSet:
+    def publish(self, name: str, built: Path, manifest: Manifest, *, key: SigningKey | None = None) -> StoredSet:
         """Write the manifest beside the rows of a set, and give it the next number; when this returns it survives a power cut.
 
+        Args:
+            key: that signs the manifest's id.
         Raises:
             OSError: the disk did not take it; nothing is visible then.
         """
         manifest_bytes = manifest.encoded()
-        with (built / MANIFEST).open("xb") as file:
-            file.write(manifest_bytes)
-            file.flush()
-            os.fsync(file.fileno())
+        _write(built / MANIFEST, manifest_bytes)
+        if key is not None:
+            signature = sign(id_bytes(id_of(manifest_bytes)), key)
+            _write(built / SIGNATURE, json.dumps(signature.to_json(), sort_keys=True).encode())
         for folder in [path for path in built.rglob("*") if path.is_dir()]:
             sync(folder)
         sync(built)
@@ -188,6 +193,18 @@ class SetStore:
         except OSError as error:
             raise DatasetError(f"{str(found.path)!r} cannot be removed; check its rights") from error
         return found
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def id_bytes(set_id: str) -> bytes:
+    """The 32 bytes of an id."""
+    return bytes.fromhex(set_id.removeprefix("sha256:"))
 
 
 def check_name(name: str) -> None:

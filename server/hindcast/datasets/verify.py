@@ -1,6 +1,7 @@
 """Whether the files of a training set are what its manifest says."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,10 @@ import pyarrow.parquet as pq
 from hindcast.datasets.canonical import Hasher
 from hindcast.datasets.manifest import FileRecord, Manifest
 from hindcast.datasets.parts import read_parts
-from hindcast.datasets.store import StoredSet
-from hindcast.errors import DatasetError, InvalidArgument
+from hindcast.datasets.sign import PublicKey, Signature
+from hindcast.datasets.sign import verify as check_signature
+from hindcast.datasets.store import SIGNATURE, StoredSet, id_bytes
+from hindcast.errors import DatasetError, InvalidArgument, NotProven
 
 _BLOCK_BYTES = 2**20
 
@@ -22,11 +25,13 @@ class Verification:
 
     Attributes:
         problems: what is not as it was, in words; none for a set that is whole.
+        signed_by: the key that the signature says it is of, as OpenSSH writes it; empty without one. Whose that key is, it does not say.
     """
 
     ref: str
     id: str
     problems: tuple[str, ...]
+    signed_by: str
 
     @property
     def intact(self) -> bool:
@@ -34,12 +39,20 @@ class Verification:
         return not self.problems
 
 
-def verify(stored: StoredSet) -> Verification:
-    """Read all files of a set, and hold their bytes and the meaning of its rows against the manifest."""
+def verify(stored: StoredSet, *, key: PublicKey | None = None) -> Verification:
+    """Read all files of a set, and hold their bytes and the meaning of its rows against the manifest.
+
+    Args:
+        key: that must have signed the manifest; None for whoever did, or nobody.
+    """
     manifest = stored.manifest
     problems = [said for file in _files(manifest) if (said := _trouble(stored.path, file)) is not None]
     problems += _wrong_rows(stored)
-    return Verification(ref=stored.ref, id=stored.id, problems=tuple(problems))
+    signature, trouble = _signature(stored, key)
+    if trouble:
+        problems.append(trouble)
+    signer = "" if signature is None else str(signature.public_key)
+    return Verification(ref=stored.ref, id=stored.id, problems=tuple(problems), signed_by=signer)
 
 
 def _files(manifest: Manifest) -> Iterator[FileRecord]:
@@ -60,6 +73,19 @@ def _trouble(directory: Path, file: FileRecord) -> str | None:
     except OSError:
         return f"{file.path} is gone, or may not be read"
     return None if digest.hexdigest() == file.sha256 else f"{file.path} has other bytes than its manifest says"
+
+
+def _signature(stored: StoredSet, key: PublicKey | None) -> tuple[Signature | None, str]:
+    """The signature of a set, and what is wrong with it."""
+    try:
+        given = json.loads((stored.path / SIGNATURE).read_bytes())
+        signature = Signature.from_json(given)
+        check_signature(id_bytes(stored.id), signature, signature.public_key if key is None else key)
+    except FileNotFoundError:
+        return None, "" if key is None else "the set is not signed"
+    except (OSError, ValueError, AttributeError, InvalidArgument, NotProven):
+        return None, f"{SIGNATURE} is damaged, of another manifest, or not by the key that was given"
+    return signature, ""
 
 
 def _wrong_rows(stored: StoredSet) -> Iterator[str]:
