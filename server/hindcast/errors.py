@@ -18,6 +18,8 @@ HindcastError
 ├── TransformError          an on-demand view's own code failed
 ├── LedgerError             the run ledger cannot be read or written
 ├── SealError               sealed lookups cannot be read or written
+├── DatasetError            a training set cannot be read or written, or is damaged
+├── NotProven               rows, digests or a signature do not belong together: something was changed
 └── ServerStartError        the server cannot start: a port in use, a worker that does not come up
 
 A message says what was wrong, where, and what to do next. A vendor's message is never part of one.
@@ -140,6 +142,14 @@ class LedgerError(HindcastError):
 
 class SealError(HindcastError):
     """The tables of sealed lookups cannot be read or written; what was not sealed stays in its segments."""
+
+
+class DatasetError(HindcastError):
+    """A training set cannot be read or written, or is damaged; sets that were there before are as they were."""
+
+
+class NotProven(HindcastError):
+    """Rows, digests or a signature do not belong together, so one of them was changed; the message says which."""
 
 
 class ServerStartError(HindcastError):

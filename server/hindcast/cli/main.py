@@ -16,6 +16,7 @@ except ImportError:
 
 from hindcast.catalog import read_repo
 from hindcast.cli import options
+from hindcast.cli.dataset import dataset
 from hindcast.cli.lookups import lookups, receipt
 from hindcast.cli.materialize import generations, materialize
 from hindcast.cli.replay import replay
@@ -350,6 +351,7 @@ cli.add_command(materialize)
 cli.add_command(generations)
 cli.add_command(receipt)
 cli.add_command(replay)
+cli.add_command(dataset)
 
 
 def main() -> None:

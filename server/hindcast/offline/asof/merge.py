@@ -79,20 +79,25 @@ class Newest:
         positions: in the source; `NONE` for none.
         leaks: rows whose newest row was created after what they ask about.
         worst_leak_micros: by how much at most; 0 where there is none.
+        events, created: of the rows found, anything where there is none; empty unless they were asked for.
     """
 
     positions: np.ndarray
     leaks: int
     worst_leak_micros: int
+    events: np.ndarray
+    created: np.ndarray
 
 
-def newest(asked: Asked, batches: Iterable[Sorted], *, rows: int, ttl_micros: int) -> Newest:
+def newest(asked: Asked, batches: Iterable[Sorted], *, rows: int, ttl_micros: int, keeps_times: bool = False) -> Newest:
     """Merge the two sides.
 
     Args:
         rows: of the whole frame.
         ttl_micros: 0 for none; its edge is closed.
+        keeps_times: of the rows found: 16 bytes more for each row of the frame.
     """
+    times: np.ndarray = np.zeros((2, rows if keeps_times else 0), np.int64)
     found: np.ndarray = np.full(len(asked.rows), NONE, np.int64)
     late: np.ndarray = np.zeros(len(asked.rows), np.uint64)
     for batch in batches:
@@ -111,12 +116,15 @@ def newest(asked: Asked, batches: Iterable[Sorted], *, rows: int, ttl_micros: in
         taken = at[chosen]
         chosen += first
         found[chosen] = batch.positions[taken]
+        if keeps_times:
+            times[0, asked.rows[chosen]] = batch.events[taken]
+            times[1, asked.rows[chosen]] = batch.created[taken]
         # Unsigned: two times can lie further apart than 63 bits say.
         as_of = asked.as_of[chosen]
         late[chosen] = np.maximum(batch.created[taken], as_of).view(np.uint64) - as_of.view(np.uint64)
     positions: np.ndarray = np.full(rows, NONE, np.int64)
     positions[asked.rows] = found
-    return Newest(positions, int(np.count_nonzero(late)), int(late.max(initial=0)))
+    return Newest(positions, int(np.count_nonzero(late)), int(late.max(initial=0)), times[0], times[1])
 
 
 def _last_seen(asked: Asked, some: slice, batch: Sorted) -> tuple[np.ndarray, np.ndarray]:

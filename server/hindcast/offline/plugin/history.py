@@ -1,10 +1,11 @@
 """`get_historical_features`: the values of each view as of each row's own time."""
 
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -19,12 +20,14 @@ from feast.repo_config import RepoConfig
 
 from hindcast.clock import from_micros
 from hindcast.errors import InvalidArgument, SourceError
+from hindcast.offline.asof.definition import ViewDefinition
 from hindcast.offline.asof.explain import Explanation, explain
+from hindcast.offline.asof.origins import Origins
 from hindcast.offline.asof.reading import AsOfQuery, AsOfResult, AsOfView, Leaks, Limits, read_as_of
 from hindcast.offline.frames.frame import EntityFrame, as_of_micros, entity_frame
 from hindcast.offline.frames.spine import SpineView, spine_frame
 from hindcast.offline.plugin.jobs import BATCH_ROWS, ArrowJob, Destinations
-from hindcast.offline.plugin.sources import columns_of, pinned, repo_root
+from hindcast.offline.plugin.sources import pinned, repo_root
 from hindcast.offline.plugin.times import given_micros, is_iso
 from hindcast.settings import state_dir
 
@@ -39,6 +42,7 @@ class Call:
         entity_df: in any form that `hindcast.offline.frames.frame.entity_frame` knows; None for all keys between `start_date` and
             `end_date`, times as `given_micros` knows them.
         known_at: see `HistoricalJob.known_at`; microseconds or a column.
+        keeps_origins: whether the job can say afterwards where each value came from.
     """
 
     config: RepoConfig
@@ -50,6 +54,7 @@ class Call:
     end_date: Any
     known_at: int | str | None = None
     is_known_by_as_of: bool = False
+    keeps_origins: bool = False
 
     @property
     def limits(self) -> Limits:
@@ -75,9 +80,7 @@ class HistoricalJob(ArrowJob):
     and `leaks`.
     """
 
-    def __init__(
-        self, asked: Call, on_demand: Sequence[OnDemandFeatureView], frame: "_HeldFrame | None" = None
-    ) -> None:
+    def __init__(self, asked: Call, on_demand: Sequence[OnDemandFeatureView], frame: "HeldFrame | None" = None) -> None:
         super().__init__(
             Destinations.of(asked.config),
             full_feature_names=asked.full_feature_names,
@@ -85,9 +88,15 @@ class HistoricalJob(ArrowJob):
         )
         self._asked = asked
         self._on_demand = on_demand
-        self._frame = frame or _HeldFrame(asked)
+        self._frame = frame or HeldFrame(asked)
         self._found_metadata: RetrievalMetadata | None = None
         self._leaks: Mapping[str, Leaks] | None = None
+        self._origins: Mapping[str, Origins] = {}
+
+    @property
+    def asked(self) -> Call:
+        """What the job was made for."""
+        return self._asked
 
     def known_at(self, time: datetime | date | np.datetime64 | str) -> "HistoricalJob":
         """The same read of what was known by then: rows whose created time is later are not seen.
@@ -122,6 +131,10 @@ class HistoricalJob(ArrowJob):
                 pass
         return self._leaks or {}
 
+    def origins(self) -> Mapping[str, Origins]:
+        """For each view the source's row that each row's values are of, as the last read found it; empty unless `Call.keeps_origins`."""
+        return self._origins
+
     @property
     def metadata(self) -> RetrievalMetadata:
         """Of a saved data set: its features, the frame's other columns, and the times that it asks about: None where Python has no datetime for one."""
@@ -149,6 +162,7 @@ class HistoricalJob(ArrowJob):
     def _result(self) -> Iterator[AsOfResult]:
         with read_as_of(self._query()) as result:
             self._leaks = result.leaks
+            self._origins = result.origins
             yield result
 
     def _query(self) -> AsOfQuery:
@@ -164,9 +178,15 @@ class HistoricalJob(ArrowJob):
                 "known_at",
                 f"{known_at!r} is text, which names a column of the entity frame, and there is none of this name; give a datetime",
             )
-        views = [as_of_view(asked, view) for view in asked.views]
+        views = self._views()
         self._check_outputs(frame, views)
-        return AsOfQuery(frame=frame, views=views, known_at=known_at, limits=asked.limits)
+        return AsOfQuery(
+            frame=frame, views=views, known_at=known_at, limits=asked.limits, keeps_origins=asked.keeps_origins
+        )
+
+    def _views(self) -> Sequence[AsOfView]:
+        """What is read of each view, from its source as it is now."""
+        return [as_of_view(self._asked, view) for view in self._asked.views]
 
     def _check_outputs(self, frame: EntityFrame, views: Sequence[AsOfView]) -> None:
         """Refuse outputs of on-demand views that have the name of another column of the answer, and inputs that have one of the frame's.
@@ -203,16 +223,17 @@ class HistoricalJob(ArrowJob):
                 seen[output] = "another feature of this read"
 
 
-class _HeldFrame:
+class HeldFrame:
     """The frame of a job and of those that `known_at` made of it, opened when it is first asked for.
 
     It is kept while any of them is: what can be read only once need not be read again.
     """
 
-    def __init__(self, asked: Call) -> None:
+    def __init__(self, asked: Call, frame: EntityFrame | None = None) -> None:
+        """Args: frame: one that somebody else has opened, and keeps open."""
         self._asked = asked
         self._turn = Lock()
-        self._frame: EntityFrame | None = None
+        self._frame = frame
         self._is_spent = False
 
     def opened(self) -> EntityFrame:
@@ -231,7 +252,8 @@ class _HeldFrame:
                 weakref.finalize(self, stack.close)
                 # A stream that failed gives the rest of its rows, or none, as if they were all.
                 self._is_spent = _is_read_once(self._asked.entity_df)
-                self._frame = stack.enter_context(_opened_frame(self._asked))
+                views = partial(_spine_views, self._asked)
+                self._frame = stack.enter_context(opened_frame(self._asked, views))
                 self._is_spent = False
             return self._frame
 
@@ -248,8 +270,19 @@ def _datetime(micros: int | None) -> datetime | None:
         return None
 
 
+def _spine_views(asked: Call) -> Sequence[AsOfView]:
+    return [as_of_view(asked, view) for view in asked.views]
+
+
 @contextmanager
-def _opened_frame(asked: Call) -> Iterator[EntityFrame]:
+def opened_frame(asked: Call, views: Callable[[], Sequence[AsOfView]]) -> Iterator[EntityFrame]:
+    """The entity frame of a call while the block runs.
+
+    Args:
+        views: asked only where there is no entity frame, for all keys of their sources.
+    Raises:
+        InvalidArgument, SourceError, StoreUnavailable: as `entity_frame` and `spine_frame`.
+    """
     limits = asked.limits
     if asked.entity_df is not None:
         with entity_frame(
@@ -263,9 +296,8 @@ def _opened_frame(asked: Call) -> Iterator[EntityFrame]:
         return
     if asked.end_date is None:
         raise InvalidArgument.at("end_date", "is not set; give an entity_df, or start_date and end_date for all keys")
-    views = [as_of_view(asked, view) for view in asked.views]
     with spine_frame(
-        [_spine_view(view) for view in views],
+        [_spine_view(view) for view in views()],
         start_micros=None if asked.start_date is None else given_micros("start_date", asked.start_date),
         end_micros=given_micros("end_date", asked.end_date),
         memory_bytes=limits.memory_bytes,
@@ -290,26 +322,32 @@ def as_of_view(asked: Call, view: FeatureView) -> AsOfView:
     Raises:
         SourceError: it has no source that can be read here.
     """
+    definition = view_definition(view, refs=asked.refs, full_feature_names=asked.full_feature_names)
+    return definition.over(pinned(asked.config, view.batch_source))
+
+
+def view_definition(view: FeatureView, *, refs: Sequence[str], full_feature_names: bool) -> ViewDefinition:
+    """What a view means to a read of some features, whatever its source holds.
+
+    Raises:
+        SourceError: it has no source, or one without a time.
+    """
     source = view.batch_source
     if source is None:
         raise SourceError(f"the view {view.name!r} has no batch source; give it one, and run `feast apply`")
     if not source.timestamp_field:
         raise SourceError(f"the source {source.name!r} names no timestamp_field; set it, and run `feast apply`")
-    files = pinned(asked.config, source)
-    stored = columns_of(files).names
-    columns = {field: column for column, field in source.field_mapping.items() if column in stored}
     projection = view.projection
     prefix = f"{projection.name_to_use()}:"
-    shown = f"{projection.name_to_use()}__" if asked.full_feature_names else ""
-    features = dict.fromkeys(ref.removeprefix(prefix) for ref in asked.refs if ref.startswith(prefix))
+    shown = f"{projection.name_to_use()}__" if full_feature_names else ""
+    features = dict.fromkeys(ref.removeprefix(prefix) for ref in refs if ref.startswith(prefix))
     keys = [key.name for key in view.entity_columns if key.name != DUMMY_ENTITY_ID]
-    created = source.created_timestamp_column
-    return AsOfView(
+    return ViewDefinition(
         name=projection.name_to_use(),
-        source=files,
-        keys={columns.get(key, key): projection.join_key_map.get(key, key) for key in keys},
-        fields={shown + feature: columns.get(feature, feature) for feature in features},
-        event_column=columns.get(source.timestamp_field, source.timestamp_field),
-        created_column=columns.get(created, created) if created else None,
+        keys={key: projection.join_key_map.get(key, key) for key in keys},
+        fields={shown + feature: feature for feature in features},
+        event_field=source.timestamp_field,
+        created_field=source.created_timestamp_column or None,
+        field_mapping=dict(source.field_mapping),
         ttl_micros=view.ttl // timedelta(microseconds=1) if view.ttl else 0,
     )

@@ -1,0 +1,331 @@
+"""`hindcast dataset`: training sets from the command line."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hindcast.cli import options
+from hindcast.cli.dataset_text import CLEAR_LINE, built_text, diff_text, list_text, rebuild_text, show_text, verify_text
+
+if TYPE_CHECKING:
+    from hindcast.datasets import Diff, KeySplits, Rebuild, TimeSplits, TrainingSet, TrainingSets
+    from hindcast.datasets.causes import Change
+
+_DIFFERS = 3
+"""Exit code of a command that compares: it was done, and the two sides are not equal."""
+
+_directory = click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path),
+    help="Where the sets are.  [default: datasets in the state directory, .hindcast in the repo]",
+)
+
+
+def _set_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    return options.repo(_directory(options.output(command)))
+
+
+def _time_of(_context: click.Context, _parameter: click.Parameter, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.BadParameter(
+            f"{text!r} is no time; write 2026-11-01T12:00:00 (UTC where no zone is given)"
+        ) from error
+
+
+def _known_at_of(_context: click.Context, _parameter: click.Parameter, text: str | None) -> datetime | str | None:
+    """A time where it is one, or else the name of a column."""
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return text
+
+
+def _pairs_of(_context: click.Context, _parameter: click.Parameter, texts: Sequence[str]) -> list[tuple[str, str]]:
+    """NAME or NAME=VALUE each."""
+    return [(text.partition("=")[0], text.partition("=")[2]) for text in texts]
+
+
+@click.group()
+def dataset() -> None:
+    """Training sets that can be made again byte for byte, or that say which input has changed."""
+    # It says each time that it reads the registry.
+    logging.getLogger("feast").setLevel(logging.WARNING)
+
+
+@dataset.command()
+@click.argument("name")
+@click.option(
+    "--features",
+    multiple=True,
+    required=True,
+    metavar="SERVICE",
+    help="A feature service; or view:feature, as often as needed.",
+)
+@click.option("--entities", metavar="FILE", help="The entity frame: a Parquet file, a directory of them, or SQL text.")
+@click.option("--start", callback=_time_of, metavar="TIME", help="With --end and without --entities: all keys between.")
+@click.option("--end", callback=_time_of, metavar="TIME", help="See --start.")
+@click.option(
+    "--known-at",
+    callback=_known_at_of,
+    metavar="TIME",
+    help="What could be known: up to a time, a column of the frame with a time per row, or `own` for each row's own time.  [default: now]",
+)
+@click.option(
+    "--split-at",
+    callback=_pairs_of,
+    multiple=True,
+    metavar="NAME=TIME",
+    help="A split by time, and where it ends; the last one is only named. As often as needed, in their order.",
+)
+@click.option(
+    "--split",
+    callback=_pairs_of,
+    multiple=True,
+    metavar="NAME=PARTS",
+    help="A split by key, and its share in whole parts, such as train=80. As often as needed.",
+)
+@click.option("--split-by", multiple=True, metavar="COLUMN", help="The key that --split hashes.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of --split.")
+@click.option("--full-feature-names", is_flag=True, help="Columns are called view__feature.")
+@click.option("--snapshot", is_flag=True, help="Keep the sources' rows that answered with the set.")
+@click.option(
+    "--sign", type=click.Path(path_type=Path), metavar="KEY", help="Sign the set by the Ed25519 key in this file."
+)
+@click.option("--threads", type=click.IntRange(1), help="Of DuckDB.  [default: as the repo says, or one per core]")
+@_set_options
+def build(
+    name: str,
+    features: tuple[str, ...],
+    entities: str | None,
+    start: datetime | None,
+    end: datetime | None,
+    known_at: datetime | str | None,
+    split_at: list[tuple[str, str]],
+    split: list[tuple[str, str]],
+    split_by: tuple[str, ...],
+    seed: int,
+    full_feature_names: bool,  # noqa: FBT001 - click's
+    snapshot: bool,  # noqa: FBT001
+    sign: Path | None,
+    threads: int | None,
+    repo_root: Path,
+    directory: Path | None,
+    output: str,
+) -> None:
+    """Build the next version of the training set NAME."""
+    is_service = len(features) == 1 and ":" not in features[0]
+    made = _sets(repo_root, directory).build(
+        name,
+        features=features[0] if is_service else list(features),
+        entity_frame=entities,
+        start=start,
+        end=end,
+        known_at=known_at,
+        splits=_splits(split_at, split, split_by, seed),
+        full_feature_names=full_feature_names,
+        snapshot=snapshot,
+        sign=sign,
+        threads=threads,
+        progress=_progress_line,
+    )
+    _clear_line()
+    git = made.manifest.git
+    if git is not None and git.is_dirty:
+        shown = ", ".join(git.changed[:3])
+        click.echo(
+            f"hindcast: the repo differs from commit {git.commit[:12]} ({shown}); commit it, so that Git has what the set was made of",
+            err=True,
+        )
+    click.echo(json.dumps(_as_json(made)) if output == "json" else built_text(made))
+
+
+@dataset.command("ls")
+@_set_options
+def ls(repo_root: Path, directory: Path | None, output: str) -> None:
+    """List all versions of all training sets."""
+    found = _sets(repo_root, directory).list()
+    if output == "json":
+        click.echo(json.dumps([_as_json(one) for one in found]))
+    else:
+        click.echo(list_text(found) if found else "no training sets yet; `hindcast dataset build` makes one")
+
+
+@dataset.command()
+@click.argument("ref")
+@_set_options
+def show(ref: str, repo_root: Path, directory: Path | None, output: str) -> None:
+    """Show a training set: REF is NAME@vN, NAME for its newest version, or the beginning of an id."""
+    found = _sets(repo_root, directory).get(ref)
+    if output == "json":
+        click.echo(json.dumps({**_as_json(found), "manifest": json.loads(found.manifest.encoded())}))
+    else:
+        click.echo(show_text(found))
+
+
+@dataset.command()
+@click.argument("ref")
+@click.option(
+    "--as-recorded",
+    is_flag=True,
+    help="With the manifest's definitions, and of the sources only the files that it names. Otherwise with what is there now.",
+)
+@click.option("--threads", type=click.IntRange(1), help="Of DuckDB.  [default: as the repo says, or one per core]")
+@_set_options
+@click.pass_context
+def rebuild(
+    context: click.Context,
+    ref: str,
+    as_recorded: bool,  # noqa: FBT001 - click's
+    threads: int | None,
+    repo_root: Path,
+    directory: Path | None,
+    output: str,
+) -> None:
+    """Make a training set again and compare. Exit code 0 if it is the same, 3 if it is not; then the first changed input is named."""
+    sets = _sets(repo_root, directory)
+    report = sets.rebuild(ref, as_recorded=as_recorded, threads=threads, progress=_progress_line)
+    _clear_line()
+    if output == "json":
+        click.echo(json.dumps(_rebuild_json(report, sets.get(report.ref))))
+    else:
+        click.echo(rebuild_text(report))
+    if not report.identical:
+        context.exit(_DIFFERS)
+
+
+@dataset.command()
+@click.argument("ref")
+@click.option("--key", type=click.Path(path_type=Path), help="A public key: the set must be signed by it.")
+@_set_options
+@click.pass_context
+def verify(
+    context: click.Context, ref: str, key: Path | None, repo_root: Path, directory: Path | None, output: str
+) -> None:
+    """Hold the files of a training set against its manifest. Exit code 3 if one was changed, or the signature is not by --key."""
+    found = _sets(repo_root, directory).verify(ref, key=key)
+    if output == "json":
+        click.echo(json.dumps({**asdict(found), "intact": found.intact}))
+    else:
+        click.echo(verify_text(found))
+    if not found.intact:
+        context.exit(_DIFFERS)
+
+
+@dataset.command()
+@click.argument("before")
+@click.argument("after")
+@_set_options
+@click.pass_context
+def diff(context: click.Context, before: str, after: str, repo_root: Path, directory: Path | None, output: str) -> None:
+    """Compare two training sets. Exit code 3 if they differ."""
+    found = _sets(repo_root, directory).diff(before, after)
+    click.echo(json.dumps(_diff_json(found)) if output == "json" else diff_text(found))
+    if not found.identical:
+        context.exit(_DIFFERS)
+
+
+@dataset.command("rm")
+@click.argument("ref")
+@_set_options
+def rm(ref: str, repo_root: Path, directory: Path | None, output: str) -> None:
+    """Remove one version, NAME@vN. Its number is not given again."""
+    _sets(repo_root, directory).remove(ref)
+    click.echo(json.dumps({"removed": ref}) if output == "json" else f"removed {ref}")
+
+
+def _sets(repo_root: Path, directory: Path | None) -> "TrainingSets":
+    from hindcast.catalog import read_repo  # noqa: PLC0415 - see below
+    from hindcast.datasets import TrainingSets  # noqa: PLC0415 - Feast, which takes 5 s
+
+    return TrainingSets(read_repo(repo_root).root, directory)
+
+
+def _splits(
+    at: Sequence[tuple[str, str]], parts: Sequence[tuple[str, str]], by: Sequence[str], seed: int
+) -> "TimeSplits | KeySplits | None":
+    from hindcast.datasets import KeySplits, TimeSplits  # noqa: PLC0415 - few commands need pyarrow
+
+    if at and parts:
+        raise click.UsageError("--split-at splits by time and --split by key; give one of them")
+    if bool(parts) != bool(by):
+        raise click.UsageError("--split says how much and --split-by by which column; give both")
+    if len(dict(at or parts)) < len(at or parts):
+        raise click.UsageError("two splits have one name; give each a name of its own")
+    try:
+        if at:
+            return TimeSplits({name: datetime.fromisoformat(end) if end else None for name, end in at})
+        return KeySplits({name: int(share) for name, share in parts}, by, seed=seed) if parts else None
+    except ValueError as error:
+        raise click.UsageError("a split ends at a time such as 2026-11-01, or has a whole number of parts") from error
+
+
+def _progress_line(stage: str, rows: int, total: int) -> None:
+    """One line on a terminal, written over itself; nothing elsewhere."""
+    if sys.stderr.isatty():
+        bar = "━" * (30 * rows // max(total, 1))
+        click.echo(f"{CLEAR_LINE}{stage:<9} {bar:<30} {rows:,} of {total:,} rows", nl=False, err=True)
+
+
+def _clear_line() -> None:
+    if sys.stderr.isatty():
+        click.echo(CLEAR_LINE, nl=False, err=True)
+
+
+def _as_json(one: "TrainingSet") -> dict[str, Any]:
+    manifest = one.manifest
+    return {
+        "name": one.name,
+        "version": one.version,
+        "ref": one.ref,
+        "id": one.id,
+        "logical_digest": one.digest,
+        "rows": one.rows,
+        "columns": [column.name for column in manifest.columns],
+        "features": list(manifest.features),
+        "known_at": asdict(manifest.known_at),
+        "splits": one.splits,
+        "leaks": {leak.view: leak.rows for leak in manifest.leaks},
+        "git": None if manifest.git is None else asdict(manifest.git),
+        "path": str(one.path),
+    }
+
+
+def _rebuild_json(report: "Rebuild", one: "TrainingSet") -> dict[str, Any]:
+    first = report.first_change
+    return {
+        "ref": report.ref,
+        "id": report.id,
+        "version": one.version,
+        "identical": report.identical,
+        "files_identical": report.files_identical,
+        "logical_digest": report.digest,
+        "expected_digest": report.expected,
+        "rows": report.rows,
+        "path": str(one.path),
+        "as_recorded": report.as_recorded,
+        "first_change": None if first is None else _change_json(first),
+        "changes": [_change_json(change) for change in report.changes],
+        "trouble": report.trouble,
+    }
+
+
+def _change_json(change: "Change") -> dict[str, Any]:
+    return asdict(change)
+
+
+def _diff_json(found: "Diff") -> dict[str, Any]:
+    return asdict(found)

@@ -1,0 +1,394 @@
+"""Building a training set: a point-in-time read in a stream, digested and written a row group at a time, and its manifest."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from hindcast.datasets.canonical import Hasher, TableDigest
+from hindcast.datasets.definitions import Definitions, ViewRecord
+from hindcast.datasets.environment import git_record, libraries
+from hindcast.datasets.manifest import (
+    Column,
+    EvidenceRecord,
+    FileRecord,
+    FrameRecord,
+    GroupRecord,
+    KnownAt,
+    LeakRecord,
+    Manifest,
+    SourceRecord,
+    SplitsRecord,
+)
+from hindcast.datasets.parts import GROUP_ROWS, PartsWriter, row_groups, stored_schema
+from hindcast.datasets.pins import by_view, file_names, file_record, shown_path, source_record
+from hindcast.datasets.retrieval import FrameCall, Reading, Repo
+from hindcast.datasets.sign import SigningKey
+from hindcast.datasets.splits import COLUMN, Dealer
+from hindcast.datasets.statistics import ColumnStatistics, Statistics
+from hindcast.datasets.store import SetStore, StoredSet
+from hindcast.errors import InvalidArgument
+from hindcast.offline.asof.merge import NO_TIME
+from hindcast.offline.asof.origins import Origins
+from hindcast.offline.frames.frame import EntityFrame, as_of_micros
+from hindcast.offline.frames.paths import frame_path
+from hindcast.offline.sources.source import DeltaTable, SourceFiles
+from hindcast.settings import state_dir
+
+Progress = Callable[[str, int, int], None]
+"""Told of a build: the stage (`read`, `write` or `evidence`), rows done, and rows in all."""
+
+DATA = "data"
+FRAME = "entity_frame"
+EVIDENCE = "evidence"
+ORIGINS = "origins"
+
+
+def silent(stage: str, rows: int, total: int) -> None:
+    """Tells nobody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What is to be built.
+
+    Attributes:
+        features: the name of a service, or `view:feature` each.
+        snapshot: whether the rows of the sources that answered are kept with the set.
+        key: that signs the set; None for no signature.
+    """
+
+    name: str
+    features: str | Sequence[str]
+    frame: FrameCall
+    known_at: KnownAt
+    full_feature_names: bool
+    splits: SplitsRecord | None
+    snapshot: bool
+    key: SigningKey | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """Rows that were written.
+
+    Attributes:
+        files: paths relative to the directory of the set.
+        splits: with the numbers of rows.
+    """
+
+    schema: pa.Schema
+    digest: TableDigest
+    files: tuple[FileRecord, ...]
+    splits: SplitsRecord | None
+    statistics: tuple[ColumnStatistics, ...]
+
+    @property
+    def groups(self) -> tuple[GroupRecord, ...]:
+        """The row groups, with their digests."""
+        return tuple(GroupRecord(rows=group.rows, digest=sha256(group.root)) for group in self.digest.groups)
+
+
+def sha256(digest_bytes: bytes) -> str:
+    """A digest as manifests have it."""
+    return f"sha256:{digest_bytes.hex()}"
+
+
+def build(order: Order, repo: Repo, store: SetStore, *, progress: Progress = silent) -> StoredSet:
+    """Build a set as the next version of its name. Until it is whole nothing of it is visible.
+
+    Raises:
+        InvalidArgument, UnknownName: what is asked for cannot be had; the message says what.
+        SourceError: a source cannot be read as it is, or changed meanwhile.
+        TransformError: the code of an on-demand view failed.
+        StoreUnavailable, DatasetError: the disk did not take something.
+    """
+    definitions = repo.definitions(order.features, full_feature_names=order.full_feature_names)
+    # Before the rest, which can take long: a repo that is edited meanwhile was as it was at the beginning.
+    git = git_record(repo.root, but=state_dir(repo.root))
+    sources, titles = pinned_sources(repo, definitions)
+    with store.building(order.name) as built, ThreadPoolExecutor(1) as beside:
+        pins = beside.submit(source_records, sources, titles, repo.root)
+        with repo.frame(order.frame, definitions, sources) as frame:
+            frame_record = _kept_frame(order.frame, frame, built, repo.root)
+            with repo.reading(definitions, sources, frame, order.known_at) as reading:
+                written = write_rows(reading, frame, order.splits, built, with_statistics=True, progress=progress)
+                progress("evidence", 0, frame.rows)
+                records = pins.result()
+                parts = write_origins(reading.origins, records, frame.rows, built, root=repo.root)
+                snapshots = write_snapshots(reading.origins, definitions, built) if order.snapshot else {}
+                evidence = EvidenceRecord(origins=parts, snapshots=snapshots)
+                leaks = reading.leaks
+        manifest = Manifest(
+            name=order.name,
+            features=(order.features,) if isinstance(order.features, str) else tuple(order.features),
+            known_at=order.known_at,
+            splits=written.splits,
+            frame=frame_record,
+            sources=records,
+            definitions=definitions,
+            definitions_digest=f"sha256:{definitions.digest()}",
+            definition_digests={name: f"sha256:{digest}" for name, digest in definitions.digests().items()},
+            code_digests={view.name: f"sha256:{view.code_sha256}" for view in definitions.on_demand},
+            git=git,
+            libraries=libraries_of(definitions),
+            columns=columns_of(written.schema),
+            rows=written.digest.rows,
+            digest=sha256(written.digest.root),
+            groups=written.groups,
+            files=written.files,
+            evidence=evidence,
+            leaks=tuple(
+                LeakRecord(view=view, found=leak.found, rows=leak.rows, worst_micros=leak.worst_micros)
+                for view, leak in sorted(leaks.items())
+            ),
+            statistics=written.statistics,
+        )
+        return store.publish(order.name, built, manifest, key=order.key)
+
+
+def libraries_of(definitions: Definitions) -> Mapping[str, str]:
+    """The libraries that take part in reading some features."""
+    return libraries(
+        modes=[view.mode for view in definitions.on_demand],
+        has_delta=any(view.source.file_format == "delta" for view in definitions.views),
+    )
+
+
+def columns_of(schema: pa.Schema) -> tuple[Column, ...]:
+    """The columns of a schema as manifests have them."""
+    return tuple(Column(name=field.name, type=str(field.type)) for field in schema)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceTitle:
+    """What a source is called, and the views that are read from it."""
+
+    name: str
+    path: str
+    views: tuple[str, ...]
+
+
+def pinned_sources(
+    repo: Repo, definitions: Definitions
+) -> tuple[Mapping[str, SourceFiles | DeltaTable], Sequence[SourceTitle]]:
+    """The sources of some views as they are now, by view; one that several views share is pinned once."""
+    sources: dict[str, SourceFiles | DeltaTable] = {}
+    titles: list[SourceTitle] = []
+    for source in dict.fromkeys(title_of(definitions, view.name) for view in definitions.views):
+        of_views = [view for view in definitions.views if view.name in source.views]
+        found = repo.pinned(of_views[0].source)
+        sources |= dict.fromkeys(source.views, found)
+        titles.append(source)
+    return sources, titles
+
+
+def title_of(definitions: Definitions, view_name: str) -> SourceTitle:
+    """The source of a view."""
+    source = next(view.source for view in definitions.views if view.name == view_name)
+    place = (source.kind, source.path, source.table, source.file_format)
+    shared = [
+        view
+        for view in definitions.views
+        if (view.source.kind, view.source.path, view.source.table, view.source.file_format) == place
+    ]
+    return SourceTitle(
+        name=shared[0].source.name,
+        path=f"{source.path}:{source.table}" if source.table else source.path,
+        views=tuple(view.name for view in shared),
+    )
+
+
+def source_records(
+    sources: Mapping[str, SourceFiles | DeltaTable], titles: Sequence[SourceTitle], root: Path
+) -> tuple[SourceRecord, ...]:
+    """The pins of sources, with the digests of all files."""
+    return tuple(
+        source_record(sources[title.views[0]], name=title.name, path=title.path, views=title.views, root=root)
+        for title in titles
+    )
+
+
+def write_rows(
+    reading: Reading,
+    frame: EntityFrame,
+    splits: SplitsRecord | None,
+    place: Path,
+    *,
+    with_statistics: bool = False,
+    progress: Progress = silent,
+) -> Written:
+    """Write the rows of a read as the parts of a set.
+
+    Args:
+        place: the directory of the set; `data` is made in it.
+        with_statistics: whether columns are summed up too.
+    """
+    stored = stored_schema(reading.schema)
+    schema = stored
+    dealer = None if splits is None else Dealer(splits, schema=schema)
+    if dealer is not None:
+        schema = schema.append(pa.field(COLUMN, pa.string()))
+    micros, is_dated = as_of_micros(frame) if dealer is not None else (np.empty(0, np.int64), None)
+    (place / DATA).mkdir()
+    done = 0
+    hasher = Hasher(schema)
+    statistics = Statistics(schema) if with_statistics else None
+    with PartsWriter(place / DATA, schema, within=place) as writer:
+        for group in row_groups(reading.batches, reading.schema, stored=stored):
+            table = group
+            if dealer is not None:
+                (batch,) = group.to_batches() if group.num_rows else (None,)
+                some = slice(done, done + group.num_rows)
+                dealt = dealer.dealt(batch, micros=micros[some], is_dated=None if is_dated is None else is_dated[some])
+                table = group.append_column(schema.field(COLUMN), dealt)
+            add_rows(hasher, table)
+            if statistics is not None:
+                add_rows(statistics, table)
+            writer.write(table)
+            done += table.num_rows
+            progress("write", done, frame.rows)
+    return Written(
+        schema=schema,
+        digest=hasher.finish(),
+        files=writer.files,
+        splits=dealer.record if dealer is not None else None,
+        statistics=() if statistics is None else statistics.finish(),
+    )
+
+
+def write_snapshots(origins: Mapping[str, Origins], definitions: Definitions, place: Path) -> Mapping[str, FileRecord]:
+    """Write the rows of the sources that answered, a file for each view. It stands for the source: it gives the same answers.
+
+    Returns:
+        View -> its file.
+    """
+    snapshots: dict[str, FileRecord] = {}
+    for number, view in enumerate(definitions.views):
+        directory = place / EVIDENCE / f"snapshot-{number:03d}"
+        directory.mkdir()
+        of_view = origins[view.name]
+        read, batches = of_view.source_rows(source_columns(view, of_view.scan.stored.values()))
+        schema = stored_schema(read)
+        # One file, however long: its rows' order decides between equal times.
+        with PartsWriter(directory, schema, within=place, groups=None) as writer:
+            for table in row_groups(batches, read, stored=schema):
+                writer.write(table)
+        (snapshots[view.name],) = writer.files
+    return snapshots
+
+
+def source_columns(view: ViewRecord, stored: Iterable[pa.Schema]) -> list[str]:
+    """The columns of a view's source that it reads: keys, times and features, each once."""
+    names = {name for schema in stored for name in schema.names}
+    columns = {field: column for column, field in view.source.field_mapping.items() if column in names}
+    source = view.source
+    fields = [
+        *(key.name for key in view.keys),
+        source.timestamp_field,
+        *([source.created_timestamp_column] if source.created_timestamp_column else []),
+        *(feature.name for feature in view.features),
+    ]
+    return list(dict.fromkeys(columns.get(field, field) for field in fields))
+
+
+def _numbers_of_files(origins: Origins, record: SourceRecord, root: Path) -> np.ndarray:
+    """The manifest's number of each of the files that a read counted, and one for none."""
+    known = {file.path: number for number, file in enumerate(record.files)}
+    numbers: np.ndarray = np.array([*(known[name] for name in file_names(origins.pins, root=root)), 0], np.int32)
+    return numbers
+
+
+def add_rows(taking: Hasher | Statistics, table: pa.Table) -> None:
+    """Digest or sum up a table's rows too."""
+    for batch in table.to_batches():
+        taking.update(batch)
+
+
+def _kept_frame(given: FrameCall, frame: EntityFrame, built: Path, root: Path) -> FrameRecord:
+    """The record of a frame; its rows are kept unless they are in files that can be pinned."""
+    form, text, path = _form(given, root)
+    schema = stored_schema(frame.schema)
+    groups = row_groups(frame.batches(GROUP_ROWS), frame.schema, stored=schema)
+    hasher = Hasher(schema)
+    if path is not None:
+        for table in groups:
+            add_rows(hasher, table)
+        files = tuple(file_record(file.pin, root=root) for file in path.files)
+    else:
+        (built / FRAME).mkdir()
+        with PartsWriter(built / FRAME, schema, within=built) as writer:
+            for table in groups:
+                add_rows(hasher, table)
+                writer.write(table)
+        files = writer.files
+    return FrameRecord(
+        form=form,
+        text=text,
+        is_kept=path is None,
+        files=files,
+        columns=tuple(schema.names),
+        as_of=frame.as_of,
+        rows=frame.rows,
+        digest=sha256(hasher.finish().root),
+    )
+
+
+def _form(given: FrameCall, root: Path) -> tuple[str, str, SourceFiles | None]:
+    if given.entity_frame is None:
+        return "keys", "/".join("" if time is None else str(time) for time in (given.start, given.end)), None
+    if not isinstance(given.entity_frame, str | Path):
+        return "rows", "", None
+    if frame_path(given.entity_frame, repo_root=root) is None:
+        return "sql", str(given.entity_frame), None
+    text = str(given.entity_frame).removeprefix("file://")
+    for place in (Path.cwd(), root):
+        with contextlib.suppress(InvalidArgument):
+            return "path", shown_path(place / text, root=root), frame_path(place / text, repo_root=root)
+    raise InvalidArgument.at("entity_frame", f"{text!r} went away; run again")
+
+
+def write_origins(
+    origins: Mapping[str, Origins], records: Sequence[SourceRecord], rows: int, place: Path, *, root: Path
+) -> tuple[FileRecord, ...]:
+    """Write where each row's values came from: for each view four columns, `VIEW.file`, `.row`, `.event_ts` and `.created_ts`.
+
+    A file is its number among those of the view's source in the manifest.
+    """
+    directory = place / EVIDENCE / ORIGINS
+    directory.mkdir(parents=True)
+    names = sorted(origins)
+    numbers = {name: _numbers_of_files(origins[name], by_view(records)[name], root) for name in names}
+    fields = [
+        field
+        for name in names
+        for field in (
+            pa.field(f"{name}.file", pa.int32()),
+            pa.field(f"{name}.row", pa.int64()),
+            pa.field(f"{name}.event_ts", pa.int64()),
+            pa.field(f"{name}.created_ts", pa.int64()),
+        )
+    ]
+    schema = pa.schema(fields)
+    with PartsWriter(directory, schema, within=place) as writer:
+        for begin in range(0, rows, GROUP_ROWS):
+            some = slice(begin, begin + GROUP_ROWS)
+            arrays: list[Any] = []
+            for name in names:
+                of_view = origins[name]
+                files, in_file = of_view.places(some)
+                is_none = files < 0
+                created = of_view.created[some]
+                arrays += [
+                    pa.array(numbers[name][files], mask=is_none),
+                    pa.array(in_file, mask=is_none),
+                    pa.array(of_view.events[some], mask=is_none),
+                    pa.array(created, mask=is_none | (created == NO_TIME)),
+                ]
+            writer.write(pa.table(arrays, schema=schema))
+    return writer.files

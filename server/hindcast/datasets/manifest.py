@@ -1,0 +1,235 @@
+"""The manifest of a training set: everything that it was made of, and the digests that prove it was made again.
+
+It is canonical JSON (keys sorted, UTF-8, no spaces, whole numbers and text only), and the SHA-256 of its bytes is the set's id. It says
+neither when nor where nor under which version number a set was built, so that two builds of the same are the same. docs/formats.md has it
+field by field.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from hindcast.datasets.definitions import Definitions
+from hindcast.datasets.statistics import ColumnStatistics
+from hindcast.errors import DatasetError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRecord:
+    """A file as it was.
+
+    Attributes:
+        path: of a source's file as `SourceRecord` says; of the set's own relative to its directory.
+        sha256: of its bytes, 64 hex digits; empty for an object of a store, which has a tag instead.
+        tag: the object's version or ETag; empty for a file, and where the store does not tell.
+    """
+
+    path: str
+    bytes: int
+    sha256: str = ""
+    tag: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRecord:
+    """A source as it was read.
+
+    Attributes:
+        name, path: Feast's name, and the path as the repo writes it; of a database followed by `:` and the table.
+        views: that are read from it.
+        version: of a Delta table; None for others.
+        files: in the order that decides between rows of equal times; paths relative to the repo where they are in it.
+    """
+
+    name: str
+    path: str
+    views: tuple[str, ...]
+    version: int | None = None
+    files: tuple[FileRecord, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameRecord:
+    """The entity frame.
+
+    Attributes:
+        form: what the caller gave: `path`, `sql`, `rows` (a data frame, or Arrow data) or `keys` (all keys between two times).
+        text: the path as it was found, or the SQL; for `keys` the two times in ISO 8601 with a slash between; empty for rows.
+        is_kept: whether `files` are the set's own; otherwise they are the caller's, and pinned.
+        columns: of the frame, which are the first of the set.
+        as_of: the column with the time that each row asks about.
+        digest: logical, of the frame alone.
+    """
+
+    form: str
+    text: str = ""
+    is_kept: bool
+    files: tuple[FileRecord, ...]
+    columns: tuple[str, ...]
+    as_of: str
+    rows: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownAt:
+    """What could be known.
+
+    Attributes:
+        kind: `time` (one for all rows), `column` (one for each row, of the frame) or `own` (each row's own time).
+        micros: of `time`, since 1970; None for others.
+        column: of `column`; empty for others.
+    """
+
+    kind: str
+    micros: int | None = None
+    column: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitsRecord:
+    """How rows are dealt out; the column `__split` says it of each row.
+
+    Attributes:
+        kind: `time` or `key`.
+        names: of the splits, in their order.
+        ends: of `time`: where each split but the last ends, in microseconds since 1970; that instant is in the next one.
+        parts: of `key`: the share of each split, in whole parts of their sum.
+        keys: of `key`: the columns of the frame that are hashed.
+        seed: of `key`.
+        rows: in each split.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    ends: tuple[int, ...] = ()
+    parts: tuple[int, ...] = ()
+    keys: tuple[str, ...] = ()
+    seed: int = 0
+    rows: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column, and its Arrow type as text."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeakRecord:
+    """Rows that take a value of a view which was created after their own time: what the model will not see when it serves."""
+
+    view: str
+    found: int
+    rows: int
+    worst_micros: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitRecord:
+    """The repo's place in Git.
+
+    Attributes:
+        commit: 40 or 64 hex digits.
+        is_dirty: whether files of the repo differ from it, new ones among them.
+        changed: the first of them, sorted.
+    """
+
+    commit: str
+    is_dirty: bool
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupRecord:
+    """A row group of the Parquet parts, and its logical digest."""
+
+    rows: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceRecord:
+    """What is kept beside the rows.
+
+    Attributes:
+        origins: for each row and view the source's row that answered it.
+        snapshots: view -> the rows of its source that answered, as a source of their own; empty unless they were asked for.
+    """
+
+    origins: tuple[FileRecord, ...]
+    snapshots: Mapping[str, FileRecord]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """A training set. Digests are written `sha256:` and 64 hex digits, but for those of files.
+
+    Attributes:
+        definition_digests: view or on-demand view -> SHA-256 of its definition; `code_digests` of the functions' source text.
+        libraries: name -> version, of what took part.
+        digest: logical, of all rows and columns.
+        statistics: of each column.
+    """
+
+    format: int = FORMAT
+    name: str
+    features: tuple[str, ...]
+    known_at: KnownAt
+    splits: SplitsRecord | None
+    frame: FrameRecord
+    sources: tuple[SourceRecord, ...]
+    definitions: Definitions
+    definitions_digest: str
+    definition_digests: Mapping[str, str]
+    code_digests: Mapping[str, str]
+    git: GitRecord | None
+    libraries: Mapping[str, str]
+    columns: tuple[Column, ...]
+    rows: int
+    digest: str
+    groups: tuple[GroupRecord, ...]
+    files: tuple[FileRecord, ...]
+    evidence: EvidenceRecord
+    leaks: tuple[LeakRecord, ...]
+    statistics: tuple[ColumnStatistics, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The columns of the frame that say what a row asks about: the keys of all views, and the time."""
+        keys = dict.fromkeys(key.column for view in self.definitions.views for key in view.keys)
+        return (*(key for key in keys if key in self.frame.columns), self.frame.as_of)
+
+    def encoded(self) -> bytes:
+        """The canonical JSON."""
+        return msgspec.json.encode(self, order="sorted")
+
+
+def decoded(manifest_bytes: bytes, *, where: str) -> Manifest:
+    """A manifest from its bytes.
+
+    Args:
+        where: it was read; for messages.
+    Raises:
+        DatasetError: it is none, or of a format that this version does not know.
+    """
+    try:
+        head = msgspec.json.decode(manifest_bytes)
+        if isinstance(head, dict) and isinstance(head.get("format"), int) and head["format"] > FORMAT:
+            raise DatasetError(
+                f"{where} has format {head['format']}, and this version of hindcast reads up to {FORMAT}; install a newer one"
+            )
+        return msgspec.json.decode(manifest_bytes, type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise DatasetError(f"{where} is no manifest of a training set, or damaged; build the set anew") from error
+
+
+def id_of(manifest_bytes: bytes) -> str:
+    """The id of the set that a manifest is of."""
+    return f"sha256:{hashlib.sha256(manifest_bytes).hexdigest()}"

@@ -1,0 +1,405 @@
+"""Reading features for a training set: Feast's definitions as records, and point-in-time reads of such records.
+
+The one place of this room that imports Feast.
+"""
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from feast import FeatureService, FeatureStore, FileSource, OnDemandFeatureView
+from feast.data_source import DataSource
+from feast.errors import (
+    FeastError,
+    FeastObjectNotFoundException,
+    FeatureNameCollisionError,
+    RequestDataNotFoundInEntityDfException,
+)
+from feast.feature_view import DUMMY_ENTITY_ID
+from feast.protos.feast.core.OnDemandFeatureView_pb2 import OnDemandFeatureView as OnDemandProto
+
+from hindcast.datasets.definitions import Definitions, Feature, Key, OnDemandRecord, SourceDefinition, ViewRecord
+from hindcast.datasets.manifest import FileRecord, KnownAt
+from hindcast.datasets.pins import absolute_path, file_record
+from hindcast.errors import HindcastError, InvalidArgument, RepoError, SourceError, TransformError, UnknownName
+from hindcast.offline.asof.definition import ViewDefinition
+from hindcast.offline.asof.origins import Origins
+from hindcast.offline.asof.reading import AsOfView, Leaks
+from hindcast.offline.frames.frame import EntityFrame
+from hindcast.offline.frames.paths import frame_path
+from hindcast.offline.location import OUR_STORE
+from hindcast.offline.plugin.duckdb_source import DuckDBSource
+from hindcast.offline.plugin.history import Call, HeldFrame, HistoricalJob, opened_frame, view_definition
+from hindcast.offline.plugin.jobs import BATCH_ROWS
+from hindcast.offline.plugin.sources import file_format, storage_options
+from hindcast.offline.plugin.times import given_micros
+from hindcast.offline.sources.source import DeltaTable, SourceFiles, find_source
+
+__all__ = ["Reading", "Repo", "given_micros"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameCall:
+    """What was given for an entity frame: rows in some form, or two times for all keys between them."""
+
+    entity_frame: Any
+    start: Any
+    end: Any
+
+
+@dataclass(slots=True)
+class Reading:
+    """A read under way.
+
+    Attributes:
+        schema: of the batches.
+        batches: the frame's rows in their order, with the features.
+        origins, leaks: by view; empty before the batches have been taken.
+    """
+
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
+    job: HistoricalJob
+
+    @property
+    def origins(self) -> Mapping[str, Origins]:
+        """Where the values of each view came from."""
+        return self.job.origins()
+
+    @property
+    def leaks(self) -> Mapping[str, Leaks]:
+        """What each view leaks."""
+        return self.job.leaks()
+
+
+class Repo:
+    """A Feast repo as training sets need it."""
+
+    def __init__(self, root: Path, *, threads: int | None = None) -> None:
+        """Read the repo's settings; its registry is read when it is asked for.
+
+        Args:
+            threads: of a read, instead of what the settings say.
+        Raises:
+            RepoError: it is no repo, or its offline store is another one.
+        """
+        self.root = root
+        try:
+            self._store = FeatureStore(repo_path=str(root))
+            config = self._store.config
+            kind = config.offline_store.type
+        except HindcastError:
+            raise
+        except Exception as error:
+            raise RepoError(f"the Feast repo {str(root)!r} cannot be opened; `feast apply` there says more") from error
+        if kind != OUR_STORE:
+            raise RepoError(
+                f"the repo's offline_store.type is {kind!r}, and training sets are read by {OUR_STORE}; change it in feature_store.yaml"
+            )
+        if threads is not None:
+            config.offline_store.threads = threads
+
+    @property
+    def memory_bytes(self) -> int:
+        """What a read may hold."""
+        return self._call().limits.memory_bytes
+
+    @property
+    def spill_dir(self) -> Path:
+        """For what does not fit."""
+        return self._call().limits.spill_dir
+
+    def definitions(self, features: str | Sequence[str], *, full_feature_names: bool) -> Definitions:
+        """What some features mean now.
+
+        Args:
+            features: the name of a service, or `view:feature` each.
+        Raises:
+            UnknownName: the registry has no such service, view or feature.
+            InvalidArgument: they cannot be asked for together.
+            SourceError: a view has no source that is read here.
+        """
+        with _in_our_words(features):
+            wanted: FeatureService | list[str]
+            wanted = self._store.get_feature_service(features) if isinstance(features, str) else list(features)
+            job = self._store.get_historical_features(
+                entity_df=pa.table({"event_timestamp": pa.array([], pa.timestamp("us", "UTC"))}),
+                features=wanted,
+                full_feature_names=full_feature_names,
+            )
+        asked = job.asked
+        return Definitions(
+            service=features if isinstance(features, str) else "",
+            refs=tuple(asked.refs),
+            full_feature_names=full_feature_names,
+            views=tuple(_view_record(view, asked) for view in asked.views),
+            on_demand=tuple(_on_demand_record(view, asked) for view in job.on_demand_feature_views),
+        )
+
+    def pinned(self, source: SourceDefinition, *, version: int | None = None) -> SourceFiles | DeltaTable:
+        """The files of a source as they are now.
+
+        Args:
+            version: of a Delta table, instead of its newest.
+        Raises:
+            SourceError: it cannot be read.
+        """
+        if source.kind == "duckdb":
+            return DuckDBSource(
+                name=source.name, path=source.path, table=source.table, timestamp_field=source.timestamp_field
+            ).pinned(self._store.config)
+        options = storage_options(self._store.config, self._known_source(source))
+        found = find_source(source.path, source.file_format, repo_root=self.root, storage_options=options)
+        if version is not None and isinstance(found, DeltaTable):
+            if found.version < version:
+                raise SourceError(
+                    f"the Delta table {source.path!r} is at version {found.version}, and version {version} is not there any more; "
+                    "it was written anew"
+                )
+            return replace(found, version=version)
+        return found
+
+    @contextmanager
+    def frame(
+        self, given: FrameCall, definitions: Definitions, sources: Mapping[str, SourceFiles | DeltaTable]
+    ) -> Iterator[EntityFrame]:
+        """The rows of an entity frame while the block runs.
+
+        Args:
+            sources: by view, for all keys between two times.
+        Raises:
+            InvalidArgument, SourceError, StoreUnavailable: as `hindcast.offline.frames.frame.entity_frame`.
+        """
+        call = replace(self._call(), entity_df=given.entity_frame, start_date=given.start, end_date=given.end)
+        with opened_frame(call, lambda: _views(definitions, sources)) as frame:
+            yield frame
+
+    def frame_files(self, text: str) -> tuple[FileRecord, ...]:
+        """The files of an entity frame that is a path, with their digests.
+
+        Args:
+            text: as a manifest has it.
+        Raises:
+            InvalidArgument, SourceError: nothing is there, or it cannot be read.
+        """
+        found = frame_path(absolute_path(text, root=self.root), repo_root=self.root)
+        return () if found is None else tuple(file_record(file.pin, root=self.root) for file in found.files)
+
+    @contextmanager
+    def reading(
+        self,
+        definitions: Definitions,
+        sources: Mapping[str, SourceFiles | DeltaTable],
+        frame: EntityFrame,
+        known_at: KnownAt,
+    ) -> Iterator[Reading]:
+        """The rows of a frame with the features that were known then.
+
+        Args:
+            sources: by view.
+        Raises:
+            InvalidArgument: a column is missing, of the wrong type, or there twice.
+            SourceError: a source cannot be read as it is, or changed meanwhile.
+            TransformError: the code of an on-demand view failed.
+            StoreUnavailable: the disk did not take what does not fit into memory.
+        """
+        call = replace(
+            self._call(),
+            refs=definitions.refs,
+            full_feature_names=definitions.full_feature_names,
+            known_at=known_at.column or known_at.micros,
+            is_known_by_as_of=known_at.kind == "own",
+            keeps_origins=True,
+        )
+        on_demand = [_on_demand_view(record) for record in definitions.on_demand]
+        job = _RecordedJob(call, on_demand, frame, _views(definitions, sources))
+        batches = job.to_arrow_batches(BATCH_ROWS)
+        try:
+            with _transforming(on_demand):
+                first = next(batches)
+            yield Reading(first.schema.remove_metadata(), _chained(first, batches), job)
+        finally:
+            batches.close()  # type: ignore[attr-defined]
+
+    def _call(self) -> Call:
+        return Call(
+            config=self._store.config,
+            views=(),
+            refs=(),
+            entity_df=None,
+            full_feature_names=False,
+            start_date=None,
+            end_date=None,
+        )
+
+    def _known_source(self, source: SourceDefinition) -> DataSource | None:
+        """The registry's source of that name, for how it is reached; None where there is none, or none of that path."""
+        try:
+            found = self._store.get_data_source(source.name)
+        except FeastError:
+            return None
+        return found if isinstance(found, FileSource) and found.path == source.path else None
+
+
+class _RecordedJob(HistoricalJob):
+    """A point-in-time read of views that were recorded, over sources that are pinned."""
+
+    def __init__(
+        self, call: Call, on_demand: Sequence[OnDemandFeatureView], frame: EntityFrame, views: Sequence[AsOfView]
+    ) -> None:
+        super().__init__(call, on_demand, HeldFrame(call, frame))
+        self._recorded = views
+
+    def _views(self) -> Sequence[AsOfView]:
+        return self._recorded
+
+
+def _views(definitions: Definitions, sources: Mapping[str, SourceFiles | DeltaTable]) -> Sequence[AsOfView]:
+    return [_definition(view).over(sources[view.name]) for view in definitions.views]
+
+
+def _definition(view: ViewRecord) -> ViewDefinition:
+    return ViewDefinition(
+        name=view.name,
+        keys={key.name: key.column for key in view.keys},
+        fields={feature.column: feature.name for feature in view.features},
+        event_field=view.source.timestamp_field,
+        created_field=view.source.created_timestamp_column or None,
+        field_mapping=view.source.field_mapping,
+        ttl_micros=view.ttl_micros,
+    )
+
+
+def _view_record(view: Any, asked: Call) -> ViewRecord:
+    definition = view_definition(view, refs=asked.refs, full_feature_names=asked.full_feature_names)
+    types = {field.name: str(field.dtype) for field in [*view.entity_columns, *view.features]}
+    return ViewRecord(
+        name=definition.name,
+        keys=tuple(
+            Key(name=name, column=column, value_type=types[name])
+            for name, column in definition.keys.items()
+            if name != DUMMY_ENTITY_ID
+        ),
+        features=tuple(
+            Feature(name=name, column=column, value_type=types.get(name, ""))
+            for column, name in definition.fields.items()
+        ),
+        ttl_micros=definition.ttl_micros,
+        source=_source_definition(view.batch_source),
+    )
+
+
+def _source_definition(source: DataSource) -> SourceDefinition:
+    is_database = isinstance(source, DuckDBSource)
+    if not is_database and not isinstance(source, FileSource):
+        raise SourceError(
+            f"the source {source.name!r} is a {type(source).__name__}, and training sets are read from FileSources and DuckDBSources"
+        )
+    return SourceDefinition(
+        name=source.name,
+        kind="duckdb" if is_database else "file",
+        path=source.path,
+        file_format="" if is_database else file_format(source),
+        table=source.table if is_database else "",
+        timestamp_field=source.timestamp_field,
+        created_timestamp_column=source.created_timestamp_column or "",
+        field_mapping=dict(source.field_mapping or {}),
+    )
+
+
+def _on_demand_record(view: OnDemandFeatureView, asked: Call) -> OnDemandRecord:
+    proto = view.to_proto()
+    proto.ClearField("meta")
+    # Times of its sources' last apply mean nothing.
+    for source in proto.spec.sources.values():
+        if source.HasField("request_data_source"):
+            source.request_data_source.ClearField("meta")
+        elif source.HasField("feature_view_projection"):
+            source.feature_view_projection.batch_source.ClearField("meta")
+    name = view.projection.name_to_use()
+    shown = f"{name}__" if asked.full_feature_names else ""
+    refs = [ref.partition(":") for ref in dict.fromkeys(asked.refs)]
+    wanted = dict.fromkeys(feature for of, _, feature in refs if of in {view.name, name})
+    types = {field.name: str(field.dtype) for field in view.features}
+    inputs = [
+        *(
+            f"{projection.name_to_use()}:{feature.name}"
+            for projection in view.source_feature_view_projections.values()
+            for feature in projection.features
+        ),
+        *view.get_request_data_schema(),
+    ]
+    return OnDemandRecord(
+        name=name,
+        mode=str(view.mode),
+        singleton=bool(view.singleton),
+        inputs=tuple(sorted(inputs)),
+        features=tuple(
+            Feature(name=feature, column=shown + feature, value_type=types.get(feature, ""))
+            for feature in wanted or types
+        ),
+        code=getattr(view.feature_transformation, "udf_string", ""),
+        spec=base64.b64encode(proto.SerializeToString(deterministic=True)).decode(),
+    )
+
+
+def _on_demand_view(record: OnDemandRecord) -> OnDemandFeatureView:
+    proto = OnDemandProto.FromString(base64.b64decode(record.spec))
+    try:
+        view = OnDemandFeatureView.from_proto(proto)
+    except Exception as error:
+        raise TransformError(
+            f"the function of the on-demand view {record.name!r} cannot be loaded again; it was pickled by another version of Python"
+        ) from error
+    if record.name != view.name:
+        view.projection.name_alias = record.name
+    view.write_to_online_store = False
+    return view
+
+
+def _chained(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    yield first
+    yield from rest
+
+
+@contextmanager
+def _transforming(views: Sequence[OnDemandFeatureView]) -> Iterator[None]:
+    """What fails while the first batch is made may be a function's own failure."""
+    try:
+        yield
+    except RequestDataNotFoundInEntityDfException as error:
+        needed = {name for view in views for name in view.get_request_data_schema()}
+        raise InvalidArgument.at(
+            "entity_frame", f"lacks a column that the on-demand views are given: they need {', '.join(sorted(needed))}"
+        ) from error
+    except (HindcastError, FeastError, pa.ArrowException, OSError, MemoryError):
+        raise
+    except Exception as error:
+        if not views:
+            raise
+        names = ", ".join(repr(view.name) for view in views)
+        raise TransformError(
+            f"the function of one of the on-demand views {names} failed; its own error is the cause of this one"
+        ) from error
+
+
+@contextmanager
+def _in_our_words(features: str | Sequence[str]) -> Iterator[None]:
+    try:
+        yield
+    except FeatureNameCollisionError as error:
+        raise InvalidArgument.at(
+            "features", "have two of one name; build with full_feature_names=True, or leave one out"
+        ) from error
+    except FeastObjectNotFoundException as error:
+        kind = "feature service" if isinstance(features, str) else "feature view of"
+        name = features if isinstance(features, str) else ", ".join(features)
+        raise UnknownName(kind, name, "check the name, and `feast apply` the repo") from error
+    except (FeastError, ValueError, KeyError) as error:
+        raise InvalidArgument.at(
+            "features", "cannot be asked for together; name one feature service, or a list of view:feature"
+        ) from error

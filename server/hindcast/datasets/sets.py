@@ -1,0 +1,199 @@
+"""Training sets of a Feast repo, on this machine."""
+
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hindcast.clock import Clock, system_clock
+from hindcast.datasets.diff import Diff, diff
+from hindcast.datasets.manifest import KnownAt
+from hindcast.datasets.sign import read_public_key, read_signing_key
+from hindcast.datasets.splits import Splits, splits_record
+from hindcast.datasets.store import SetStore, check_name
+from hindcast.datasets.training_set import TrainingSet
+from hindcast.datasets.verify import Verification, verify
+from hindcast.errors import InvalidArgument
+from hindcast.settings import state_dir
+
+if TYPE_CHECKING:
+    from hindcast.datasets.build import Progress
+    from hindcast.datasets.rebuild import Rebuild
+
+OWN_TIME = "own"
+"""As `known_at`: what was known at each row's own time. Such a set leaks nothing."""
+
+
+class TrainingSets:
+    """The training sets of a Feast repo: built, listed, loaded, verified, made again and compared.
+
+    Nothing is kept open between calls, and several threads and processes may use the same sets.
+    """
+
+    def __init__(self, repo: Path | str, dir: Path | str | None = None, *, clock: Clock = system_clock) -> None:  # noqa: A002 - the option's name
+        """Sets of a repo.
+
+        Args:
+            repo: the directory that holds feature_store.yaml.
+            dir: where the sets are; None for `datasets` in the repo's state directory.
+        """
+        self._root = Path(repo).expanduser().resolve()
+        self._clock = clock
+        self._store = SetStore(sets_directory(self._root, dir))
+
+    @property
+    def directory(self) -> Path:
+        """Where the sets are."""
+        return self._store.directory
+
+    def build(
+        self,
+        name: str,
+        *,
+        features: str | Sequence[str],
+        entity_frame: Any = None,
+        start: datetime | date | None = None,
+        end: datetime | date | None = None,
+        known_at: datetime | date | str | None = None,
+        splits: Splits | None = None,
+        full_feature_names: bool = False,
+        snapshot: bool = False,
+        sign: Path | str | None = None,
+        threads: int | None = None,
+        progress: "Progress | None" = None,
+    ) -> TrainingSet:
+        """Build the next version of a set.
+
+        Args:
+            name: letters, digits, dots, dashes and underscores.
+            features: the name of a feature service, or a list of `view:feature`.
+            entity_frame: a pandas or Polars frame, Arrow data, the path of Parquet, or SQL text (docs/training.md). Its columns come first in
+                the set, labels among them. None for all keys that have rows between `start` and `end`, both closed.
+            known_at: what could be known: up to a time, the name of a column of the frame with a time for each row, or `"own"` for each
+                row's own time. None for now, which is written down.
+            splits: `TimeSplits` or `KeySplits`; the column `__split` says it of each row.
+            full_feature_names: `view__feature` instead of `feature`.
+            snapshot: keep the rows of the sources that answered, for sources that will not stay.
+            sign: the file of an Ed25519 key, in PEM, that signs the set.
+            threads: of DuckDB; None as the repo's settings say.
+            progress: told how far it is.
+        Raises:
+            RepoError: there is no such repo, or it has another offline store.
+            InvalidArgument, UnknownName: what is asked for cannot be had; the message says what.
+            SourceError: a source cannot be read as it is, or changed meanwhile.
+            TransformError: the code of an on-demand view failed.
+            StoreUnavailable, DatasetError: the disk did not take something.
+        """
+        # Feast, which takes 5 s: sets are listed, loaded, verified and compared without it.
+        from hindcast.datasets.build import Order, build  # noqa: PLC0415 - see above
+        from hindcast.datasets.retrieval import FrameCall, Repo, given_micros  # noqa: PLC0415 - see above
+
+        check_name(name)
+        if entity_frame is None and end is None:
+            raise InvalidArgument.at(
+                "entity_frame", "is not given; give one, or `end` (and `start`) for all keys between two times"
+            )
+        if entity_frame is not None and (start is not None or end is not None):
+            raise InvalidArgument.at("entity_frame", "is given, and so are times for all keys; give one of them")
+        order = Order(
+            name=name,
+            features=features,
+            frame=FrameCall(entity_frame=entity_frame, start=start, end=end),
+            known_at=self._known_at(known_at, given_micros),
+            full_feature_names=full_feature_names,
+            splits=None if splits is None else splits_record(splits, micros=given_micros),
+            snapshot=snapshot,
+            key=None if sign is None else read_signing_key(Path(sign)),
+        )
+        repo = Repo(self._root, threads=threads)
+        told = {} if progress is None else {"progress": progress}
+        return TrainingSet(build(order, repo, self._store, **told))
+
+    def get(self, ref: str) -> TrainingSet:
+        """A set that is there.
+
+        Args:
+            ref: `name@vN`, `name` for its newest version, or the beginning of an id.
+        Raises:
+            UnknownName: there is none.
+            InvalidArgument: several ids begin like this.
+            DatasetError: its manifest is damaged.
+        """
+        return TrainingSet(self._store.find(ref))
+
+    def list(self) -> list[TrainingSet]:
+        """All versions of all sets, by name and then by number.
+
+        Raises:
+            DatasetError: a manifest is damaged.
+        """
+        return [TrainingSet(stored) for stored in self._store.all()]
+
+    def remove(self, ref: str) -> None:
+        """Remove one version, `name@vN`; its number is not given again.
+
+        Raises:
+            UnknownName: there is none.
+            InvalidArgument: the text names no version.
+            DatasetError: it cannot be removed.
+        """
+        self._store.remove(ref)
+
+    def rebuild(
+        self,
+        ref: str,
+        *,
+        as_recorded: bool = False,
+        threads: int | None = None,
+        progress: "Progress | None" = None,
+    ) -> "Rebuild":
+        """Make a set again from its manifest, and compare; nothing of it stays.
+
+        Args:
+            as_recorded: with the manifest's definitions, and of its sources only the files that it names; what the repo defines now does
+                not matter. Otherwise with what is there now (a Delta table at the version of the manifest).
+        Returns:
+            Whether it is the same; if not, which inputs are other ones, and the rows and columns that each changed.
+        Raises:
+            UnknownName, DatasetError: there is no such set, or its own files are gone or damaged.
+            HindcastError: as `build`, where no input of the set is at fault.
+        """
+        from hindcast.datasets.rebuild import rebuild  # noqa: PLC0415 - see `build`
+        from hindcast.datasets.retrieval import Repo  # noqa: PLC0415 - see `build`
+
+        stored = self._store.find(ref)
+        repo = Repo(self._root, threads=threads)
+        told = {} if progress is None else {"progress": progress}
+        return rebuild(stored, repo, as_recorded=as_recorded, **told)
+
+    def verify(self, ref: str, *, key: Path | str | None = None) -> Verification:
+        """Read all files of a set and hold them against its manifest.
+
+        Args:
+            key: the file of the public key of whom you trust, as PEM or `ssh-ed25519 …`: the set must be signed by it.
+        Raises:
+            InvalidArgument: there is no such key in the file.
+            UnknownName, DatasetError: there is no such set, or its manifest is damaged.
+        """
+        return verify(self._store.find(ref), key=None if key is None else read_public_key(Path(key)))
+
+    def diff(self, before: str, after: str) -> Diff:
+        """What differs between two sets: rows, cells, columns, and what they were made of.
+
+        Raises:
+            UnknownName, DatasetError: there is no such set, or its files are gone or damaged.
+            InvalidArgument: they have no keys in common by which rows could be told apart.
+        """
+        return diff(self._store.find(before), self._store.find(after))
+
+    def _known_at(self, given: datetime | date | str | None, micros: Callable[[str, Any], int]) -> KnownAt:
+        if given is None:
+            return KnownAt(kind="time", micros=self._clock())
+        if isinstance(given, str):
+            return KnownAt(kind="own") if given == OWN_TIME else KnownAt(kind="column", column=given)
+        return KnownAt(kind="time", micros=micros("known_at", given))
+
+
+def sets_directory(repo_root: Path, given: Path | str | None) -> Path:
+    """Where the sets of a repo are, unless another place is given."""
+    return state_dir(repo_root) / "datasets" if given is None else Path(given).expanduser().resolve()

@@ -1,0 +1,286 @@
+"""Making training sets again: the same bytes, or the input that changed, and what it did."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import timedelta
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from deltalake import write_deltalake
+
+from dataset_repo import RATINGS, TRIPS, copied, frame, make_repo, ratings, reapply
+from hindcast.datasets import KeySplits, TrainingSets, environment
+from hindcast.errors import DatasetError
+from offline_repo import DRIVER, elsewhere, offline_repo, source, trips, view, write
+from services import HINDCAST
+
+SPLITS = KeySplits({"train": 3, "test": 1}, "driver_id", seed=3)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A repo with the set `rides@v1`, not to be changed, and its digest."""
+    root = tmp_path_factory.mktemp("built") / "repo"
+    make_repo(root)
+    labels = write(root / "data/labels.parquet", pa.Table.from_pandas(frame(), preserve_index=False))
+    with elsewhere(root):
+        made = TrainingSets(root).build("rides", features="rides", entity_frame=labels, splits=SPLITS, snapshot=True)
+    return root, made.digest
+
+
+def first(report):
+    """The first change of a report, in short."""
+    change = report.first_change
+    return None if change is None else (change.kind, change.name, change.what, change.has_effect)
+
+
+def test_a_rebuild_gives_the_same_bytes(built, tmp_path):
+    """A rebuild with nothing changed gives the same digest and the same bytes of all files, and reports no change."""
+    report = copied(built[0], tmp_path / "repo").rebuild("rides@v1")
+    assert (True, True, (), built[1]) == (report.identical, report.files_identical, report.changes, report.digest)
+
+
+def rewrite_trips(root, rows):
+    write(root / "data/trips.parquet", trips(*rows))
+
+
+def rewrite_ratings(root, rows):
+    write(root / "data/ratings.parquet", ratings(*rows))
+
+
+def relabel(root):
+    table = pq.read_table(root / "data/labels.parquet")
+    write(root / "data/labels.parquet", table.set_column(2, "amount", [[1.0, 2.0, 3.0, 4.0, 6.0]]))
+
+
+MUTATIONS = {
+    "a value changed": (
+        lambda root: rewrite_trips(root, [(1, 0, 11), *TRIPS[1:]]),
+        ("source", "data/trips.parquet", "changed", True),
+        {"changed value": 2},
+        {"trips": 1, "per_trip": 1},
+    ),
+    "a row came late": (
+        lambda root: rewrite_trips(root, [*TRIPS, (2, 2, 25)]),
+        ("source", "data/trips.parquet", "changed", True),
+        {"late row": 2},
+        {"trips": 1, "per_trip": 1},
+    ),
+    "a row came late in a part of its own": (
+        lambda root: write(root / "data/trips.parquet.parts/1.parquet", trips((2, 2, 25))),
+        ("source", "data/trips.parquet.parts/1.parquet", "appended", True),
+        {"late row": 2},
+        {"trips": 1, "per_trip": 1},
+    ),
+    "a row was corrected by a part of its own": (
+        lambda root: write(root / "data/trips.parquet.parts/1.parquet", trips((2, 1, 25))),
+        ("source", "data/trips.parquet.parts/1.parquet", "appended", True),
+        {"correction": 2},
+        {"trips": 1, "per_trip": 1},
+    ),
+    "a row was removed": (
+        lambda root: rewrite_trips(root, [TRIPS[0], *TRIPS[2:]]),
+        ("source", "data/trips.parquet", "changed", False),
+        {},
+        {},
+    ),
+    "the row that answered was removed": (
+        lambda root: rewrite_trips(root, TRIPS[1:]),
+        ("source", "data/trips.parquet", "changed", True),
+        {"deleted row": 2},
+        {"trips": 1, "per_trip": 1},
+    ),
+    "a correction that was known already": (
+        lambda root: rewrite_ratings(root, [*RATINGS, (1, 0, 4.75, 1)]),
+        ("source", "data/ratings.parquet", "changed", True),
+        {"correction": 1},
+        {"rating": 1},
+    ),
+    "a file was renamed": (
+        lambda root: (root / "data/trips.parquet").rename(root / "data/moved.parquet"),
+        ("source", "data/trips.parquet", "renamed", None),
+        {},
+        {},
+    ),
+    "a file was removed": (
+        lambda root: (root / "data/ratings.parquet").unlink(),
+        ("source", "data/ratings.parquet", "removed", None),
+        {},
+        {},
+    ),
+    "the entity frame": (
+        relabel,
+        ("entity_frame", "data/labels.parquet", "changed", True),
+        {"entity frame": 1},
+        {"amount": 1},
+    ),
+    "a TTL": (
+        lambda root: reapply(root, trips_ttl=timedelta(hours=1)),
+        ("definition", "trips", "ttl", True),
+        {"definition": 2},
+        {"trips": 1, "per_trip": 1},
+    ),
+    "code of an on-demand view": (
+        lambda root: reapply(root, edited=True),
+        ("transform", "checks", "code", True),
+        {"code": 2},
+        {"per_trip": 2},
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MUTATIONS)
+def test_a_changed_input_is_named(built, tmp_path, what):
+    """Whichever input is another one, a rebuild names it, and the cells that it changed with the reason."""
+    mutate, expected, reasons, columns = MUTATIONS[what]
+    sets = copied(built[0], tmp_path / "repo")
+    mutate(tmp_path / "repo")
+    report = sets.rebuild("rides@v1")
+    assert (expected[-1] is False, expected) == (report.identical, first(report))
+    change = report.first_change
+    assert (reasons, columns) == (dict(change.reasons), dict(change.columns))
+
+
+@pytest.mark.parametrize("what", MUTATIONS)
+def test_a_snapshot_outlasts_every_change_of_sources_and_definitions(built, tmp_path, what):
+    """With its snapshot a set is made again as recorded, whatever became of its sources and of the repo's definitions."""
+    sets = copied(built[0], tmp_path / "repo")
+    MUTATIONS[what][0](tmp_path / "repo")
+    report = sets.rebuild("rides@v1", as_recorded=True)
+    assert (True, True, built[1]) == (report.identical, report.files_identical, report.digest)
+
+
+def test_appended_rows_change_nothing_where_the_source_has_a_created_column(built, tmp_path):
+    """Rows that came after the set's time change nothing, in parts or in the file itself, and the file is named as without effect."""
+    sets = copied(built[0], tmp_path / "repo")
+    later = (1, 0.5, 1.0, 24 * 365 * 100)
+    write(tmp_path / "repo/data/ratings.parquet.parts/1.parquet", ratings(later))
+    rewrite_ratings(tmp_path / "repo", [*RATINGS, later])
+    report = sets.rebuild("rides@v1")
+    found = [(change.name, change.what, change.has_effect) for change in report.changes]
+    expected = [
+        ("data/ratings.parquet", "changed", False),
+        ("data/ratings.parquet.parts/1.parquet", "appended", False),
+    ]
+    assert (True, built[1], expected) == (report.identical, report.digest, found)
+
+
+def test_a_library_of_another_version_is_named(built, tmp_path, monkeypatch):
+    """A library whose version is another one is named with both versions, and equal bytes are not promised then."""
+    sets = copied(built[0], tmp_path / "repo")
+    real = environment.version
+    monkeypatch.setattr(environment, "version", lambda name: "99.0" if name == "duckdb" else real(name))
+    report = sets.rebuild("rides@v1")
+    change = report.first_change
+    assert (True, None) == (report.identical, report.files_identical)
+    assert ("library", "duckdb", real("duckdb"), "99.0") == (change.kind, change.name, change.before, change.after)
+
+
+def test_several_changes_are_told_apart(built, tmp_path):
+    """Of several changed inputs each has the cells that it changed, the first one first, and those without effect come last."""
+    sets = copied(built[0], tmp_path / "repo")
+    rewrite_ratings(tmp_path / "repo", [(1, 0, 4.25, 0), *RATINGS[1:]])
+    write(tmp_path / "repo/data/trips.parquet.parts/1.parquet", trips((9, 0, 1)))
+    write(tmp_path / "repo/data/trips.parquet.parts/2.parquet", trips((1, 0.5, 8)))
+    reapply(tmp_path / "repo", trips_ttl=timedelta(hours=1), edited=True)
+    report = sets.rebuild("rides@v1")
+    found = [(change.name, change.what, dict(change.reasons), dict(change.columns)) for change in report.changes]
+    expected = [
+        ("data/ratings.parquet", "changed", {"changed value": 1}, {"rating": 1}),
+        ("data/trips.parquet.parts/2.parquet", "appended", {"late row": 2}, {"trips": 1, "per_trip": 1}),
+        ("trips", "ttl", {"definition": 2}, {"trips": 1, "per_trip": 1}),
+        ("checks", "code", {"code": 1}, {"per_trip": 1}),
+        ("data/trips.parquet.parts/1.parquet", "appended", {}, {}),
+    ]
+    assert sorted(expected, key=str) == sorted(found, key=str)
+    assert ("data/trips.parquet.parts/1.parquet", False) == (report.changes[-1].name, report.changes[-1].has_effect)
+    assert "source" == report.first_change.kind
+
+
+def test_a_feature_that_was_renamed_is_named(built, tmp_path):
+    """Where the features of the service are other ones, the service is named, and the columns that are gone and new."""
+    sets = copied(built[0], tmp_path / "repo")
+    table = ratings(*RATINGS)
+    write(tmp_path / "repo/data/ratings.parquet", table.append_column("stars", table.column("rating")))
+    reapply(tmp_path / "repo", rating_field="stars")
+    change = sets.rebuild("rides@v1").first_change
+    assert ("definition", "rides", "features") == (change.kind, change.name, change.what)
+    assert ("ratings:rating", "ratings:stars") == (change.before, change.after)
+    assert {"rating", "stars"} == set(change.columns)
+
+
+def test_a_damaged_set_is_not_taken_for_a_changed_input(built, tmp_path):
+    """Where the entity frame that was kept is another one, the set is said to be damaged, and no input is blamed."""
+    sets = copied(built[0], tmp_path / "repo")
+    kept = sets.build("kept", features=["trips:trips"], entity_frame=frame())
+    path = kept.path / "entity_frame/part-00000.parquet"
+    table = pq.read_table(path)
+    write(path, table.slice(1))
+    with pytest.raises(DatasetError, match="entity frame of kept@v1"):
+        sets.rebuild("kept")
+
+
+def test_a_delta_table_is_read_at_its_version(tmp_path):
+    """A set of a Delta table is the same after rows were appended, and says so when its version is gone."""
+    root = tmp_path / "repo"
+    with offline_repo(root) as store:
+        write_deltalake(root / "trips", trips(*TRIPS))
+        of = source("trips", delta=True)
+        store.apply([DRIVER, of, view(of)])
+    sets = TrainingSets(root)
+    made = sets.build("rides", features=["trips:trips"], entity_frame=frame())
+    write_deltalake(root / "trips", trips((2, 2, 25)), mode="append")
+    report = sets.rebuild("rides")
+    assert (0, True, ()) == (made.manifest.sources[0].version, report.identical, report.changes)
+    for file in made.manifest.sources[0].files:
+        (root / file.path).unlink()
+    change = sets.rebuild("rides").first_change
+    assert ("source", made.manifest.sources[0].files[0].path, "removed") == (change.kind, change.name, change.what)
+
+
+SCRIPT = """
+import sys
+from hindcast.datasets import TrainingSets
+report = TrainingSets(sys.argv[1]).rebuild("rides@v1", threads=int(sys.argv[2]))
+print(report.identical, report.files_identical, report.digest)
+"""
+
+
+@pytest.mark.parametrize("threads", ["1", "4"])
+def test_the_digest_depends_on_no_setting_of_the_process(built, tmp_path, threads):
+    """In a process with another hash seed, time zone, locale and working directory, and any number of threads, a set has the same bytes."""
+    copied(built[0], tmp_path / "repo")
+    settings = {"PYTHONHASHSEED": threads, "TZ": "Asia/Kathmandu", "LC_ALL": "C.UTF-8", "LANG": "tr_TR.UTF-8"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SCRIPT, tmp_path / "repo", threads],
+        env=os.environ | settings,
+        cwd=tmp_path,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert f"True True {built[1]}\n" == done.stdout
+
+
+def test_the_command_line_says_it_by_exit_code_and_json(built, tmp_path):
+    """`hindcast dataset rebuild` exits with 0 for an identical set and with 3 for another one, and names the first change in JSON."""
+    copied(built[0], tmp_path / "repo")
+    same = _run(tmp_path / "repo", "rebuild", "rides@v1", "--output", "json")
+    rewrite_trips(tmp_path / "repo", [*TRIPS, (2, 2, 25)])
+    other = _run(tmp_path / "repo", "rebuild", "rides@v1", "--output", "json")
+    change = json.loads(other.stdout)["first_change"]
+    assert (0, True, built[1]) == (
+        same.returncode,
+        json.loads(same.stdout)["identical"],
+        json.loads(same.stdout)["logical_digest"],
+    )
+    assert (3, "source", "data/trips.parquet") == (other.returncode, change["kind"], change["name"])
+
+
+def _run(root, *arguments):
+    return subprocess.run(
+        [HINDCAST, "dataset", *arguments, "--repo", root], capture_output=True, check=False, text=True
+    )
