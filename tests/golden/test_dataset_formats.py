@@ -1,4 +1,4 @@
-"""The logical digest and proofs, pinned byte for byte: a training set of last year is compared by them.
+"""The logical digest, proofs and statistics, pinned byte for byte: a training set of last year is compared by them.
 
 A change of the bytes needs a new format number, and the old one kept for the sets that have it.
 """
@@ -13,6 +13,7 @@ from hindcast.datasets.canonical import digest_of
 from hindcast.datasets.column_bytes import column_bytes
 from hindcast.datasets.column_types import canonical_schema
 from hindcast.datasets.proofs import proof
+from hindcast.datasets.statistics import Statistics
 
 PINNED = Path(__file__).with_name("datasets.txt")
 
@@ -54,8 +55,11 @@ def lines():
     yield f"digest of 70,000 rows: {table}"
     yield from (f"root of the group from {group.first_row}: {group.root.hex()}" for group in table.groups)
     yield f"proof of row 66,000: {json.dumps(proof(table, 66_000).to_json())}"
+    taken = Statistics(rows.schema)
+    taken.update(rows)
+    yield from (f"statistics of {one.name}: {json.dumps(one.to_json())}" for one in taken.finish())
 
 
 def test_the_formats_are_as_pinned():
-    """Canonical bytes, digests and a proof are what datasets.txt says."""
+    """Canonical bytes, digests, a proof and statistics are what datasets.txt says."""
     assert PINNED.read_text(encoding="utf-8").splitlines() == list(lines())

@@ -21,9 +21,9 @@ from hindcast.datasets.sketches import (
     Counters,
     Distinct,
     Moments,
+    Positions,
     Sample,
     hashes_of_bytes,
-    mixed,
     ordered_sum,
 )
 from hindcast.datasets.statistics import QUANTILES, ColumnStatistics, Statistics
@@ -295,7 +295,7 @@ def test_a_sample_is_all_values_while_there_are_few():
     sample = Sample()
     for start in range(0, SAMPLE_KEPT, 1_000):
         part = values[start : start + 1_000]
-        sample.add(mixed(np.arange(start, start + len(part), dtype=np.uint64)), part)
+        sample.add(Positions.of(start, len(part)), part)
 
     assert np.sort(values).tolist() == sample.sorted().tolist()
 

@@ -4,8 +4,8 @@ A block is 1,024 rows; its digest is over the canonical bytes of its columns. Bl
 2.1, of which a row group of 65,536 rows is a whole branch, so one row is proven by the rows of its block and some 32 bytes a level.
 Physical forms of one meaning have one digest: dictionaries, views and 64-bit offsets, slices, what stands under a null.
 
-Digesting was measured at 2.0 GB/s on one core with SHA instructions, and 3.7 on two, where BLAKE2b does 1.5 and 3. It is hashlib that
-takes that time, in calls of 8 kB that hold no lock, so threads help.
+1,000,000 rows of 53 columns (426 MB) take 0.32 s of one core here, 0.2 of them SHA-256 by the processor's own instructions (2.1 GB/s; BLAKE2b does
+1.4), which holds no lock, so threads share it.
 """
 
 import hashlib
@@ -203,17 +203,17 @@ def _digest_blocks(pieces: Sequence[_Rows]) -> list[bytes]:
     step = BLOCK_ROWS if len(pieces) == 1 else sum(counts)
     starts = range(0, sum(counts), step)
     stops = [min(start + step, sum(counts)) for start in starts]
-    blocks = [
-        hashlib.sha256(_BLOCK + (stop - start).to_bytes(4, "little")) for start, stop in zip(starts, stops, strict=True)
-    ]
-    # Column by column, so that the next one's copy has the place of the last one's: new pages took half of the time.
+    heads = [_BLOCK + (stop - start).to_bytes(4, "little") for start, stop in zip(starts, stops, strict=True)]
+    parts = [[head] for head in heads]
+    # A block is hashed in one call: of a call a column, each of which gives up Python's lock and asks for it again, threads took four times the time
+    # beside other ones.
     for place in range(pieces[0].batch.num_columns):
         columns = [piece.column(place) for piece in pieces]
         if len(columns) > 1:
             whole = [Piece(column, 0, count) for column, count in zip(columns, counts, strict=True)]
-            columns[0].write(whole, blocks[0].update)
+            columns[0].write(whole, parts[0].append)
             continue
         (column,) = columns
-        for block, start, stop in zip(blocks, starts, stops, strict=True):
-            column.write([Piece(column, start, stop)], block.update)
-    return [block.digest() for block in blocks]
+        for block, start, stop in zip(parts, starts, stops, strict=True):
+            column.write([Piece(column, start, stop)], block.append)
+    return [hashlib.sha256(b"".join(block)).digest() for block in parts]

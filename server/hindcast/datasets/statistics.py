@@ -3,6 +3,8 @@
 They are kept in the manifest, so they are whole numbers and text. What takes more than a pass and some memory is estimated, and says so:
 `distinct` beyond 4,095 values with a standard error of 1.6 per cent, `quantiles` beyond 16,384 values by a sample of so many (a standard
 error of at most 0.4 per cent in rank), counts of `top` to within `top_error`.
+
+1,000,000 rows of 53 columns take 0.4 s of one core here, 0.8 with their digest.
 """
 
 import os
@@ -18,7 +20,7 @@ import pyarrow.compute as pc
 from hindcast.datasets.canonical import GROUP_ROWS
 from hindcast.datasets.column_bytes import offsets_of
 from hindcast.datasets.column_types import is_list
-from hindcast.datasets.sketches import Counters, Distinct, Moments, Sample, hashes_of_bytes, mixed
+from hindcast.datasets.sketches import Counters, Distinct, Moments, Positions, Sample, hashes_of_bytes
 
 QUANTILES = ("0.01", "0.05", "0.25", "0.5", "0.75", "0.95", "0.99")
 TOP = 10
@@ -115,8 +117,7 @@ class Statistics:
     def _start(self, batches: Sequence[pa.RecordBatch]) -> None:
         self._wait()
         rows = sum(batch.num_rows for batch in batches)
-        # Numbers that no two positions share, and that say nothing of the values.
-        positions = mixed(np.arange(self._rows + 1, self._rows + rows + 1, dtype=np.uint64))
+        positions = Positions.of(self._rows, rows)
         self._rows += rows
         self._running = [self._pool.submit(self._add, share, batches, positions) for share in self._shares]
 
@@ -125,7 +126,7 @@ class Statistics:
             running.result()
         self._running = []
 
-    def _add(self, share: range, batches: Sequence[pa.RecordBatch], positions: Any) -> None:
+    def _add(self, share: range, batches: Sequence[pa.RecordBatch], positions: Positions) -> None:
         # Sums beyond a double have no mean, and need no warning.
         with np.errstate(all="ignore"):
             for place in share:
@@ -187,8 +188,8 @@ class _Measure:
         self.sample = Sample()
         self.moments = Moments()
 
-    def add(self, values: Any, positions: Any) -> None:
-        """Add finite values and the hashes of their positions."""
+    def add(self, values: Any, positions: Positions) -> None:
+        """Add finite values, each at its position."""
         if not len(values):
             return
         low, high = values.min(), values.max()
@@ -208,7 +209,7 @@ class _Measure:
 class _Kind(Protocol):
     """What takes the statistics of a column's values that are not null."""
 
-    def add(self, array: pa.Array, positions: Any) -> None: ...
+    def add(self, array: pa.Array, positions: Positions) -> None: ...
 
     def found(self) -> dict[str, Any]:
         """Fields of `ColumnStatistics`."""
@@ -223,11 +224,11 @@ class _Column:
         self._nulls = 0
         self._kind = _kind(_plain_type(kind))
 
-    def add(self, array: pa.Array, positions: Any) -> None:
+    def add(self, array: pa.Array, positions: Positions) -> None:
         self._rows += len(array)
         self._nulls += array.null_count
         if array.null_count:
-            positions = positions[_is_there(array)]
+            positions = positions.chosen(_is_there(array))
             array = array.drop_null()
         if len(array):
             self._kind.add(array, positions)
@@ -265,7 +266,7 @@ def _kind(kind: pa.DataType) -> _Kind:  # noqa: PLR0911 - one line a kind
 class _Others:
     """Structs and the like: nothing but nulls is counted."""
 
-    def add(self, array: pa.Array, positions: Any) -> None:
+    def add(self, array: pa.Array, positions: Positions) -> None:
         pass
 
     def found(self) -> dict[str, Any]:
@@ -276,7 +277,7 @@ class _Bools:
     def __init__(self) -> None:
         self._counts = {"true": 0, "false": 0}
 
-    def add(self, array: pa.Array, positions: Any) -> None:  # noqa: ARG002 - a kind's interface
+    def add(self, array: pa.Array, positions: Positions) -> None:  # noqa: ARG002 - a kind's interface
         self._counts["true"] += array.true_count
         self._counts["false"] += array.false_count
 
@@ -298,13 +299,13 @@ class _Words:
         self._measure = _Measure()
         self._not_finite = 0
 
-    def add(self, array: pa.Array, positions: Any) -> None:
+    def add(self, array: pa.Array, positions: Positions) -> None:
         width = self._width
         data = memoryview(array.buffers()[1])[array.offset * width : (array.offset + len(array)) * width]
         self._distinct.add_words(np.frombuffer(data, f"u{width}").astype(np.uint64, copy=False))
         self._measure_all(np.frombuffer(data, self._numbers), positions)
 
-    def _measure_all(self, values: Any, positions: Any) -> None:
+    def _measure_all(self, values: Any, positions: Positions) -> None:
         self._measure.add(values, positions)
 
     def _text(self, value: Any) -> str:
@@ -336,12 +337,12 @@ class _Floats(_Words):
     def __init__(self, kind: pa.DataType) -> None:
         super().__init__(kind, "number", "f")
 
-    def _measure_all(self, values: Any, positions: Any) -> None:
+    def _measure_all(self, values: Any, positions: Positions) -> None:
         # The least and the greatest of values with a NaN are NaN.
         if not (np.isfinite(values.min()) and np.isfinite(values.max())):
             is_finite = np.isfinite(values)
             self._not_finite += len(values) - int(np.count_nonzero(is_finite))
-            values, positions = values[is_finite], positions[is_finite]
+            values, positions = values[is_finite], positions.chosen(is_finite)
         self._measure.add(values, positions)
 
 
@@ -368,7 +369,7 @@ class _Decimals:
         self._measure = _Measure()
         self._ends: list[Any] = []
 
-    def add(self, array: pa.Array, positions: Any) -> None:
+    def add(self, array: pa.Array, positions: Positions) -> None:
         width = array.type.bit_width // 8
         data = memoryview(array.buffers()[1])[array.offset * width : (array.offset + len(array)) * width]
         self._distinct.add(hashes_of_bytes(np.frombuffer(data, np.uint8), np.arange(len(array) + 1) * width))
@@ -391,7 +392,7 @@ class _Texts:
         self._counters = Counters()
         self._lengths = _Measure()
 
-    def add(self, array: pa.Array, positions: Any) -> None:
+    def add(self, array: pa.Array, positions: Positions) -> None:
         # Every value of a batch is hashed and looked at once, however often it comes.
         encoded = array.dictionary_encode()
         values, places = encoded.dictionary, encoded.indices.to_numpy()
@@ -422,7 +423,7 @@ class _Lists:
     def __init__(self) -> None:
         self._lengths = _Measure()
 
-    def add(self, array: pa.Array, positions: Any) -> None:
+    def add(self, array: pa.Array, positions: Positions) -> None:
         self._lengths.add(array.to_numpy(), positions)
 
     def found(self) -> dict[str, Any]:
