@@ -48,7 +48,7 @@ test: $(STAMP)
 
 # Every fault 20 times over; `make test` has each of them twice.
 faults: $(STAMP)
-	@HINDCAST_FAULT_CYCLES=20 $(BIN)/python -m pytest tests/faults tests/property/test_segments.py
+	@HINDCAST_FAULT_CYCLES=20 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile tests/faults tests/property/test_segments.py
 
 # The offline store on Spark, in local mode, against DuckDB. Needs Java 17; `make test` does not.
 spark: $(SPARK_STAMP)
