@@ -27,13 +27,6 @@ if TYPE_CHECKING:
 _INCOMPLETE = 3
 _CELL_MAX = 60
 
-_log_directory = click.option(
-    "--log-dir",
-    "log_directory",
-    type=click.Path(path_type=Path),
-    help="As given to `hindcast serve`.  [default: lookups in the state directory, .hindcast in the repo]",
-)
-
 
 def add_commands(group: click.Group) -> None:
     """Add the commands of this module to a group."""
@@ -43,7 +36,7 @@ def add_commands(group: click.Group) -> None:
 
 @click.command()
 @options.repo
-@_log_directory
+@options.log_directory
 @click.option(
     "--follow",
     "seconds",
@@ -95,7 +88,7 @@ def _sealing_text(done: "Sealing") -> str:
 @click.command()
 @click.argument("query", metavar="QUERY")
 @options.repo
-@_log_directory
+@options.log_directory
 @click.option(
     "--output",
     type=click.Choice(["text", "json", "csv"]),
@@ -187,7 +180,7 @@ class _Entity(click.ParamType[tuple[str, str]]):
 
 @click.command()
 @options.repo
-@_log_directory
+@options.log_directory
 @click.option(
     "--entity",
     type=_Entity(),

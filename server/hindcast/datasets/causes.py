@@ -79,6 +79,18 @@ class Change:
     cells: tuple[Cell, ...] = ()
 
 
+def file_change(file: FileChange, *, has_effect: bool | None = False) -> Change:
+    """A source's file that is another one, as a change."""
+    return Change(
+        kind="source",
+        name=file.path,
+        what=file.how,
+        before=file.path if file.new_path else "",
+        after=file.new_path,
+        has_effect=has_effect,
+    )
+
+
 class Effect:
     """What one change did, as it adds up."""
 

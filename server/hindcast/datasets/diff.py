@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hindcast.datasets.causes import SAMPLES, Cell, Change, Provenance, Step, reasons_of, text_of
+from hindcast.datasets.causes import SAMPLES, Cell, Change, Provenance, Step, file_change, reasons_of, text_of
 from hindcast.datasets.compare import Differences, Retyped, Side, compare
 from hindcast.datasets.definitions import PICKLED, ViewRecord, definition_changes
 from hindcast.datasets.manifest import Manifest
@@ -155,16 +155,7 @@ def inputs_that_differ(before: Manifest, after: Manifest) -> tuple[Change, ...]:
     now = {source.path: source for source in after.sources}
     for source in before.sources:
         if source.path in now:
-            changes += (
-                Change(
-                    kind="source",
-                    name=file.path,
-                    what=file.how,
-                    before=file.path if file.new_path else "",
-                    after=file.new_path,
-                )
-                for file in file_changes(source, now[source.path])
-            )
+            changes += map(file_change, file_changes(source, now[source.path]))
     if before.frame.digest != after.frame.digest:
         changes.append(
             Change(

@@ -150,25 +150,27 @@ def row_groups(
         schema: of the batches.
         stored: of the tables, `stored_schema` of the other.
     """
-    for table in _grouped(batches, schema):
+    for pieces in in_groups(batches, GROUP_ROWS):
+        table = _table(pieces, schema)
         yield table if stored is None or stored.equals(table.schema) else table.cast(stored)
 
 
-def _grouped(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
+def in_groups(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[Sequence[pa.RecordBatch]]:
+    """Batches cut so that each group of them has so many rows, but for the last."""
     pending: list[pa.RecordBatch] = []
     count = 0
     for batch in batches:
         at = 0
-        while count + batch.num_rows - at >= GROUP_ROWS:
-            pending.append(batch.slice(at, GROUP_ROWS - count))
-            at += GROUP_ROWS - count
-            yield _table(pending, schema)
+        while count + batch.num_rows - at >= rows:
+            pending.append(batch.slice(at, rows - count))
+            at += rows - count
+            yield pending
             pending, count = [], 0
         if at < batch.num_rows:
             pending.append(batch.slice(at))
             count += batch.num_rows - at
     if count:
-        yield _table(pending, schema)
+        yield pending
 
 
 def _table(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.Table:

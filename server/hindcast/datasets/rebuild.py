@@ -27,7 +27,7 @@ from hindcast.datasets.build import (
     write_rows,
 )
 from hindcast.datasets.canonical import Hasher
-from hindcast.datasets.causes import Change, Provenance, Step, blamed_on, blamed_on_files
+from hindcast.datasets.causes import Change, Provenance, Step, blamed_on, blamed_on_files, file_change
 from hindcast.datasets.compare import Side, compare
 from hindcast.datasets.definitions import PICKLED, DefinitionChange, Definitions, SourceDefinition, definition_changes
 from hindcast.datasets.manifest import Manifest, SourceRecord
@@ -166,7 +166,7 @@ class _Again:
 
     def _failed(self, error: HindcastError, files: Sequence[FileChange], libraries: Sequence[Change]) -> Rebuild:
         """Something that was asked for cannot be had any more: what changed is what can be said."""
-        changes = [*self._file_changes(files, has_effect=None), *libraries]
+        changes = [*(file_change(file, has_effect=None) for file in files), *libraries]
         if isinstance(error, UnknownName):
             changes.insert(0, Change(kind="definition", name=error.name, what="removed", has_effect=None))
         if not changes:
@@ -310,21 +310,8 @@ class _Again:
         return None if now == record.files else change
 
     def _without_effect(self, moves: Sequence[_Move]) -> list[Change]:
-        changes = [*self._file_changes([file for move in moves for file in move.files], has_effect=False)]
+        changes = [file_change(file) for move in moves for file in move.files]
         return [*changes, *(move.change for move in moves if move.change is not None and not _is_suspect(move.change))]
-
-    def _file_changes(self, files: Sequence[FileChange], *, has_effect: bool | None) -> list[Change]:
-        return [
-            Change(
-                kind="source",
-                name=file.path,
-                what=file.how,
-                before=file.path if file.new_path else "",
-                after=file.new_path,
-                has_effect=has_effect,
-            )
-            for file in files
-        ]
 
     def _explained(self, moves: Sequence[_Move], last: _Made, libraries: Sequence[Change]) -> list[Change]:
         """The changes of the moves, each with what it did."""
@@ -364,7 +351,7 @@ class _Again:
             return [blamed_on(first.change, step, reason), *later]
         if before.provenance is not None and after.provenance is not None and not rest:
             return [*blamed_on_files(first.files, step, before.provenance, after.provenance)]
-        some = self._file_changes(first.files, has_effect=None)
+        some = [file_change(file, has_effect=None) for file in first.files]
         return [blamed_on(some[0], step, "source"), *some[1:], *later]
 
     def _unexplained(self, made: _Made, libraries: Sequence[Change]) -> list[Change]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hindcast.datasets.manifest import Manifest
-from hindcast.datasets.parts import open_part, read_parts
+from hindcast.datasets.parts import in_groups, open_part, read_parts
 from hindcast.datasets.splits import COLUMN
 from hindcast.datasets.store import StoredSet
 from hindcast.errors import InvalidArgument, UnknownName
@@ -132,7 +132,7 @@ class TrainingSet:
         if rows < 1:
             raise InvalidArgument.at("rows", f"of a batch are {rows!r}; give a whole number above 0")
         schema = self._schema_of(split, columns)
-        return _cut(self._batches(split, columns), rows, schema)
+        return (_joined(pieces, schema) for pieces in in_groups(self._batches(split, columns), rows))
 
     def to_torch(
         self,
@@ -208,23 +208,6 @@ def shuffled(rows: int, *, seed: int) -> np.ndarray:
     words = np.frombuffer(b"".join(blocks), dtype=">u8")[:rows]
     order: np.ndarray = np.argsort(words, kind="stable")
     return order
-
-
-def _cut(batches: Iterator[pa.RecordBatch], rows: int, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    pending: list[pa.RecordBatch] = []
-    count = 0
-    for batch in batches:
-        at = 0
-        while count + batch.num_rows - at >= rows:
-            pending.append(batch.slice(at, rows - count))
-            at += rows - count
-            yield _joined(pending, schema)
-            pending, count = [], 0
-        if at < batch.num_rows:
-            pending.append(batch.slice(at))
-            count += batch.num_rows - at
-    if count:
-        yield _joined(pending, schema)
 
 
 def _joined(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
