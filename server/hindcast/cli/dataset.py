@@ -13,6 +13,7 @@ import click
 
 from hindcast.cli import options
 from hindcast.cli.dataset_text import CLEAR_LINE, built_text, diff_text, list_text, rebuild_text, show_text, verify_text
+from hindcast.settings import TrainingSetsSettings
 
 if TYPE_CHECKING:
     from hindcast.datasets import Diff, KeySplits, Rebuild, TimeSplits, TrainingSet, TrainingSets
@@ -248,6 +249,75 @@ def rm(ref: str, repo_root: Path, directory: Path | None, output: str) -> None:
     click.echo(json.dumps({"removed": ref}) if output == "json" else f"removed {ref}")
 
 
+@dataset.command()
+@options.repo
+@_directory
+@click.option(
+    "--address",
+    default="127.0.0.1:50052",
+    show_default=True,
+    callback=options.checked_address,
+    help="HOST:PORT; port 0 takes a free one.",
+)
+@click.option(
+    "--entities-dir",
+    "entity_directories",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    multiple=True,
+    help="Callers may name files in this directory as entity frames, beside the repo's file sources. As often as needed.",
+)
+@click.option(
+    "--waiting-max",
+    type=click.IntRange(0),
+    default=8,
+    show_default=True,
+    help="Builds that wait for the one that runs; more are refused.",
+)
+@click.option(
+    "--frame-max-mb",
+    type=click.IntRange(1),
+    default=8_192,
+    show_default=True,
+    help="Of an entity frame that a caller sends, in MiB.",
+)
+@click.option(
+    "--timeout-seconds",
+    type=click.FloatRange(1),
+    default=3_600.0,
+    show_default=True,
+    help="For calls that bring none.",
+)
+@options.tls
+def serve(
+    repo_root: Path,
+    directory: Path | None,
+    address: str,
+    entity_directories: tuple[Path, ...],
+    waiting_max: int,
+    frame_max_mb: int,
+    timeout_seconds: float,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
+) -> None:
+    """Serve training sets over gRPC, for people without access to the sources, until Ctrl-C or SIGTERM, which give up what is built."""
+    from hindcast.catalog import read_repo  # noqa: PLC0415 - see below
+    from hindcast.datasets_server.process import end, run  # noqa: PLC0415 - pyarrow and gRPC
+
+    settings = TrainingSetsSettings(
+        repo_root=read_repo(repo_root).root,
+        address=address,
+        directory=directory.resolve() if directory else None,
+        entity_directories=tuple(one.resolve() for one in entity_directories),
+        tls=options.tls_files(tls_cert, tls_key, tls_client_ca),
+        call_timeout_seconds=timeout_seconds,
+        waiting_max=waiting_max,
+        frame_max_bytes=frame_max_mb * 2**20,
+    )
+    run(settings, say=click.echo)
+    end(0)
+
+
 def _sets(repo_root: Path, directory: Path | None) -> "TrainingSets":
     from hindcast.catalog import read_repo  # noqa: PLC0415 - see below
     from hindcast.datasets import TrainingSets  # noqa: PLC0415 - Feast, which takes 5 s
@@ -279,7 +349,9 @@ def _progress_line(progress: "Progress") -> None:
     if sys.stderr.isatty():
         bar = "━" * (30 * progress.done // max(progress.total, 1))
         click.echo(
-            f"{CLEAR_LINE}{progress.phase:<9} {bar:<30} {progress.done:,} of {progress.total:,} rows", nl=False, err=True
+            f"{CLEAR_LINE}{progress.phase:<9} {bar:<30} {progress.done:,} of {progress.total:,} rows",
+            nl=False,
+            err=True,
         )
 
 

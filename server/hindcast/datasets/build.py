@@ -38,6 +38,7 @@ from hindcast.offline.asof.merge import NO_TIME
 from hindcast.offline.asof.origins import Origins
 from hindcast.offline.frames.frame import EntityFrame, as_of_micros
 from hindcast.offline.frames.paths import frame_path
+from hindcast.offline.frames.query import ConfinedQuery
 from hindcast.offline.sources.source import DeltaTable, SourceFiles
 from hindcast.settings import state_dir
 
@@ -339,6 +340,8 @@ def _kept_frame(given: FrameCall, frame: EntityFrame, built: Path, root: Path) -
 def _form(given: FrameCall, root: Path) -> tuple[str, str, SourceFiles | None]:
     if given.entity_frame is None:
         return "keys", "/".join("" if time is None else str(time) for time in (given.start, given.end)), None
+    if isinstance(given.entity_frame, ConfinedQuery):
+        return "sql", given.entity_frame.text, None
     if not isinstance(given.entity_frame, str | Path):
         return "rows", "", None
     if frame_path(given.entity_frame, repo_root=root) is None:

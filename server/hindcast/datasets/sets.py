@@ -128,6 +128,10 @@ class TrainingSets:
         """
         return [TrainingSet(stored) for stored in self._store.all()]
 
+    def refs(self) -> Sequence[str]:
+        """`name@vN` of all versions of all sets, in the order of `list`; nothing of them is read."""
+        return [f"{name}@v{version}" for name in self._store.names() for version in self._store.versions(name)]
+
     def remove(self, ref: str) -> None:
         """Remove one version, `name@vN`; its number is not given again.
 
