@@ -2,7 +2,8 @@
 
 In come features by name and the entities to look up, as plain Python, NumPy, pandas or Arrow data; out goes a
 `FeatureResult` with the values, their statuses and times, and the id of the receipt that the server kept. Rows in the same
-forms are written by `push`, and `get_receipt` shows what an earlier lookup was answered.
+forms are written by `push`, and `get_receipt` shows what an earlier lookup was answered. `TrainingSets` builds and reads training sets on a
+server of theirs.
 
     with Client("localhost:50051") as client:
         result = client.get_online_features(features="account_screening", entities={...})
@@ -12,6 +13,7 @@ API, `hindcast.v1`, and nothing else.
 """
 
 from hindcast_client._aio import AsyncClient
+from hindcast_client._build import KeySplits, TimeSplits
 from hindcast_client._channel import TLS
 from hindcast_client._errors import (
     Cancelled,
@@ -30,33 +32,47 @@ from hindcast_client._info import ServerInfo
 from hindcast_client._policy import RetryPolicy
 from hindcast_client._push import PushResult, ViewWrites
 from hindcast_client._receipt import Receipt, ReceiptPage, ReceiptSummary
+from hindcast_client._reports import Change, Diff, Progress, Rebuild, Verification
 from hindcast_client._result import FeatureResult, FeatureStatus
 from hindcast_client._stream import Lookup
 from hindcast_client._sync import Client
+from hindcast_client._training_sets import TrainingSet, TrainingSets
+from hindcast_client._training_sets_aio import AsyncTrainingSet, AsyncTrainingSets
 
 __all__ = [
     "TLS",
     "AsyncClient",
+    "AsyncTrainingSet",
+    "AsyncTrainingSets",
     "Cancelled",
+    "Change",
     "Client",
     "DeadlineExceeded",
+    "Diff",
     "FeatureResult",
     "FeatureStatus",
     "FieldViolation",
     "HindcastError",
     "InvalidRequest",
+    "KeySplits",
     "Lookup",
     "NotFound",
     "Overloaded",
     "PermissionDenied",
+    "Progress",
     "PushResult",
+    "Rebuild",
     "Receipt",
     "ReceiptPage",
     "ReceiptSummary",
     "RetryPolicy",
     "ServerError",
     "ServerInfo",
+    "TimeSplits",
+    "TrainingSet",
+    "TrainingSets",
     "Unauthenticated",
     "Unavailable",
+    "Verification",
     "ViewWrites",
 ]

@@ -49,7 +49,7 @@ def rebuild_report(report: "Rebuild") -> pb.RebuildReport:
         identical=report.identical,
         expected=report.expected,
         digest=report.digest,
-        files_identical=report.files_identical,  # type: ignore[arg-type] - None leaves it unset
+        files_identical=report.files_identical,  # type: ignore[arg-type]  # None leaves it unset
         rows=report.rows,
         changes=map(_change, report.changes),
         as_recorded=report.as_recorded,
@@ -92,7 +92,7 @@ def _change(change: Change) -> pb.InputChange:
         what=change.what,
         before=change.before,
         after=change.after,
-        has_effect=change.has_effect,  # type: ignore[arg-type] - None leaves it unset
+        has_effect=change.has_effect,  # type: ignore[arg-type]  # None leaves it unset
         rows=change.rows,
         columns=dict(change.columns),
         reasons=dict(change.reasons),
