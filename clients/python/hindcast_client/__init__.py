@@ -12,8 +12,10 @@ Importing this package needs grpcio and protobuf only and takes under 0.3 s. Wha
 API, `hindcast.v1`, and nothing else.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from hindcast_client._aio import AsyncClient
-from hindcast_client._build import KeySplits, TimeSplits
 from hindcast_client._channel import TLS
 from hindcast_client._errors import (
     Cancelled,
@@ -32,12 +34,15 @@ from hindcast_client._info import ServerInfo
 from hindcast_client._policy import RetryPolicy
 from hindcast_client._push import PushResult, ViewWrites
 from hindcast_client._receipt import Receipt, ReceiptPage, ReceiptSummary
-from hindcast_client._reports import Change, Diff, Progress, Rebuild, Verification
 from hindcast_client._result import FeatureResult, FeatureStatus
 from hindcast_client._stream import Lookup
 from hindcast_client._sync import Client
-from hindcast_client._training_sets import TrainingSet, TrainingSets
-from hindcast_client._training_sets_aio import AsyncTrainingSet, AsyncTrainingSets
+
+if TYPE_CHECKING:
+    from hindcast_client._build import KeySplits, TimeSplits
+    from hindcast_client._reports import Change, Diff, Progress, Rebuild, Verification
+    from hindcast_client._training_sets import TrainingSet, TrainingSets
+    from hindcast_client._training_sets_aio import AsyncTrainingSet, AsyncTrainingSets
 
 __all__ = [
     "TLS",
@@ -76,3 +81,24 @@ __all__ = [
     "Verification",
     "ViewWrites",
 ]
+
+_OF_TRAINING_SETS = {
+    "AsyncTrainingSet": "_training_sets_aio",
+    "AsyncTrainingSets": "_training_sets_aio",
+    "Change": "_reports",
+    "Diff": "_reports",
+    "KeySplits": "_build",
+    "Progress": "_reports",
+    "Rebuild": "_reports",
+    "TimeSplits": "_build",
+    "TrainingSet": "_training_sets",
+    "TrainingSets": "_training_sets",
+    "Verification": "_reports",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded with the first of these that is asked for: who looks features up needs none of it.
+    if name not in _OF_TRAINING_SETS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_OF_TRAINING_SETS[name]}"), name)

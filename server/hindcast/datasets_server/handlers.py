@@ -23,7 +23,15 @@ from hindcast.datasets_server.confinement import entity_frame
 from hindcast.datasets_server.jobs import Done, Lane
 from hindcast.datasets_server.requests import Asked, asked, threads
 from hindcast.datasets_server.uploads import Upload
-from hindcast.errors import FieldViolation, HindcastError, InvalidArgument, UnknownName
+from hindcast.errors import (
+    CatalogError,
+    FieldViolation,
+    HindcastError,
+    InvalidArgument,
+    RepoError,
+    SourceError,
+    UnknownName,
+)
 from hindcast.offline.spill import spill_directory
 from hindcast.serving.calls import deadline_of
 from hindcast.serving.messages import not_a_request
@@ -283,6 +291,11 @@ class Handlers:
         if isinstance(error, InvalidArgument):
             return InvalidArgument(
                 [FieldViolation(one.field, self._without_paths(one.description)) for one in error.violations]
+            )
+        if isinstance(error, RepoError | CatalogError):
+            logger.error("a call failed: %s", error)
+            return SourceError(
+                "the repo of this server cannot be used as it is, and its log says why; tell whoever runs it"
             )
         if isinstance(error, HindcastError) and len(error.args) == 1 and not isinstance(error, UnknownName):
             logger.info("a call failed: %s", error)

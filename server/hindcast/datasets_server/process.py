@@ -62,7 +62,9 @@ def run(settings: TrainingSetsSettings, *, say: Callable[[str], None]) -> None:
         check_tls(settings.tls)
     with reserved(settings.address) as address:
         uvloop.run(
-            _serve(settings, address, ready=lambda: say(f"serving training sets of {settings.repo_root} on {address}"))
+            _serve(
+                settings, address, ready=lambda: say(f"serving training sets on {address} (repo: {settings.repo_root})")
+            )
         )
 
 
@@ -88,17 +90,11 @@ async def _serve(settings: TrainingSetsSettings, address: str, *, ready: Callabl
         server.add_secure_port(address, credentials(settings.tls))
     async with health.watched():
         await server.start()
-        # Feast takes 5 s, and the first caller need not wait for it.
-        async with beside(asyncio.to_thread(_load)):
-            ready()
-            await stop.told.wait()
+        ready()
+        await stop.told.wait()
     await health.shut_down()
     await server.stop(_STOP_SECONDS)
     handlers.stop()
-
-
-def _load() -> None:
-    import hindcast.datasets.build  # noqa: F401, PLC0415 - Feast
 
 
 def _look(settings: TrainingSetsSettings) -> None:
