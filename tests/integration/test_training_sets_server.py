@@ -333,7 +333,7 @@ def test_the_asyncio_client_does_the_same(server):
             with pytest.raises(NotFound):
                 await sets.get("nothing")
             building = asyncio.create_task(sets.build("aio-left", features=FEATURES, entity_frame=large_frame()))
-            await asyncio.wait([building], timeout=0.2)
+            await asyncio.wait([building], timeout=0.05)
             building.cancel()
             await asyncio.wait([building])
             table = await one.to_arrow()
@@ -381,10 +381,11 @@ def test_a_repo_of_another_offline_store_is_not_served(repo, tmp_path):
     assert (2, True) == (done.returncode, "change it in feature_store.yaml" in done.stderr)
 
 
-def test_beside_the_workers(repo, tmp_path):
+def test_beside_the_workers(repo, sets, tmp_path):
     """`hindcast serve` keeps a server of training sets, with a lower priority, starts another one when it dies, and ends it at its stop."""
     served = tmp_path / "repo"
-    shutil.copytree(repo, served, ignore=shutil.ignore_patterns(".hindcast"))
+    made = sets.build("beside", features=FEATURES, entity_frame=frame())
+    shutil.copytree(repo, served)
     config = yaml.safe_load((served / "feature_store.yaml").read_text())
     online = {"type": "hindcast.online.plugin.PackedRedisOnlineStore", "connection_string": "embedded"}
     (served / "feature_store.yaml").write_text(yaml.safe_dump(config | {"online_store": online}))
@@ -399,14 +400,13 @@ def test_beside_the_workers(repo, tmp_path):
         ) as server:
             (line,) = [line for line in server.output if line.startswith("serving")]
             address = line.rpartition("training sets on ")[2].removesuffix(")")
-            with TrainingSets(address) as sets:
-                wait_for(lambda: answers(sets), what="an answer", seconds=30)
-                made = sets.build("beside", features=FEATURES, entity_frame=frame())
+            with TrainingSets(address) as beside:
+                wait_for(lambda: answers(beside), what="an answer", seconds=30)
                 (first,) = companions(server)
                 assert 10 == first.nice()
                 first.send_signal(signal.SIGKILL)
-                wait_for(lambda: answers(sets) and companions(server) != [first], what="another one", seconds=30)
-                assert made.id == sets.get("beside").id
+                wait_for(lambda: answers(beside) and companions(server) != [first], what="another one", seconds=30)
+                assert made.to_arrow() == beside.get(made.id).to_arrow()
                 (second,) = companions(server)
             with Client(server.address) as client:
                 assert "rides" == client.get_server_info().project
