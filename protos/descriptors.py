@@ -13,7 +13,7 @@ from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from hindcast.v1 import feature_service_pb2, lookup_service_pb2, push_service_pb2
+from hindcast.v1 import feature_service_pb2, lookup_service_pb2, push_service_pb2, training_sets_pb2
 
 
 def collect(file: FileDescriptor, into: dict[str, descriptor_pb2.FileDescriptorProto]) -> None:
@@ -37,7 +37,15 @@ def reflection_v1() -> descriptor_pb2.FileDescriptorProto:
 
 
 files: dict[str, descriptor_pb2.FileDescriptorProto] = {}
-for module in (GrpcServer_pb2, feature_service_pb2, push_service_pb2, lookup_service_pb2, health_pb2, reflection_pb2):
+for module in (
+    GrpcServer_pb2,
+    feature_service_pb2,
+    push_service_pb2,
+    lookup_service_pb2,
+    training_sets_pb2,
+    health_pb2,
+    reflection_pb2,
+):
     collect(module.DESCRIPTOR, files)
 Path(sys.argv[1]).write_bytes(
     descriptor_pb2.FileDescriptorSet(file=[*files.values(), reflection_v1()]).SerializeToString(deterministic=True)

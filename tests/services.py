@@ -138,10 +138,23 @@ def _command_line(process_id: str) -> bytes:
     return b""
 
 
-@contextlib.contextmanager
-def run_hindcast(repo: Path, *options: str, env: dict[str, str] | None = None) -> Iterator[HindcastServer]:
+def run_hindcast(
+    repo: Path, *options: str, env: dict[str, str] | None = None
+) -> contextlib.AbstractContextManager[HindcastServer]:
     """Run `hindcast serve` on a free port until the block ends; the block begins when it serves."""
-    command = [str(HINDCAST), "serve", "--repo", str(repo), "--address", "127.0.0.1:0", *options]
+    return _run_server(["serve", "--repo", str(repo), *options], env=env)
+
+
+def run_training_sets(
+    repo: Path, *options: str, env: dict[str, str] | None = None
+) -> contextlib.AbstractContextManager[HindcastServer]:
+    """Run `hindcast dataset serve` on a free port until the block ends; the block begins when it serves."""
+    return _run_server(["dataset", "serve", "--repo", str(repo), *options], env=env)
+
+
+@contextlib.contextmanager
+def _run_server(arguments: list[str], *, env: dict[str, str] | None) -> Iterator[HindcastServer]:
+    command = [str(HINDCAST), *arguments, "--address", "127.0.0.1:0"]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+import msgspec
+
 _PORT_MAX = 65_535
 STATE_DIR_VARIABLE = "HINDCAST_STATE_DIR"
 
@@ -110,6 +112,42 @@ class WorkerOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSetsSettings:
+    """What a server of training sets was told.
+
+    Attributes:
+        repo_root: absolute.
+        directory: where the sets are; None for `datasets` in the state directory.
+        entity_directories: absolute, each: where files are that callers may name as entity frames, beside the repo's sources.
+        call_timeout_seconds: the deadline of a call that brings none.
+        waiting_max: builds that wait for the one that runs; more are refused.
+        frame_max_bytes: of an entity frame that is sent.
+    """
+
+    repo_root: Path
+    address: str
+    directory: Path | None = None
+    entity_directories: tuple[Path, ...] = ()
+    tls: TlsFiles | None = None
+    call_timeout_seconds: float = 3_600.0
+    waiting_max: int = 8
+    frame_max_bytes: int = 8 * 2**30
+
+    def to_line(self) -> bytes:
+        """One line of JSON."""
+        return msgspec.json.encode(self, enc_hook=str) + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> "TrainingSetsSettings":
+        """What `to_line` wrote.
+
+        Raises:
+            msgspec.DecodeError: it is not that.
+        """
+        return msgspec.json.decode(line, type=cls, dec_hook=lambda kind, written: kind(written))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServeSettings:
     """What `hindcast serve` was told.
 
@@ -120,6 +158,7 @@ class ServeSettings:
         log_directory: for lookups' records; None for `lookups` in the state directory.
         seal_seconds: how often closed segments go into tables; 0 for never.
         keep_days: how many days of sealed lookups stay; None for all.
+        training_sets_address: HOST:PORT of the server of training sets; None for none.
     """
 
     repo_root: Path
@@ -129,4 +168,5 @@ class ServeSettings:
     log_directory: Path | None = None
     seal_seconds: float = 60.0
     keep_days: int | None = None
+    training_sets_address: str | None = None
     worker: WorkerOptions = WorkerOptions()

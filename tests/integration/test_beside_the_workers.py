@@ -12,8 +12,8 @@ from hindcast.lookups.directory import OPEN, SEALED, LogDirectory
 from hindcast.lookups.seal_settings import SealSettings
 from hindcast.lookups.sealing_process import has_work
 from hindcast.serving import recovering
+from hindcast.serving.companions import sealer
 from hindcast.serving.recovering import Recovering
-from hindcast.serving.sealing import keep_sealing
 from sealing import make_failure, write_segment
 
 
@@ -39,7 +39,7 @@ def test_a_sealer_that_cannot_be_started_is_tried_again(tmp_path, monkeypatch, c
 
     async def run() -> list[psutil.Process]:
         monkeypatch.setattr(sys, "executable", str(tmp_path / "nothing"))
-        keeping = asyncio.create_task(keep_sealing(settings))
+        keeping = asyncio.create_task(sealer(settings).keep())
         await until(lambda: "cannot be started" in caplog.text)
         monkeypatch.setattr(sys, "executable", python)
         await until(sealers)

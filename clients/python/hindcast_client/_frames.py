@@ -46,7 +46,7 @@ _MAPS = ("map_val", "struct_val", "map_list_val", "struct_list_val")
 
 def to_numpy(columns: Sequence[tuple[str, Sequence[Value]]], *, rows: int) -> "np.ndarray":
     """A rows x columns float64 matrix; NaN for a null."""
-    numpy = _load("numpy")
+    numpy = load("numpy")
     matrix = numpy.full((rows, len(columns)), numpy.nan)
     for at, (name, values) in enumerate(columns):
         kind = first_kind(values)
@@ -74,7 +74,7 @@ def _number(value: Value, name: str, row: int) -> float:
 
 def to_pandas(columns: Mapping[str, Sequence[Value]]) -> "pd.DataFrame":
     """One Series per column, of the dtype of its kind."""
-    pandas = _load("pandas")
+    pandas = load("pandas")
     return pandas.DataFrame(
         {
             name: pandas.Series(decoded := decode_column(values, name=name), dtype=_pandas_dtype(values, decoded))
@@ -91,7 +91,7 @@ def _pandas_dtype(values: Sequence[Value], decoded: Sequence[Any]) -> str:
 
 def to_arrow(columns: Mapping[str, Sequence[Value]]) -> "pa.Table":
     """One array per column, of the type of its kind."""
-    arrow = _load("pyarrow")
+    arrow = load("pyarrow")
     arrays = {}
     for name, values in columns.items():
         try:
@@ -219,7 +219,12 @@ def _kinds(values: Iterable[Value]) -> list[str]:
     return [kind for kind in found if kind not in (None, "null_val")]
 
 
-def _load(module: str) -> Any:
+def load(module: str) -> Any:
+    """A module that only some results need.
+
+    Raises:
+        ImportError: it is not installed; says how to.
+    """
     try:
         return import_module(module)
     except ImportError as error:

@@ -18,10 +18,11 @@ from hindcast.catalog.model import (
     View,
     version_name,
 )
-from hindcast.catalog.repo import Repo, read_repo
+from hindcast.catalog.repo import CONFIG_NAME, Repo, read_repo
 from hindcast.catalog.watch import RegistryWatch
 
 __all__ = [
+    "CONFIG_NAME",
     "BatchSource",
     "Catalog",
     "Field",

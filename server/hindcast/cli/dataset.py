@@ -13,10 +13,12 @@ import click
 
 from hindcast.cli import options
 from hindcast.cli.dataset_text import CLEAR_LINE, built_text, diff_text, list_text, rebuild_text, show_text, verify_text
+from hindcast.settings import TrainingSetsSettings
 
 if TYPE_CHECKING:
     from hindcast.datasets import Diff, KeySplits, Rebuild, TimeSplits, TrainingSet, TrainingSets
     from hindcast.datasets.causes import Change
+    from hindcast.datasets.progress import Progress
 
 _DIFFERS = 3
 """Exit code of a command that compares: it was done, and the two sides are not equal."""
@@ -140,7 +142,7 @@ def build(
         snapshot=snapshot,
         sign=sign,
         threads=threads,
-        progress=_progress_line,
+        on_progress=_progress_line,
     )
     _clear_line()
     git = made.manifest.git
@@ -197,7 +199,7 @@ def rebuild(
 ) -> None:
     """Make a training set again and compare. Exit code 0 if it is the same, 3 if it is not; then the first changed input is named."""
     sets = _sets(repo_root, directory)
-    report = sets.rebuild(ref, as_recorded=as_recorded, threads=threads, progress=_progress_line)
+    report = sets.rebuild(ref, as_recorded=as_recorded, threads=threads, on_progress=_progress_line)
     _clear_line()
     if output == "json":
         click.echo(json.dumps(_rebuild_json(report, sets.get(report.ref))))
@@ -247,6 +249,75 @@ def rm(ref: str, repo_root: Path, directory: Path | None, output: str) -> None:
     click.echo(json.dumps({"removed": ref}) if output == "json" else f"removed {ref}")
 
 
+@dataset.command()
+@options.repo
+@_directory
+@click.option(
+    "--address",
+    default="127.0.0.1:50052",
+    show_default=True,
+    callback=options.checked_address,
+    help="HOST:PORT; port 0 takes a free one.",
+)
+@click.option(
+    "--entities-dir",
+    "entity_directories",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    multiple=True,
+    help="Callers may name files in this directory as entity frames, beside the repo's file sources. As often as needed.",
+)
+@click.option(
+    "--waiting-max",
+    type=click.IntRange(0),
+    default=8,
+    show_default=True,
+    help="Builds that wait for the one that runs; more are refused.",
+)
+@click.option(
+    "--frame-max-mb",
+    type=click.IntRange(1),
+    default=8_192,
+    show_default=True,
+    help="Of an entity frame that a caller sends, in MiB.",
+)
+@click.option(
+    "--timeout-seconds",
+    type=click.FloatRange(1),
+    default=3_600.0,
+    show_default=True,
+    help="For calls that bring none.",
+)
+@options.tls
+def serve(
+    repo_root: Path,
+    directory: Path | None,
+    address: str,
+    entity_directories: tuple[Path, ...],
+    waiting_max: int,
+    frame_max_mb: int,
+    timeout_seconds: float,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
+) -> None:
+    """Serve training sets over gRPC, for people without access to the sources, until Ctrl-C or SIGTERM, which give up what is built."""
+    from hindcast.catalog import read_repo  # noqa: PLC0415 - see below
+    from hindcast.datasets_server.process import end, run  # noqa: PLC0415 - pyarrow and gRPC
+
+    settings = TrainingSetsSettings(
+        repo_root=read_repo(repo_root).root,
+        address=address,
+        directory=directory.resolve() if directory else None,
+        entity_directories=tuple(one.resolve() for one in entity_directories),
+        tls=options.tls_files(tls_cert, tls_key, tls_client_ca),
+        call_timeout_seconds=timeout_seconds,
+        waiting_max=waiting_max,
+        frame_max_bytes=frame_max_mb * 2**20,
+    )
+    run(settings, say=click.echo)
+    end(0)
+
+
 def _sets(repo_root: Path, directory: Path | None) -> "TrainingSets":
     from hindcast.catalog import read_repo  # noqa: PLC0415 - see below
     from hindcast.datasets import TrainingSets  # noqa: PLC0415 - Feast, which takes 5 s
@@ -273,11 +344,15 @@ def _splits(
         raise click.UsageError("a split ends at a time such as 2026-11-01, or has a whole number of parts") from error
 
 
-def _progress_line(stage: str, rows: int, total: int) -> None:
+def _progress_line(progress: "Progress") -> None:
     """One line on a terminal, written over itself; nothing elsewhere."""
     if sys.stderr.isatty():
-        bar = "━" * (30 * rows // max(total, 1))
-        click.echo(f"{CLEAR_LINE}{stage:<9} {bar:<30} {rows:,} of {total:,} rows", nl=False, err=True)
+        bar = "━" * (30 * progress.done // max(progress.total, 1))
+        click.echo(
+            f"{CLEAR_LINE}{progress.phase:<9} {bar:<30} {progress.done:,} of {progress.total:,} rows",
+            nl=False,
+            err=True,
+        )
 
 
 def _clear_line() -> None:

@@ -24,7 +24,7 @@ from hindcast.cli.runs import runs
 from hindcast.errors import HindcastError, RepoError
 from hindcast.online.connection import Topology
 from hindcast.online.embedded import EmbeddedRedis
-from hindcast.settings import LogMode, ServeSettings, StaleValues, TlsFiles, WorkerOptions, split_address
+from hindcast.settings import LogMode, ServeSettings, StaleValues, WorkerOptions
 
 _DIFFERS = 3
 """Exit code of a command that compares: it was done, and the two sides are not equal."""
@@ -50,15 +50,6 @@ class _Group(click.Group):
             context.exit(2)
 
 
-def _checked_address(_context: click.Context, _parameter: click.Parameter, address: str | None) -> str | None:
-    try:
-        if address is not None:
-            split_address(address)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
-    return address
-
-
 def _service_modes(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, LogMode]:
     """SERVICE=MODE each; a service's name may hold `=` itself."""
     modes = {}
@@ -68,9 +59,6 @@ def _service_modes(_context: click.Context, _parameter: click.Parameter, given: 
             raise click.BadParameter(f"{one!r} is not SERVICE=MODE; a mode is one of {', '.join(LogMode)}")
         modes[service] = LogMode(mode)
     return modes
-
-
-_pem = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -85,7 +73,7 @@ def cli() -> None:
     "--address",
     default="127.0.0.1:50051",
     show_default=True,
-    callback=_checked_address,
+    callback=options.checked_address,
     help="HOST:PORT; port 0 takes a free one.",
 )
 @click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes on the port.")
@@ -130,7 +118,7 @@ def cli() -> None:
 )
 @click.option(
     "--metrics-address",
-    callback=_checked_address,
+    callback=options.checked_address,
     help="HOST:PORT of Prometheus metrics, at /metrics; none when not given.",
 )
 @click.option(
@@ -167,9 +155,12 @@ def cli() -> None:
 @click.option(
     "--keep-days", type=click.IntRange(1), help="Days that sealed lookups stay besides today; all if not given."
 )
-@click.option("--tls-cert", type=_pem, help="PEM certificate; needs --tls-key.")
-@click.option("--tls-key", type=_pem, help="PEM private key.")
-@click.option("--tls-client-ca", type=_pem, help="Callers must show a certificate.")
+@click.option(
+    "--training-sets-address",
+    callback=options.checked_address,
+    help="HOST:PORT where training sets are built and read, by a process of its own; none when not given.",
+)
+@options.tls
 def serve(
     repo_root: Path,
     address: str,
@@ -187,6 +178,7 @@ def serve(
     log_directory: Path | None,
     seal_seconds: float,
     keep_days: int | None,
+    training_sets_address: str | None,
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
@@ -197,9 +189,6 @@ def serve(
     """
     from hindcast.serving import run  # noqa: PLC0415 - gRPC, which no other command needs
 
-    if (tls_cert is None) != (tls_key is None) or (tls_client_ca and not tls_cert):
-        raise click.UsageError("TLS needs --tls-cert and --tls-key together; --tls-client-ca comes on top of them")
-    tls = TlsFiles(certificate=tls_cert, key=tls_key, client_ca=tls_client_ca) if tls_cert and tls_key else None
     settings = ServeSettings(
         repo_root=repo_root,
         address=address,
@@ -208,8 +197,9 @@ def serve(
         log_directory=log_directory.resolve() if log_directory else None,
         seal_seconds=seal_seconds,
         keep_days=keep_days,
+        training_sets_address=training_sets_address,
         worker=WorkerOptions(
-            tls=tls,
+            tls=options.tls_files(tls_cert, tls_key, tls_client_ca),
             call_timeout_ms=timeout_ms,
             max_connection_age_seconds=max_connection_age_seconds,
             drain_seconds=drain_seconds,

@@ -1,11 +1,14 @@
 """Options that several commands have."""
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
 from hindcast.clock import from_micros, system_clock, to_micros
+from hindcast.settings import TlsFiles, split_address
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -49,3 +52,36 @@ since = click.option(
     help="Only lookups served then or later: a time (UTC), or 15m, 2h, 3d ago.",
 )
 until = click.option("--until", callback=instant_of, metavar="TIME", help="Only lookups served before that.")
+
+
+def checked_address(_context: click.Context, _parameter: click.Parameter, address: str | None) -> str | None:
+    """HOST:PORT: an option's callback."""
+    try:
+        if address is not None:
+            split_address(address)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    return address
+
+
+def tls(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The files of a server that speaks TLS, for `tls_files`."""
+    pem = click.Path(path_type=Path, exists=True, dir_okay=False)
+    for option in (
+        click.option("--tls-client-ca", type=pem, help="Callers must show a certificate."),
+        click.option("--tls-key", type=pem, help="PEM private key."),
+        click.option("--tls-cert", type=pem, help="PEM certificate; needs --tls-key."),
+    ):
+        command = option(command)
+    return command
+
+
+def tls_files(certificate: Path | None, key: Path | None, client_ca: Path | None) -> TlsFiles | None:
+    """What the options of `tls` say; None for no TLS.
+
+    Raises:
+        click.UsageError: one is missing.
+    """
+    if (certificate is None) != (key is None) or (client_ca and not certificate):
+        raise click.UsageError("TLS needs --tls-cert and --tls-key together; --tls-client-ca comes on top of them")
+    return TlsFiles(certificate=certificate, key=key, client_ca=client_ca) if certificate and key else None

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from hindcast.datasets.manifest import Manifest
 from hindcast.datasets.parts import in_groups, open_part, read_parts
 from hindcast.datasets.splits import COLUMN
+from hindcast.datasets.statistics import ColumnStatistics
 from hindcast.datasets.store import StoredSet
 from hindcast.errors import InvalidArgument, UnknownName
 
@@ -85,6 +86,11 @@ class TrainingSet:
         splits = self.manifest.splits
         return {} if splits is None else dict(zip(splits.names, splits.rows, strict=True))
 
+    @property
+    def statistics(self) -> tuple[ColumnStatistics, ...]:
+        """What each column holds."""
+        return self.manifest.statistics
+
     def to_arrow(
         self, *, split: str | None = None, columns: Sequence[str] | None = None, shuffle_seed: int | None = None
     ) -> pa.Table:
@@ -133,6 +139,17 @@ class TrainingSet:
             raise InvalidArgument.at("rows", f"of a batch are {rows!r}; give a whole number above 0")
         schema = self._schema_of(split, columns)
         return (_joined(pieces, schema) for pieces in in_groups(self._batches(split, columns), rows))
+
+    def to_reader(
+        self, rows: int = 65_536, *, split: str | None = None, columns: Sequence[str] | None = None
+    ) -> pa.RecordBatchReader:
+        """What `batches` gives, as Arrow's own stream, which has a schema where there are no rows too.
+
+        Raises:
+            InvalidArgument, UnknownName, DatasetError: as `batches`.
+        """
+        batches = self.batches(rows, split=split, columns=columns)
+        return pa.RecordBatchReader.from_batches(self._schema_of(split, columns), batches)
 
     def to_torch(
         self,

@@ -1,9 +1,9 @@
-"""Health that tells the truth: a worker is SERVING while its online store answers, and not a second longer than needed."""
+"""Health that tells the truth: a process is SERVING while what it answers from is there, and not a second longer than needed."""
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -26,11 +26,32 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-class Health:
-    """The health service of one worker, for the server as a whole ("") and for each service by name."""
+def online_store_health(reader: RedisReader, services: Sequence[str]) -> "Health":
+    """That of a worker: whether its online store answers."""
 
-    def __init__(self, reader: RedisReader, services: Sequence[str]) -> None:
-        self._reader = reader
+    async def look() -> None:
+        await reader.ping(deadline=Deadline(_PING_SECONDS))
+
+    return Health(
+        look,
+        services,
+        is_there="the online store answers",
+        is_not="the online store does not answer: lookups are refused with UNAVAILABLE",
+    )
+
+
+class Health:
+    """The health service of one process, for the server as a whole ("") and for each service by name."""
+
+    def __init__(
+        self, look: Callable[[], Awaitable[None]], services: Sequence[str], *, is_there: str, is_not: str
+    ) -> None:
+        """Args:
+        look: raises HindcastError when what calls are answered from is not there.
+        is_there, is_not: what the log says of it.
+        """
+        self._looking = look
+        self._said = {SERVING: (logging.INFO, is_there), NOT_SERVING: (logging.ERROR, is_not)}
         self._services = ("", *services)
         self._servicer = _WithList(self._services)
         self._status: int | None = None
@@ -71,11 +92,11 @@ class Health:
 
     async def _look(self) -> None:
         try:
-            await self._reader.ping(deadline=Deadline(_PING_SECONDS))
+            await self._looking()
         except HindcastError:
             await self._set(NOT_SERVING)
         except Exception:
-            logger.exception("the online store's health met a defect")
+            logger.exception("the look at what calls are answered from met a defect")
             await self._set(NOT_SERVING)
         else:
             await self._set(SERVING)
@@ -83,11 +104,7 @@ class Health:
     async def _set(self, status: int) -> None:
         if status == self._status:
             return
-        logger.log(
-            logging.INFO if status == SERVING else logging.ERROR,
-            "the online store %s",
-            "answers" if status == SERVING else "does not answer: lookups are refused with UNAVAILABLE",
-        )
+        logger.log(*self._said[status])
         self._status = status
         for service in self._services:
             await self._servicer.set(service, status)

@@ -15,7 +15,8 @@ from redis.retry import Retry
 
 from hindcast.catalog import Repo
 from hindcast.durable import make_directory, sync
-from hindcast.errors import ServerStartError, StoreUnavailable
+from hindcast.errors import RepoError, ServerStartError, StoreUnavailable
+from hindcast.offline.location import OUR_STORE
 from hindcast.online.connection import REDIS_ERRORS, RedisTarget
 from hindcast.online.layouts import LayoutName
 from hindcast.online.store import target_of
@@ -52,6 +53,19 @@ def _check_redis(target: RedisTarget) -> None:
             f"Redis at {target} does not answer. Start it, or change online_store.connection_string in feature_store.yaml "
             "(`embedded` starts one for this repo)"
         ) from error
+
+
+def check_store(repo: Repo) -> None:
+    """See that training sets can be built of a repo.
+
+    Raises:
+        RepoError: its offline store is another one.
+    """
+    kind = repo.offline_store.get("type")
+    if kind != OUR_STORE:
+        raise RepoError(
+            f"the repo's offline_store.type is {kind!r}, and training sets are read by {OUR_STORE}; change it in feature_store.yaml"
+        )
 
 
 def check_tls(tls: TlsFiles) -> None:

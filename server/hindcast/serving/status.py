@@ -35,6 +35,9 @@ _CODES: dict[type[errors.HindcastError], tuple[grpc.StatusCode, str]] = {
     errors.DeadlineExceeded: (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
     errors.NotWritable: (grpc.StatusCode.FAILED_PRECONDITION, "NOT_WRITABLE"),
     errors.TransformError: (grpc.StatusCode.FAILED_PRECONDITION, "TRANSFORM_FAILED"),
+    errors.SourceError: (grpc.StatusCode.FAILED_PRECONDITION, "SOURCE"),
+    errors.DatasetError: (grpc.StatusCode.DATA_LOSS, "TRAINING_SET"),
+    errors.NotProven: (grpc.StatusCode.DATA_LOSS, "NOT_PROVEN"),
 }
 _BUG = (grpc.StatusCode.INTERNAL, "BUG")
 

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -24,17 +24,17 @@ from hindcast.online.connection import RedisTarget
 from hindcast.online.layouts import LayoutName
 from hindcast.online.rows import read_policy
 from hindcast.online.store import layout_of
+from hindcast.serving.companions import Companion, sealer, training_sets
 from hindcast.serving.drain import Stop
 from hindcast.serving.drops import Drops
 from hindcast.serving.fleet import Fleet
 from hindcast.serving.ingest import WriteSettings
 from hindcast.serving.place import Place
-from hindcast.serving.preflight import check_log_directory, check_tls, find_redis, reserved
+from hindcast.serving.preflight import check_log_directory, check_store, check_tls, find_redis, reserved
 from hindcast.serving.recovering import Recovering
-from hindcast.serving.sealing import keep_sealing
 from hindcast.serving.tracing import check_installed
 from hindcast.serving.worker_settings import WorkerSettings
-from hindcast.settings import ServeSettings, log_directory_of
+from hindcast.settings import ServeSettings, TrainingSetsSettings, log_directory_of
 
 if TYPE_CHECKING:
     from hindcast.serving.worker_process import WorkerProcess
@@ -61,13 +61,19 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
         check_tls(settings.worker.tls)
     if settings.worker.traces:
         check_installed()
+    if settings.training_sets_address is not None:
+        check_store(repo)
     catalog = load_catalog(repo)
     log_directory = _log_directory(settings, repo, catalog)
     catalogs = KeptCatalogs(log_directory)
     catalogs.keep(catalog)
     registry = RegistryWatch(repo, catalog, when_new=catalogs.keep)
     fleet = Fleet(wanted=settings.workers)
-    with reserved(settings.address) as address, _metrics(settings, repo, fleet, registry) as metrics_folder:
+    with (
+        reserved(settings.address) as address,
+        _reserved_or_none(settings.training_sets_address) as training_sets_address,
+        _metrics(settings, repo, fleet, registry) as metrics_folder,
+    ):
         first = WorkerSettings(
             slot=0,
             address=address,
@@ -99,7 +105,8 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
             )
         ready = (
             f"serving project {catalog.project} on {address} "
-            f"(workers: {settings.workers}, services: {len(catalog.services)}, catalog: {catalog.version[:19]})"
+            f"(workers: {settings.workers}, services: {len(catalog.services)}, catalog: {catalog.version[:19]}"
+            f"{training_sets_address and ', training sets on '}{training_sets_address})"
         )
         supervisor = _Supervisor(
             first,
@@ -107,7 +114,7 @@ def run(settings: ServeSettings, *, say: Callable[[str], None]) -> None:
             catalogs=catalogs,
             fleet=fleet,
             look_again=look_again,
-            sealing=_seal_settings(settings, repo, log_directory),
+            companions=_companions(settings, repo, log_directory, training_sets_address),
         )
         asyncio.run(supervisor.run(lambda: say(ready)))
 
@@ -121,18 +128,18 @@ class _Supervisor:
         catalogs: "KeptCatalogs",
         fleet: Fleet,
         look_again: Callable[[], WorkerSettings],
-        sealing: SealSettings | None,
+        companions: Sequence[Companion],
     ) -> None:
         """Args:
         look_again: gives the settings of workers that replace others; it blocks, and raises HindcastError.
-        sealing: None for no sealing process.
+        companions: processes that are kept beside the workers, once these serve.
         """
         self._settings = settings
         self._registry = registry
         self._catalogs = catalogs
         self._fleet = fleet
         self._look_again = look_again
-        self._sealing = sealing
+        self._companions = companions
         self._recovering = Recovering(settings.log_directory)
         self._running: set[WorkerProcess] = set()
         self._stop = Stop()
@@ -172,8 +179,7 @@ class _Supervisor:
                     tasks.create_task(self._replace_when_told()),
                     tasks.create_task(self._recovering.keep()),
                 ]
-                if self._sealing is not None:
-                    others.append(tasks.create_task(keep_sealing(self._sealing)))
+                others += [tasks.create_task(companion.keep()) for companion in self._companions]
                 with self._dropping():
                     await asyncio.wait(keeping)
                 for other in others:
@@ -297,6 +303,28 @@ def _seal_settings(settings: ServeSettings, repo: Repo, log_directory: Path | No
         seconds=settings.seal_seconds,
         keep_days=settings.keep_days,
     )
+
+
+def _companions(
+    settings: ServeSettings, repo: Repo, log_directory: Path | None, training_sets_address: str
+) -> Sequence[Companion]:
+    found = []
+    sealing = _seal_settings(settings, repo, log_directory)
+    if sealing is not None:
+        found.append(sealer(sealing))
+    if training_sets_address:
+        root = Path(repo.root).resolve()
+        found.append(
+            training_sets(TrainingSetsSettings(repo_root=root, address=training_sets_address, tls=settings.worker.tls))
+        )
+    return found
+
+
+@contextmanager
+def _reserved_or_none(address: str | None) -> Iterator[str]:
+    """As `reserved`; empty without an address."""
+    with nullcontext("") if address is None else reserved(address) as held:
+        yield held
 
 
 def _write_settings(repo: Repo) -> WriteSettings:

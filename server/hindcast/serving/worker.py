@@ -8,7 +8,6 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -22,9 +21,10 @@ from hindcast.online.layouts import LAYOUTS, Layout
 from hindcast.online.reader import RedisReader
 from hindcast.online.sinks import SINKS
 from hindcast.serving.admission import Admission
+from hindcast.serving.credentials import credentials
 from hindcast.serving.drain import Stop, age_options, drain
 from hindcast.serving.handlers import SERVICES, Handlers
-from hindcast.serving.health import Health
+from hindcast.serving.health import online_store_health
 from hindcast.serving.ingest import Ingest
 from hindcast.serving.lookup import Lookup
 from hindcast.serving.metrics import Metrics, WorkerMetrics
@@ -44,7 +44,7 @@ from hindcast.serving.worker_settings import (
     catalog_from_line,
 )
 from hindcast.serving.writes import Writes
-from hindcast.settings import TlsFiles, split_address
+from hindcast.settings import split_address
 
 if TYPE_CHECKING:
     from hindcast.catalog.transforms import Transformer
@@ -116,7 +116,7 @@ async def serve() -> None:
         metrics=metrics,
     )
     receipts = Receipts(settings.log_directory, call_timeout_ms=options.call_timeout_ms)
-    health = Health(reader, SERVICES)
+    health = online_store_health(reader, SERVICES)
     server = grpc.aio.server(options=[*_OPTIONS, *age_options(options.max_connection_age_seconds)])
     rpcs = [handlers.rpcs(), writes.rpcs(), receipts.rpcs()]
     server.add_generic_rpc_handlers(generic_handlers(rpcs, metrics=metrics, traces=traces))
@@ -126,7 +126,7 @@ async def serve() -> None:
         if options.tls is None:
             server.add_insecure_port(settings.address)
         else:
-            server.add_secure_port(settings.address, _credentials(options.tls))
+            server.add_secure_port(settings.address, credentials(options.tls))
     async with traces.kept(), metrics.kept(), health.watched(), admission.watched():
         await server.start()
         _say(READY)
@@ -206,14 +206,6 @@ def _transformer(catalog: Catalog) -> "Transformer | None":
 
     sys.setswitchinterval(_SWITCH_SECONDS)
     return Transformer(catalog.on_demand_views.values())
-
-
-def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:
-    return grpc.ssl_server_credentials(
-        [(Path(tls.key).read_bytes(), Path(tls.certificate).read_bytes())],
-        root_certificates=Path(tls.client_ca).read_bytes() if tls.client_ca else None,
-        require_client_auth=tls.client_ca is not None,
-    )
 
 
 def main() -> int:

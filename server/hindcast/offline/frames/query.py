@@ -1,7 +1,8 @@
 """Entity frames as SQL text, which a DuckDB of their own answers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -12,6 +13,10 @@ from hindcast.offline.connection import as_interrupts, streamed
 from hindcast.offline.frames.held import READ_ROWS, SpooledRows
 
 _ADVICE = (
+    (
+        duckdb.PermissionException,
+        "is SQL that reads something else than callers may: the repo's file sources, and the directories that the server was told of",
+    ),
     (
         duckdb.ParserException,
         "is no SQL that DuckDB can parse; for a file give a path that ends in .parquet, or a directory that exists",
@@ -41,7 +46,34 @@ _ADVICE = (
 """What to do about a failure, by its kind. DuckDB's own words are the cause of the error, not part of it."""
 
 
-def spooled_query(text: str, *, spilled: Path, repo_root: Path, memory_bytes: int, threads: int | None) -> SpooledRows:
+@dataclass(frozen=True, slots=True)
+class ConfinedQuery:
+    """SQL text of somebody who may read some files of this machine, and no others.
+
+    Attributes:
+        files, directories: that it may read, each as an absolute path; those in the repo may be named from there.
+    """
+
+    text: str
+    files: Sequence[Path]
+    directories: Sequence[Path]
+
+    def confine(self, connection: duckdb.DuckDBPyConnection, *, repo_root: Path) -> None:
+        """Let a connection read these files and nothing else, for as long as it is open."""
+        # DuckDB compares a relative path with what is allowed before it looks for the file, and the absolute one after that.
+        for setting, paths in (("allowed_paths", self.files), ("allowed_directories", self.directories)):
+            within = [
+                path.relative_to(repo_root) for path in paths if path.is_relative_to(repo_root) and path != repo_root
+            ]
+            listed = ", ".join(_quoted(str(path)) for path in (*paths, *within))
+            connection.execute(f"SET {setting} = [{listed}]")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+
+
+def spooled_query(
+    query: str | ConfinedQuery, *, spilled: Path, repo_root: Path, memory_bytes: int, threads: int | None
+) -> SpooledRows:
     """What a query answers, in its order, set aside in the directory `spilled`.
 
     The query may read files, relative paths from the repo, and nothing else: it is one SELECT, and sees no tables and no variables. Its session is in UTC.
@@ -51,8 +83,10 @@ def spooled_query(text: str, *, spilled: Path, repo_root: Path, memory_bytes: in
         StoreUnavailable: the disk did not take the rows.
     """
     with _connection(spilled, repo_root=repo_root, memory_bytes=memory_bytes, threads=threads) as connection:
+        if isinstance(query, ConfinedQuery):
+            query.confine(connection, repo_root=repo_root.absolute())
         with _failures(repo_root):
-            statements = connection.extract_statements(text)
+            statements = connection.extract_statements(query if isinstance(query, str) else query.text)
         if len(statements) != 1 or statements[0].type.name != "SELECT":
             raise InvalidArgument.at(
                 "entity_df", "is SQL, but not one SELECT; an entity frame is what a single query answers"
@@ -83,9 +117,13 @@ def _connection(
     with duckdb.connect(":memory:", config=options) as connection:
         # The machine's own zone would decide what a date is.
         connection.execute("SET TimeZone = 'UTC'")
-        quoted = str(repo_root.absolute()).replace("'", "''")
-        connection.execute(f"SET file_search_path = '{quoted}'")
+        connection.execute(f"SET file_search_path = {_quoted(str(repo_root.absolute()))}")
         yield connection
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("'", "''")
+    return f"'{escaped}'"
 
 
 def _read(reader: pa.RecordBatchReader, repo_root: Path) -> Iterator[pa.RecordBatch]:

@@ -1,0 +1,344 @@
+"""The RPCs of `hindcast.v1.TrainingSets`: bytes in, bytes out."""
+
+import base64
+import binascii
+import contextlib
+import logging
+import tempfile
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from hindcast.clock import Deadline
+from hindcast.datasets.progress import OnProgress
+from hindcast.datasets.sets import TrainingSets
+from hindcast.datasets.training_set import TrainingSet
+from hindcast.datasets_server import answers
+from hindcast.datasets_server.confinement import entity_frame
+from hindcast.datasets_server.jobs import Done, Lane
+from hindcast.datasets_server.requests import Asked, asked, threads
+from hindcast.datasets_server.uploads import Upload
+from hindcast.errors import (
+    CatalogError,
+    FieldViolation,
+    HindcastError,
+    InvalidArgument,
+    RepoError,
+    SourceError,
+    UnknownName,
+)
+from hindcast.offline.spill import spill_directory
+from hindcast.serving.calls import deadline_of
+from hindcast.serving.messages import not_a_request
+from hindcast.serving.rpcs import Rpcs
+from hindcast.serving.status import abort
+from hindcast.settings import TrainingSetsSettings, state_dir
+from hindcast.v1 import training_sets_pb2 as pb
+
+logger = logging.getLogger(__name__)
+
+TRAINING_SETS = "hindcast.v1.TrainingSets"
+
+_PAGE_SIZE, _PAGE_SIZE_MAX = 50, 500
+_PAGE_BYTES = 2**20
+"""Of manifests; a page ends with the one that passes it, so that it fits into a message of gRPC's own limit."""
+_BATCH_ROWS, _BATCH_ROWS_MAX = 65_536, 2**20
+_READERS, _READS_MAX = 2, 32
+"""Threads that read sets, and calls that may have one open: each has a batch in memory."""
+
+R = TypeVar("R", bound=Message)
+T = TypeVar("T")
+
+
+class Handlers:
+    """The RPCs of one server."""
+
+    def __init__(self, settings: TrainingSetsSettings) -> None:
+        self._settings = settings
+        self._root = settings.repo_root
+        self._sets = TrainingSets(self._root, settings.directory)
+        self._builds = Lane("builds", threads=1, waiting_max=settings.waiting_max)
+        self._comparisons = Lane("comparisons", threads=1, waiting_max=settings.waiting_max)
+        self._reads = Lane("reads", threads=_READERS, waiting_max=_READS_MAX)
+
+    def rpcs(self) -> Rpcs:
+        """All of them."""
+        return Rpcs(
+            unary={
+                TRAINING_SETS: {
+                    "Get": self.get,
+                    "List": self.list,
+                    "Verify": self.verify,
+                    "Diff": self.diff,
+                    "Remove": self.remove,
+                }
+            },
+            # Those that take one request too: on the wire it is a stream of one.
+            streams={TRAINING_SETS: {"Build": self.build, "Rebuild": self.rebuild, "Read": self.read}},
+        )
+
+    def stop(self) -> None:
+        """End what is built, at its next word; nothing of it stays."""
+        for lane in (self._builds, self._comparisons, self._reads):
+            lane.stop()
+
+    async def build(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+        """`Build`."""
+        deadline = self._deadline(context)
+        async with self._failing(context):
+            spec = _parsed(pb.TrainingSetsBuildRequest, await _next(requests))
+            if spec.WhichOneof("part") != "spec":
+                raise InvalidArgument.at("spec", "is not given; the first message has it")
+            order = asked(spec.spec)
+            # The place comes first: a frame is not taken from a caller who is refused then.
+            with self._builds.place(), self._uploads() as directory:
+                frame = await self._frame(order, requests, directory / "frame.arrow")
+
+                def work(tell: OnProgress) -> TrainingSet:
+                    return self._sets.build(
+                        order.name,
+                        features=order.features,
+                        entity_frame=frame(),
+                        start=order.start,
+                        end=order.end,
+                        known_at=order.known_at,
+                        splits=order.splits,
+                        full_feature_names=order.full_feature_names,
+                        snapshot=order.snapshot,
+                        threads=order.threads,
+                        on_progress=tell,
+                    )
+
+                async with aclosing(self._builds.follow(work, context, deadline=deadline)) as steps:
+                    async for step in steps:
+                        response = (
+                            pb.TrainingSetsBuildResponse(training_set=answers.training_set(step.result))
+                            if isinstance(step, Done)
+                            else pb.TrainingSetsBuildResponse(progress=answers.progress(step))
+                        )
+                        yield response.SerializeToString()
+
+    async def rebuild(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+        """`Rebuild`."""
+        deadline = self._deadline(context)
+        async with self._failing(context):
+            request = _parsed(pb.TrainingSetsRebuildRequest, await _next(requests))
+
+            def work(tell: OnProgress) -> pb.RebuildReport:
+                report = self._sets.rebuild(
+                    request.ref,
+                    as_recorded=request.as_recorded,
+                    threads=threads(request.threads),
+                    on_progress=tell,
+                )
+                made = answers.rebuild_report(report)
+                made.trouble = self._without_paths(made.trouble)
+                return made
+
+            with self._builds.place():
+                async with aclosing(self._builds.follow(work, context, deadline=deadline)) as steps:
+                    async for step in steps:
+                        response = (
+                            pb.TrainingSetsRebuildResponse(report=step.result)
+                            if isinstance(step, Done)
+                            else pb.TrainingSetsRebuildResponse(progress=answers.progress(step))
+                        )
+                        yield response.SerializeToString()
+
+    async def read(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+        """`Read`: the next rows are read when the caller has taken those before, as gRPC's flow control says."""
+        deadline = self._deadline(context)
+        async with self._failing(context):
+            request = _parsed(pb.TrainingSetsReadRequest, await _next(requests))
+
+            def begun() -> Iterator[bytes]:
+                reader = self._sets.get(request.ref).to_reader(
+                    min(request.batch_rows or _BATCH_ROWS, _BATCH_ROWS_MAX),
+                    split=request.split if request.HasField("split") else None,
+                    columns=list(request.columns.names) if request.HasField("columns") else None,
+                )
+                return answers.arrow_pieces(reader)
+
+            with self._reads.place():
+                pieces = await self._reads.run(begun, deadline=deadline)
+                while (piece := await self._reads.run(lambda: next(pieces, None), deadline=deadline)) is not None:
+                    yield pb.TrainingSetsReadResponse(arrow_bytes=piece).SerializeToString()
+
+    async def get(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        """`Get`."""
+
+        def work(asks: pb.TrainingSetsGetRequest) -> Message:
+            return pb.TrainingSetsGetResponse(training_set=answers.training_set(self._sets.get(asks.ref)))
+
+        return await self._answered(self._reads, pb.TrainingSetsGetRequest, work, request, context)
+
+    async def list(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        """`List`."""
+        return await self._answered(self._reads, pb.TrainingSetsListRequest, self._page, request, context)
+
+    async def verify(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        """`Verify`."""
+
+        def work(asks: pb.TrainingSetsVerifyRequest) -> Message:
+            if not asks.public_key:
+                return answers.verification(self._sets.verify(asks.ref))
+            with tempfile.NamedTemporaryFile() as key:
+                key.write(asks.public_key)
+                key.flush()
+                return answers.verification(self._sets.verify(asks.ref, key=key.name))
+
+        return await self._answered(self._comparisons, pb.TrainingSetsVerifyRequest, work, request, context)
+
+    async def diff(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        """`Diff`."""
+
+        def work(asks: pb.TrainingSetsDiffRequest) -> Message:
+            return answers.diff(self._sets.diff(asks.before, asks.after))
+
+        return await self._answered(self._comparisons, pb.TrainingSetsDiffRequest, work, request, context)
+
+    async def remove(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        """`Remove`."""
+
+        def work(asks: pb.TrainingSetsRemoveRequest) -> Message:
+            self._sets.remove(asks.ref)
+            return pb.TrainingSetsRemoveResponse()
+
+        return await self._answered(self._reads, pb.TrainingSetsRemoveRequest, work, request, context)
+
+    async def _answered(
+        self,
+        lane: Lane,
+        kind: type[R],
+        work: Callable[[R], Message],
+        request: bytes,
+        context: grpc.aio.ServicerContext,
+    ) -> bytes:
+        deadline = self._deadline(context)
+        async with self._failing(context):
+            asks = _parsed(kind, request)
+            with lane.place():
+                answer = await lane.run(lambda: work(asks), deadline=deadline)
+            return answer.SerializeToString()
+        raise AssertionError
+
+    def _page(self, asks: pb.TrainingSetsListRequest) -> Message:
+        if not 0 <= asks.page_size <= _PAGE_SIZE_MAX:
+            raise InvalidArgument.at("page_size", f"is {asks.page_size}; give 1 to {_PAGE_SIZE_MAX}, or none")
+        places = [_place(ref) for ref in self._sets.refs()]
+        page: list[pb.TrainingSet] = []
+        size = 0
+        begin = bisect_right(places, _place(_ref_of(asks.page_token))) if asks.page_token else 0
+        for name, version in places[begin:]:
+            if len(page) >= (asks.page_size or _PAGE_SIZE) or size > _PAGE_BYTES:
+                last = page[-1]
+                token = base64.urlsafe_b64encode(f"{last.name}@v{last.version}".encode()).decode()
+                return pb.TrainingSetsListResponse(training_sets=page, next_page_token=token)
+            try:
+                page.append(answers.training_set(self._sets.get(f"{name}@v{version}")))
+            except UnknownName:
+                continue  # it was removed meanwhile
+            size += len(page[-1].manifest_json)
+        return pb.TrainingSetsListResponse(training_sets=page)
+
+    async def _frame(self, order: Asked, requests: AsyncIterator[bytes], path: Path) -> Callable[[], Any]:
+        """The entity frame, as it is given to a build when that begins."""
+        upload = Upload(path, bytes_max=self._settings.frame_max_bytes) if order.frame == "uploaded" else None
+        try:
+            async for request in requests:
+                piece = _parsed(pb.TrainingSetsBuildRequest, request)
+                if upload is None or piece.WhichOneof("part") != "entity_frame_bytes":
+                    raise InvalidArgument.at(
+                        "spec", "is followed by what does not belong to it; send one, and a frame if it says `uploaded`"
+                    )
+                upload.add(piece.entity_frame_bytes)
+        finally:
+            if upload is not None:
+                upload.close()
+        if upload is not None:
+            return upload.reader
+        if order.frame == "text":
+            return lambda: entity_frame(order.text, repo_root=self._root, directories=self._settings.entity_directories)
+        return lambda: None
+
+    @contextmanager
+    def _uploads(self) -> Iterator[Path]:
+        with spill_directory(state_dir(self._root) / "uploads", prefix="frame-") as directory:
+            yield directory
+
+    def _deadline(self, context: grpc.aio.ServicerContext) -> Deadline:
+        return deadline_of(context, timeout_ms=int(self._settings.call_timeout_seconds * 1000))
+
+    @contextlib.asynccontextmanager
+    async def _failing(self, context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
+        """Turns what the block raises into the call's status."""
+        try:
+            yield
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:
+            if not isinstance(error, HindcastError):
+                logger.exception("a call of %s met a defect", TRAINING_SETS)
+            await abort(context, self._said(error))
+
+    def _said(self, error: Exception) -> Exception:
+        """An error without the paths of this machine that are nobody's business elsewhere."""
+        if isinstance(error, InvalidArgument):
+            return InvalidArgument(
+                [FieldViolation(one.field, self._without_paths(one.description)) for one in error.violations]
+            )
+        if isinstance(error, RepoError | CatalogError):
+            logger.error("a call failed: %s", error)
+            return SourceError(
+                "the repo of this server cannot be used as it is, and its log says why; tell whoever runs it"
+            )
+        if isinstance(error, HindcastError) and len(error.args) == 1 and not isinstance(error, UnknownName):
+            logger.info("a call failed: %s", error)
+            error.args = (self._without_paths(str(error)),)
+        return error
+
+    def _without_paths(self, text: str) -> str:
+        places = {
+            str(self._sets.directory): "the directory of the sets",
+            str(state_dir(self._root)): "the state directory",
+            str(self._root): "the repo",
+            tempfile.gettempdir(): "the directory for what does not last",
+        }
+        # The longest first: the repo has the others in it.
+        for place, name in sorted(places.items(), key=lambda item: -len(item[0])):
+            text = text.replace(f"{place}/", "").replace(place, name)
+        return text
+
+
+def _place(ref: str) -> tuple[str, int]:
+    """Where a set stands in the list."""
+    name, _, version = ref.rpartition("@v")
+    return name, int(version)
+
+
+def _ref_of(token: str) -> str:
+    try:
+        ref = base64.urlsafe_b64decode(token.encode()).decode()
+        _place(ref)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidArgument.at("page_token", "is not one that a page before ended with") from error
+    return ref
+
+
+async def _next(requests: AsyncIterator[bytes]) -> bytes:
+    request = await anext(requests, None)
+    if request is None:
+        raise InvalidArgument.at("request", "is missing; send one")
+    return request
+
+
+def _parsed(kind: type[R], request: bytes) -> R:
+    try:
+        return kind.FromString(request)
+    except DecodeError as error:
+        raise not_a_request(kind.DESCRIPTOR.full_name) from error
