@@ -69,17 +69,22 @@ class ListRows:
         self._heads.add(**self._common.head(entry, rows))
         self._first_keys.append(len(self._keys))
         self._keys += _key_texts(inputs, rows)
+        by_type, headers = self._by_type, _Headers(record, rows)
         for ref, ((values, statuses), (_, read_from)) in zip(refs, described, strict=True):
             if len(values) != rows or len(statuses) != rows:
                 continue
-            cells = self._by_type.setdefault(value_type_of(values), _Cells())
+            value_type = value_type_of(values)
+            cells = by_type.get(value_type)
+            if cells is None:
+                cells = by_type[value_type] = _Cells()
             cells.of.append(number)
+            if record.erased:
+                cells.erased += erased_places(record, rows, before=len(cells.values))
             cells.counts.append(rows)
-            cells.erased += erased_places(record, rows, before=len(cells.values))
             cells.values += values
             cells.statuses += statuses
             cells.names.append(ref)
-            cells.events.append(_headers_of(record, ref, read_from, rows))
+            cells.events.append(headers.of(ref, read_from))
             self.rows += rows
         return True
 
@@ -110,16 +115,27 @@ class ListRows:
         return pa.concat_tables(tables, promote_options="default")
 
 
-def _headers_of(record: LookupRecord, ref: str, read_from: int | None, rows: int) -> bytes:
-    if read_from is not None and read_from < len(record.rows):
-        headers = record.rows[read_from].headers
-    else:
+class _Headers:
+    """The headers of a lookup's stored rows, by what was read from them."""
+
+    def __init__(self, record: LookupRecord, rows: int) -> None:
+        self._record, self._none = record, bytes(rows * HEADER_BYTES)
+        self._by_place = [self._whole(stored.headers) for stored in record.rows]
+
+    def of(self, ref: str, read_from: int | None) -> bytes:
+        """Those that a column was read from; zeros where nothing says which."""
+        if read_from is not None and read_from < len(self._by_place):
+            return self._by_place[read_from]
+        if ":" not in ref:
+            return self._none
         view = ref.partition(":")[0]
         plain = view.partition("@")[0]
-        found = [stored for stored in record.rows if stored.view == view]
-        found += [stored for stored in record.rows if stored.view.partition("@")[0] == plain]
-        headers = found[0].headers if found and (":" in ref) else b""
-    return headers if len(headers) == rows * HEADER_BYTES else bytes(rows * HEADER_BYTES)
+        found = [stored for stored in self._record.rows if stored.view == view]
+        found += [stored for stored in self._record.rows if stored.view.partition("@")[0] == plain]
+        return self._whole(found[0].headers) if found else self._none
+
+    def _whole(self, headers: bytes) -> bytes:
+        return headers if len(headers) == len(self._none) else self._none
 
 
 def _key_texts(inputs: Columns, rows: int) -> list[str]:

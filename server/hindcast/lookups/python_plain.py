@@ -6,12 +6,45 @@ all of them go through `record.decode` and protobuf's messages.
 
 import struct
 from collections.abc import Sequence
+from mmap import mmap
 from typing import TypeAlias
 
 from hindcast.lookups.record import HEADER_BYTES
 
 Content: TypeAlias = bytes | memoryview
 """What was gathered, read only; the compiled form gives views of its memory."""
+
+
+class Frames:
+    """The records of a segment from its beginning on, as far as each is intact and of the sequence that must follow.
+
+    The compiled form copies nothing: it keeps the segment.
+
+    Attributes:
+        count: how many there are.
+        first_sequence: of the first one, from which those of the others go on.
+        end: where the last one ends, or `begin`.
+    """
+
+    count: int
+    first_sequence: int
+    end: int
+
+    def __init__(self, content: Content | mmap, *, seed: int, first_sequence: int, begin: int) -> None:  # noqa: ARG002 - reads none
+        """Args:
+        content: the segment.
+        seed: `SegmentHeader.seed`.
+        begin: where the first record stands.
+        """
+        self.count, self.first_sequence, self.end = 0, first_sequence, begin
+
+    def payload(self, at: int) -> bytes:
+        """What a record holds.
+
+        Raises:
+            IndexError: there are not so many.
+        """
+        raise IndexError(at)
 
 
 class Reader:
@@ -45,6 +78,14 @@ class Reader:
         del payload
         return -1
 
+    def read_frame(self, frames: Frames, at: int) -> int:
+        """As `read`, of a record that stands in a segment.
+
+        Raises:
+            IndexError: there are not so many.
+        """
+        return self.read(frames.payload(at))
+
     def kind_number(self, kind: bytes) -> int:
         """The number of a kind, a new one if it has none."""
         return _number_of(kind, self._kind_numbers, self.kinds)
@@ -75,10 +116,11 @@ class Heads:
             name: bytearray()
             for name in (
                 *("lookup_ids", "served", "sequences", "rows", "stored", "kinds", "tags"),
-                *("request_ends", "request_ids", "payload_ends", "payloads"),
+                *("request_ends", "request_ids"),
             )
         }
-        self._put(request_ends=0, payload_ends=0)
+        self._views, self._copies = bytearray(), bytearray()
+        self._put(request_ends=0)
 
     def add_plain(self, reader: Reader, sequence: int, rows: int) -> None:  # noqa: ARG002 - there is nothing to add
         """Add the record that was read last.
@@ -119,8 +161,9 @@ class Heads:
         columns["request_ids"] += request_id
         self._put(rows=rows, stored=stored_rows, kinds=kind, tags=tags, request_ends=len(columns["request_ids"]))
         if self._keeps_payloads:
-            columns["payloads"] += payload
-            self._put(payload_ends=len(columns["payloads"]))
+            self._views += _view(payload, len(self._copies))
+            if len(payload) > _VIEW_INLINE_MAX:
+                self._copies += payload
         self.count += 1
 
     def _put(self, **numbers: int) -> None:
@@ -132,10 +175,23 @@ class Heads:
 
         Returns:
             `lookup_ids`, 16 bytes each; `served` and `sequences`, numbers of 64 bits in the machine's order; `rows`, `stored`, `kinds`
-            and `tags`, numbers of 32 bits; `request_ids` and `payloads`, one behind the other, with `request_ends` and `payload_ends`,
-            0 and then where each ends, as numbers of 32 bits.
+            and `tags`, numbers of 32 bits; `request_ids`, one behind the other, with `request_ends`, 0 and then where each ends, as
+            numbers of 32 bits.
         """
         return {name: bytes(column) for name, column in self._columns.items()}
+
+    def take_payloads(self) -> tuple[Content, Sequence[Content | mmap]]:
+        """The payloads as Arrow's views of binaries, and the buffers that these are of: the compiled form's are of segments too."""
+        return bytes(self._views), [bytes(self._copies)]
+
+
+_VIEW_INLINE_MAX = 12
+
+
+def _view(payload: bytes, at: int) -> bytes:
+    if len(payload) <= _VIEW_INLINE_MAX:
+        return struct.pack("=i12s", len(payload), payload)
+    return struct.pack("=i4sii", len(payload), payload[:4], 0, at)
 
 
 class _Column:
@@ -186,6 +242,22 @@ class Answers:
             ValueError: no record was read, or it was not of the plain form.
         """
         raise ValueError("nothing was read")
+
+    def add_run(
+        self, reader: Reader, frames: Frames, at: int, *, heads: Heads, records: Heads, payload_bytes_max: int
+    ) -> tuple[int, int, int]:
+        """Add a record's answer, and those of the records behind it that are of its kind and day.
+
+        Args:
+            at: the first one's place.
+            heads, records: what the records say of themselves is added to both.
+            payload_bytes_max: no further one is added to records that have so many bytes.
+        Returns:
+            How many records that were, the entity rows of their answers, and their bytes: 0 of each where the first one is not to be
+            read so (`add_plain`).
+        """
+        del reader, frames, at, heads, records, payload_bytes_max
+        return 0, 0, 0
 
     def add(
         self,
