@@ -295,6 +295,18 @@ def test_records_of_a_damaged_segment_are_those_before_the_damage(payloads, data
             frames.payload(beyond)
 
 
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(VALUES | st.integers(-(1 << 63), (1 << 63) - 1).map(value) | st.text(max_size=130).map(value), max_size=6)
+)
+def test_both_forms_read_columns_alike(values):
+    """Numbers and texts of a column are the same by both, and both refuse a column in which some value is of another form."""
+    content, lengths = b"".join(values), struct.pack(f"={len(values)}i", *map(len, values))
+    for tag in (0x20, 0x18, 0x12):
+        assert python_plain.integers(content, lengths, tag=tag) == compiled.integers(content, lengths, tag=tag)
+        assert python_plain.texts(content, lengths, tag=tag) == compiled.texts(content, lengths, tag=tag)
+
+
 def test_a_gap_ends_the_records_that_are_read_at_once():
     """Gap records are for the scan to read, as is what follows them."""
     head, content = segment_of([b"a"])

@@ -1084,3 +1084,51 @@ cdef int _put_column(const Span *message, bint is_feast, _Column into, Py_ssize_
         return -1
     into.statuses.put(statuses.at, statuses.size)
     return 0
+
+
+def integers(const uint8_t[::1] content not None, const uint8_t[::1] lengths not None, *, uint8_t tag):
+    """See `python_plain.integers`."""
+    cdef Py_ssize_t count = lengths.shape[0] // 4, value, at = 0, last, byte
+    cdef const int32_t *sizes = <const int32_t *>&lengths[0] if count else NULL
+    cdef _Buffer into = _Buffer()
+    cdef int64_t *numbers = <int64_t *>into.reserve(count * 8)
+    cdef uint64_t number
+    cdef int shift
+    for value in range(count):
+        number = 0
+        if sizes[value] != 0:
+            last = at + sizes[value] - 1
+            if not 2 <= sizes[value] <= 11 or last >= content.shape[0] or content[at] != tag or content[last] > 0x7F:
+                return None
+            shift = 0
+            for byte in range(at + 1, last):
+                if content[byte] <= 0x7F:
+                    return None
+                number |= <uint64_t>(content[byte] & 0x7F) << shift
+                shift += 7
+            number |= <uint64_t>content[last] << shift
+            at = last + 1
+        numbers[value] = <int64_t>number
+    into.size = count * 8
+    return into.take()
+
+
+def texts(const uint8_t[::1] content not None, const uint8_t[::1] lengths not None, *, uint8_t tag):
+    """See `python_plain.texts`."""
+    cdef Py_ssize_t count = lengths.shape[0] // 4, value, at = 0, size
+    cdef const int32_t *sizes = <const int32_t *>&lengths[0] if count else NULL
+    cdef _Buffer ends = _Buffer(), into = _Buffer()
+    cdef uint8_t *to = into.reserve(content.shape[0])
+    ends.reserve((count + 1) * 4)
+    ends.put_i32(0)
+    for value in range(count):
+        if sizes[value] != 0:
+            size = sizes[value] - 2
+            if not 0 <= size <= 0x7F or at + 2 + size > content.shape[0] or content[at] != tag or content[at + 1] != size:
+                return None
+            if size:
+                memcpy(to + into.size, &content[at + 2], size)
+            into.size += size
+            at += 2 + size
+        ends.put_i32(<int32_t>into.size)
+    return ends.take(), into.take()

@@ -7,7 +7,9 @@ all of them go through `record.decode` and protobuf's messages.
 import struct
 from collections.abc import Sequence
 from mmap import mmap
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from hindcast.lookups.record import HEADER_BYTES
 
@@ -314,3 +316,60 @@ class Answers:
         """The headers of a view, 42 bytes for each row."""
         headers, self._headers[at] = self._headers[at], bytearray()
         return bytes(headers)
+
+
+_SHORT_MAX = 0x7F
+"""Content of at most so many bytes has one byte of length before it; a byte of more is not the last one of a varint."""
+_VARINT_BYTES_MAX = 10
+
+
+def integers(content: Content, lengths: Content, *, tag: int) -> Content | None:
+    """Serialized Values that are a tag and a varint, as numbers.
+
+    Args:
+        content: the Values, one behind the other.
+        lengths: of each, as a number of 32 bits in the machine's order; 0 for none.
+    Returns:
+        Numbers of 64 bits in the machine's order, 0 for no Value; None where some Value is of another form.
+    """
+    data, sizes = np.frombuffer(content, np.uint8), np.frombuffer(lengths, np.int32).astype(np.int64)
+    there = sizes > 0
+    starts, of_there = (np.cumsum(sizes) - sizes)[there], sizes[there] - 1
+    read: Any = np.zeros(len(sizes), np.uint64)
+    if of_there.size:
+        longest = int(of_there.max())
+        if int(of_there.min()) < 1 or longest > _VARINT_BYTES_MAX or not bool((data[starts] == tag).all()):
+            return None
+        found: Any = np.zeros(len(of_there), np.uint64)
+        for at in range(longest):
+            has = of_there > at
+            part = data[starts[has] + 1 + at]
+            if not bool(((part > _SHORT_MAX) == (of_there[has] - 1 > at)).all()):
+                return None
+            found[has] |= (part & _SHORT_MAX).astype(np.uint64) << np.uint64(7 * at)
+        read[there] = found
+    packed: bytes = read.tobytes()
+    return packed
+
+
+def texts(content: Content, lengths: Content, *, tag: int) -> tuple[Content, Content] | None:
+    """Serialized Values that are a tag, a byte of length and so many bytes, as these bytes.
+
+    Args:
+        content, lengths: as of `integers`.
+    Returns:
+        0 and where each ends, as numbers of 32 bits in the machine's order, and the bytes, one behind the other; None where some Value
+        is of another form.
+    """
+    data, sizes = np.frombuffer(content, np.uint8), np.frombuffer(lengths, np.int32).astype(np.int64)
+    there = sizes > 0
+    starts, of_there = (np.cumsum(sizes) - sizes)[there], sizes[there] - 2
+    if not bool(((of_there >= 0) & (of_there <= _SHORT_MAX)).all()):
+        return None
+    if not bool((data[starts] == tag).all() and (data[starts + 1] == of_there).all()):
+        return None
+    is_content: Any = np.ones(len(data), np.bool_)
+    is_content[starts] = is_content[starts + 1] = False
+    ends: Any = np.zeros(len(sizes) + 1, np.int32)
+    np.cumsum(np.where(there, sizes - 2, 0), out=ends[1:])
+    return ends.tobytes(), data[is_content].tobytes()

@@ -38,7 +38,7 @@ from hindcast.lookups.tables import (
 )
 
 _BATCH_BYTES = 64 << 20
-"""Of segments, for one append to each table: some 300 MB of memory."""
+"""Of segments, for one append to each table: some 250 MB of memory besides what the process has."""
 
 
 @dataclass(slots=True)
