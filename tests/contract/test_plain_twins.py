@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 from hindcast.catalog import Field, Projection, Service, View
 from hindcast.errors import StoredDataError
 from hindcast.lookups import _plain as compiled
+from hindcast.lookups import batch as batches
 from hindcast.lookups import heads, list_rows, python_plain, record_rows, service_rows
 from hindcast.lookups.batch import Batch
 from hindcast.lookups.directory import WriterId
 from hindcast.lookups.logging_schema import service_schema
 from hindcast.lookups.places import AD_HOC, RECORDS
 from hindcast.lookups.record import HEADER_BYTES, RecordHead, Rpc, StoredRows, encode, encode_parts
+from hindcast.lookups.segment import HEADER_BYTES as SEGMENT_HEADER_BYTES
+from hindcast.lookups.segment import Gap, GapReason, SegmentHeader, frame, gap_bytes, header_bytes, scan
 from hindcast.online.codec import fold, fold_headers
 from hindcast.shadow.v1 import shadow_pb2
 from hindcast.v1.value_pb2 import Value
@@ -183,8 +186,20 @@ def contents(column):
     return [struct.pack("<d", one) if isinstance(one, float) else one for one in column.to_pylist()]
 
 
-def tables_by(module, payloads):
-    """The rows of each table and day, and which payloads are no records."""
+def segment_of(payloads):
+    """The header of a segment, and all of it but its footer."""
+    head = SegmentHeader(slot=3, epoch=NOON, first_sequence=1, created_micros=NOON, segment_id=b"s" * 16)
+    framed = [b"".join(frame(at, (payload,), seed=head.seed)) for at, payload in enumerate(payloads, 1)]
+    return head, header_bytes(head) + b"".join(framed)
+
+
+def frames_of(content, head):
+    """What of a segment the compiled form takes for its records."""
+    return compiled.Frames(content, seed=head.seed, first_sequence=head.first_sequence, begin=SEGMENT_HEADER_BYTES)
+
+
+def tables_by(module, payloads, *, framed=False):
+    """The rows of each table and day, and which payloads are no records; read where they stand in a segment if they are all."""
     definitions = SimpleNamespace(
         schema=lambda version, name: service_schema(CATALOG, name) if version == CATALOG.version else None,
         catalog=lambda version: CATALOG if version == CATALOG.version else None,
@@ -196,7 +211,10 @@ def tables_by(module, payloads):
             lambda name, _: SimpleNamespace(key=name, types={}, folds_names=True, sealed_through=lambda _w, _d: 0),
             definitions,
         )
-        for sequence, payload in enumerate(payloads, 1):
+        if framed:
+            head, content = segment_of(payloads)
+            batch.add_frames(frames_of(content, head))
+        for sequence, payload in enumerate(() if framed else payloads, 1):
             try:
                 batch.add(sequence, payload)
             except StoredDataError:
@@ -215,11 +233,13 @@ SHARINGS = st.sampled_from([fold_headers, whole_headers, share_other])
 
 
 @IN_MEMORY
-@given(st.lists(st.tuples(lookup_records(), SHARINGS), max_size=6))
-def test_both_forms_give_the_same_tables(records):
-    """Answers of services, of lists and failures, in any dialect and of any shape, are the same rows bit for bit."""
-    payloads = [payload_of(record, share=share) for record, share in records]
-    assert tables_by(python_plain, payloads) == tables_by(compiled, payloads)
+@given(st.lists(st.tuples(lookup_records(), SHARINGS), max_size=6), st.sampled_from([1, 3]))
+def test_both_forms_give_the_same_tables(records, times):
+    """Answers of services, of lists and failures, in any dialect and of any shape, are the same rows bit for bit, in a segment too."""
+    payloads = [payload_of(record, share=share) for record, share in records for _ in range(times)]
+    expected = tables_by(python_plain, payloads)
+    assert expected == tables_by(compiled, payloads)
+    assert expected == tables_by(compiled, payloads, framed=True)
 
 
 @settings(max_examples=600, deadline=None)
@@ -239,7 +259,61 @@ def test_both_forms_judge_damage_alike(record, share, data):
                 payload[at:at] = data.draw(st.binary(min_size=1, max_size=3))
     whole = payload_of(make_record([1], {name: [None] for name in FEATURES}))
     payloads = [whole, bytes(payload), whole]
-    assert tables_by(python_plain, payloads) == tables_by(compiled, payloads)
+    expected = tables_by(python_plain, payloads)
+    assert expected == tables_by(compiled, payloads)
+    if expected[1]:
+        with pytest.raises(StoredDataError):
+            tables_by(compiled, payloads, framed=True)
+    else:
+        assert expected == tables_by(compiled, payloads, framed=True)
+
+
+def test_records_that_are_alike_are_added_once_each():
+    """Where many records are added at once, none is lost and none is there twice where a chunk of rows ends."""
+    payload = payload_of(make_record([1], {name: [None] for name in FEATURES}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "_CHUNK_BYTES", 3 * len(payload) - 1)
+        assert tables_by(python_plain, [payload] * 10) == tables_by(compiled, [payload] * 10, framed=True)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.binary(max_size=40), max_size=5), st.data())
+def test_records_of_a_damaged_segment_are_those_before_the_damage(payloads, data):
+    """Of a segment with a byte changed, or cut off, they are the longest valid prefix that a scan finds, and end where it does."""
+    head, content = segment_of(payloads)
+    damaged = bytearray(content)
+    if data.draw(st.booleans()) or len(content) == SEGMENT_HEADER_BYTES:
+        del damaged[data.draw(st.integers(SEGMENT_HEADER_BYTES, len(content))) :]
+    else:
+        damaged[data.draw(st.integers(SEGMENT_HEADER_BYTES, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    frames, expected = frames_of(bytes(damaged), head), scan(bytes(damaged))
+
+    assert (1, expected.data_end) == (frames.first_sequence, frames.end)
+    assert [record.payload for record in expected.records] == [frames.payload(at) for at in range(frames.count)]
+    for beyond in (-1, frames.count):
+        with pytest.raises(IndexError):
+            frames.payload(beyond)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(VALUES | st.integers(-(1 << 63), (1 << 63) - 1).map(value) | st.text(max_size=130).map(value), max_size=6)
+)
+def test_both_forms_read_columns_alike(values):
+    """Numbers and texts of a column are the same by both, and both refuse a column in which some value is of another form."""
+    content, lengths = b"".join(values), struct.pack(f"={len(values)}i", *map(len, values))
+    for tag in (0x20, 0x18, 0x12):
+        assert python_plain.integers(content, lengths, tag=tag) == compiled.integers(content, lengths, tag=tag)
+        assert python_plain.texts(content, lengths, tag=tag) == compiled.texts(content, lengths, tag=tag)
+
+
+def test_a_gap_ends_the_records_that_are_read_at_once():
+    """Gap records are for the scan to read, as is what follows them."""
+    head, content = segment_of([b"a"])
+    gap = gap_bytes(Gap(first_sequence=2, last_sequence=2, reason=GapReason.OVERFLOW), seed=head.seed)
+    frames = frames_of(content + gap, head)
+
+    assert (1, len(content)) == (frames.count, frames.end)
 
 
 @pytest.mark.parametrize("rpc", list(Rpc))

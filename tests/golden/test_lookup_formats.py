@@ -56,7 +56,7 @@ FORMATS = {
     **SEGMENT,
     "mark": mark_bytes(MARK),
     "line of gaps": line_bytes(LINE),
-    "index of request ids": index_bytes(["order-2", "", "order-1"], file_bytes=4096),
+    "index of request ids": index_bytes([b"order-2", b"", b"order-1"], file_bytes=4096),
     "name of the open segment": str(SegmentName(WRITER, 41)).encode(),
     "name of the marks": LogDirectory(Path()).marks(WRITER).name.encode(),
     "name of the gaps": LogDirectory(Path()).gap_lines(WRITER, 0).name.encode(),

@@ -5,25 +5,32 @@ What is not of that form, in whatever way, is left to `record.decode` and protob
 this takes nothing that they would refuse or read otherwise; `tests/contract/test_plain_twins.py` holds it to that.
 """
 
-from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset
 
+from google_crc32c import extend as _extend
+
 from hindcast.lookups.record import BEGINS as _BEGINS
 from hindcast.lookups.record import END_MICROS as _END_MICROS
 from hindcast.lookups.record import HEADER_BYTES as _HEADER_BYTES
+from hindcast.lookups.segment import RECORD_BYTES as _RECORD_BYTES
 
 cdef enum:
     ID_BYTES = 16
     MESSAGE_MAX = 0x7FFFFFFF
+    VIEW_INLINE_MAX = 12
+    SUMMED_BYTES = 12  # of a record's head: all but its sum
 
 cdef Py_ssize_t HEADER = _HEADER_BYTES
+cdef Py_ssize_t RECORD = _RECORD_BYTES
 cdef bytes BEGINS = _BEGINS
 
 cdef uint64_t END_MICROS = _END_MICROS
+cdef int64_t DAY_MICROS = 86_400_000_000
 
 cdef enum:
     FEAST = 0
@@ -297,6 +304,65 @@ cdef bint _is_numbers(const Span *message) noexcept:
     return True
 
 
+cdef class Frames:
+    """See `python_plain.Frames`."""
+
+    cdef readonly Py_ssize_t count
+    cdef readonly Py_ssize_t end
+    cdef readonly int64_t first_sequence
+    cdef object segment
+    cdef Py_buffer content
+    cdef bint is_held
+    cdef _Buffer spans  # of the payloads
+
+    def __init__(self, content not None, *, uint32_t seed, int64_t first_sequence, Py_ssize_t begin):
+        if self.segment is not None:
+            raise TypeError("this has a segment already")
+        PyObject_GetBuffer(content, &self.content, PyBUF_SIMPLE)
+        self.segment, self.is_held = content, True
+        self.spans, self.first_sequence, self.end = _Buffer(), first_sequence, begin
+        while self._next(seed):
+            self.count += 1
+
+    def __dealloc__(self):
+        if self.is_held:
+            PyBuffer_Release(&self.content)
+
+    cdef bint _next(self, uint32_t seed) except -1:
+        """Take what stands at the end of what was taken; false where it is not the record that must follow."""
+        cdef const uint8_t *at = <const uint8_t *>self.content.buf + self.end
+        cdef Py_ssize_t left = self.content.len - self.end
+        cdef Span payload
+        cdef bytes summed
+        cdef uint8_t *to
+        # Where a payload stands is a number of 31 bits.
+        if left < RECORD or self.end > MESSAGE_MAX - RECORD:
+            return False
+        payload.at, payload.size = at + RECORD, _big_u32(at)
+        # The length of a gap or a footer is more than any file has.
+        if payload.size > MESSAGE_MAX or payload.size > left - RECORD:
+            return False
+        if <int64_t>(<uint64_t>_big_u32(at + 8) << 32 | <uint64_t>_big_u32(at + 12)) != self.first_sequence + self.count:
+            return False
+        summed = PyBytes_FromStringAndSize(NULL, SUMMED_BYTES + payload.size)
+        to = <uint8_t *>PyBytes_AS_STRING(summed)
+        memcpy(to, at, 4)
+        memcpy(to + 4, at + 8, 8 + payload.size)
+        if <uint32_t>_extend(seed, summed) != <uint32_t>_big_u32(at + 4):
+            return False
+        self.spans.put(&payload, sizeof(Span))
+        self.end += RECORD + payload.size
+        return True
+
+    cdef Span _payload(self, Py_ssize_t at) except *:
+        return (<const Span *>self.spans.data)[_within(at, self.count)]
+
+    def payload(self, Py_ssize_t at):
+        """See `python_plain.Frames.payload`."""
+        cdef Span payload = self._payload(at)
+        return PyBytes_FromStringAndSize(<const char *>payload.at, payload.size)
+
+
 cdef class Reader:
     """See `python_plain.Reader`."""
 
@@ -305,7 +371,10 @@ cdef class Reader:
     cdef readonly int64_t served_at_micros
     cdef readonly bint has_answer
     cdef readonly Py_ssize_t stored_rows
-    cdef bytes payload
+    cdef Span payload
+    cdef bint is_there  # whether something was read
+    cdef bytes copied  # the payload itself, or
+    cdef Frames frames  # where it stands
     cdef bytes unfolded  # the answer, where it was folded
     cdef int rpc
     cdef int32_t kind
@@ -330,15 +399,23 @@ cdef class Reader:
 
     def read(self, bytes payload not None):
         """See `python_plain.Reader.read`."""
-        cdef const uint8_t *begin = <const uint8_t *>PyBytes_AS_STRING(payload)
-        cdef const uint8_t *end = begin + PyBytes_GET_SIZE(payload)
-        cdef const uint8_t *at = begin
+        self.payload = _span_of(payload)
+        return self._read(payload, None)
+
+    def read_frame(self, Frames frames not None, Py_ssize_t at):
+        """See `python_plain.Reader.read_frame`."""
+        self.payload = frames._payload(at)
+        return self._read(None, frames)
+
+    cdef int32_t _read(self, bytes payload, Frames frames) except -2:
+        cdef const uint8_t *at = self.payload.at
+        cdef const uint8_t *end = at + self.payload.size
         cdef const uint8_t *tags
         cdef const uint8_t *kind
         cdef uint64_t number, count
         cdef Span text, repeats
         cdef Headers headers
-        self.payload = None
+        self.is_there, self.copied, self.frames = False, payload, frames
         # Which is not how one begins of which rows were erased.
         if end - at < PyBytes_GET_SIZE(BEGINS) + ID_BYTES:
             return -1
@@ -394,8 +471,13 @@ cdef class Reader:
             if not self._unfold(&repeats):
                 return -1
         self.has_answer = self.response.size > 0
-        self.payload = payload
+        self.is_there = True
         return self.kind
+
+    cdef int _look(self) except -1:
+        if not self.is_there:
+            raise ValueError("nothing was read")
+        return 0
 
     cdef _note(self, const uint8_t *kind, const uint8_t *kind_end, const uint8_t *tags):
         """Number what many records have in common."""
@@ -480,35 +562,35 @@ cdef class Heads:
 
     cdef readonly Py_ssize_t count
     cdef bint keeps_payloads
-    cdef _Buffer lookup_ids, served, sequences, rows, stored, kinds, tags, request_ends, request_ids, payload_ends, payloads
+    cdef _Buffer lookup_ids, served, sequences, rows, stored, kinds, tags, request_ends, request_ids
+    cdef _Buffer views, copies  # of payloads
+    cdef list segments  # in which others stand, which are not copied
 
     def __init__(self, *, bint keeps_payloads):
         self.keeps_payloads = keeps_payloads
         self.lookup_ids, self.served, self.sequences, self.rows = _Buffer(), _Buffer(), _Buffer(), _Buffer()
         self.stored, self.kinds, self.tags = _Buffer(), _Buffer(), _Buffer()
         self.request_ends, self.request_ids = _Buffer(), _Buffer()
-        self.payload_ends, self.payloads = _Buffer(), _Buffer()
+        self.views, self.copies, self.segments = _Buffer(), _Buffer(), []
         self.request_ends.put_i32(0)
-        self.payload_ends.put_i32(0)
 
     def add_plain(self, Reader reader not None, int64_t sequence, int32_t rows):
         """See `python_plain.Heads.add_plain`."""
-        if reader.payload is None:
-            raise ValueError("nothing was read")
+        reader._look()
         self._add(&reader.lookup_id, reader.served_at_micros, sequence, rows, <int32_t>reader.stored_rows, reader.kind, reader.tag,
-                  &reader.request_id, reader.payload)
+                  &reader.request_id, &reader.payload, reader.frames)
 
     def add(self, *, bytes lookup_id not None, int64_t served_at_micros, int64_t sequence, int32_t rows, int32_t stored_rows,
             int32_t kind, int32_t tags, bytes request_id not None, bytes payload not None):
         """See `python_plain.Heads.add`."""
-        cdef Span id_span = _span_of(lookup_id), request_span = _span_of(request_id)
+        cdef Span id_span = _span_of(lookup_id), request_span = _span_of(request_id), payload_span = _span_of(payload)
         if id_span.size != ID_BYTES:
             raise ValueError("a lookup's id has 16 bytes")
-        self._add(&id_span, served_at_micros, sequence, rows, stored_rows, kind, tags, &request_span, payload)
+        self._add(&id_span, served_at_micros, sequence, rows, stored_rows, kind, tags, &request_span, &payload_span, None)
 
     cdef _add(self, const Span *lookup_id, int64_t served, int64_t sequence, int32_t rows, int32_t stored_rows, int32_t kind,
-              int32_t tags, const Span *request_id, bytes payload):
-        if self.request_ids.size + request_id.size > MESSAGE_MAX or self.payloads.size + PyBytes_GET_SIZE(payload) > MESSAGE_MAX:
+              int32_t tags, const Span *request_id, const Span *payload, Frames frames):
+        if self.request_ids.size + request_id.size > MESSAGE_MAX or self.copies.size + payload.size > MESSAGE_MAX:
             raise OverflowError("more than 2 GiB of records")
         self.lookup_ids.put(lookup_id.at, ID_BYTES)
         self.served.put_i64(served)
@@ -520,9 +602,26 @@ cdef class Heads:
         self.request_ids.put(request_id.at, request_id.size)
         self.request_ends.put_i32(<int32_t>self.request_ids.size)
         if self.keeps_payloads:
-            self.payloads.put(PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
-            self.payload_ends.put_i32(<int32_t>self.payloads.size)
+            self._put_view(payload, frames)
         self.count += 1
+
+    cdef _put_view(self, const Span *payload, Frames frames):
+        """As Arrow has it: the size, and up to 12 bytes themselves, or the first four, which buffer, and where there."""
+        self.views.put_i32(<int32_t>payload.size)
+        if payload.size <= VIEW_INLINE_MAX:
+            self.views.put(payload.at, payload.size)
+            self.views.put_zeros(VIEW_INLINE_MAX - payload.size)
+            return
+        self.views.put(payload.at, 4)
+        if frames is None:
+            self.views.put_i32(0)
+            self.views.put_i32(<int32_t>self.copies.size)
+            self.copies.put(payload.at, payload.size)
+            return
+        if not self.segments or self.segments[len(self.segments) - 1] is not frames.segment:
+            self.segments.append(frames.segment)
+        self.views.put_i32(<int32_t>len(self.segments))
+        self.views.put_i32(<int32_t>(payload.at - <const uint8_t *>frames.content.buf))
 
     def take(self):
         """See `python_plain.Heads.take`."""
@@ -536,9 +635,11 @@ cdef class Heads:
             "tags": self.tags.take(),
             "request_ends": self.request_ends.take(),
             "request_ids": self.request_ids.take(),
-            "payload_ends": self.payload_ends.take(),
-            "payloads": self.payloads.take(),
         }
+
+    def take_payloads(self):
+        """See `python_plain.Heads.take_payloads`."""
+        return self.views.take(), [self.copies.take(), *self.segments]
 
 
 cdef inline Span _span_of(bytes content):
@@ -594,13 +695,38 @@ cdef class Answers:
 
     def add_plain(self, Reader reader not None):
         """See `python_plain.Answers.add_plain`."""
+        reader._look()
+        return self._add_plain(reader)
+
+    def add_run(self, Reader reader not None, Frames frames not None, Py_ssize_t at, *, Heads heads not None,
+                Heads records not None, Py_ssize_t payload_bytes_max):
+        """See `python_plain.Answers.add_run`."""
+        cdef Py_ssize_t begin = at, before = self.rows, rows, payload_bytes = 0
+        cdef int32_t kind = reader.read_frame(frames, at)
+        cdef int64_t day, sequence
+        if kind < 0:
+            return 0, 0, 0
+        day = reader.served_at_micros // DAY_MICROS
+        while reader.has_answer:
+            rows = self._add_plain(reader)
+            if rows < 0:
+                break
+            sequence = frames.first_sequence + at
+            heads.add_plain(reader, sequence, <int32_t>rows)
+            records.add_plain(reader, sequence, <int32_t>rows)
+            payload_bytes += reader.payload.size
+            at += 1
+            if at == frames.count or payload_bytes >= payload_bytes_max:
+                break
+            if reader.read_frame(frames, at) != kind or reader.served_at_micros // DAY_MICROS != day:
+                break
+        return at - begin, self.rows - before, payload_bytes
+
+    cdef Py_ssize_t _add_plain(self, Reader reader) except -2:
         cdef Span answer, request
         cdef Py_ssize_t wanted = len(self.features), first, at, rows = -1
         cdef const Span *spans
-        cdef bint is_feast
-        if reader.payload is None:
-            raise ValueError("nothing was read")
-        is_feast = reader.rpc == FEAST
+        cdef bint is_feast = reader.rpc == FEAST
         answer, request = reader.response, reader.request
         if reader.rpc == STREAM and not (_only_part(&answer, False) and _only_part(&request, True)):
             return -1
@@ -958,3 +1084,51 @@ cdef int _put_column(const Span *message, bint is_feast, _Column into, Py_ssize_
         return -1
     into.statuses.put(statuses.at, statuses.size)
     return 0
+
+
+def integers(const uint8_t[::1] content not None, const uint8_t[::1] lengths not None, *, uint8_t tag):
+    """See `python_plain.integers`."""
+    cdef Py_ssize_t count = lengths.shape[0] // 4, value, at = 0, last, byte
+    cdef const int32_t *sizes = <const int32_t *>&lengths[0] if count else NULL
+    cdef _Buffer into = _Buffer()
+    cdef int64_t *numbers = <int64_t *>into.reserve(count * 8)
+    cdef uint64_t number
+    cdef int shift
+    for value in range(count):
+        number = 0
+        if sizes[value] != 0:
+            last = at + sizes[value] - 1
+            if not 2 <= sizes[value] <= 11 or last >= content.shape[0] or content[at] != tag or content[last] > 0x7F:
+                return None
+            shift = 0
+            for byte in range(at + 1, last):
+                if content[byte] <= 0x7F:
+                    return None
+                number |= <uint64_t>(content[byte] & 0x7F) << shift
+                shift += 7
+            number |= <uint64_t>content[last] << shift
+            at = last + 1
+        numbers[value] = <int64_t>number
+    into.size = count * 8
+    return into.take()
+
+
+def texts(const uint8_t[::1] content not None, const uint8_t[::1] lengths not None, *, uint8_t tag):
+    """See `python_plain.texts`."""
+    cdef Py_ssize_t count = lengths.shape[0] // 4, value, at = 0, size
+    cdef const int32_t *sizes = <const int32_t *>&lengths[0] if count else NULL
+    cdef _Buffer ends = _Buffer(), into = _Buffer()
+    cdef uint8_t *to = into.reserve(content.shape[0])
+    ends.reserve((count + 1) * 4)
+    ends.put_i32(0)
+    for value in range(count):
+        if sizes[value] != 0:
+            size = sizes[value] - 2
+            if not 0 <= size <= 0x7F or at + 2 + size > content.shape[0] or content[at] != tag or content[at + 1] != size:
+                return None
+            if size:
+                memcpy(to + into.size, &content[at + 2], size)
+            into.size += size
+            at += 2 + size
+        ends.put_i32(<int32_t>into.size)
+    return ends.take(), into.take()

@@ -4,12 +4,15 @@ In place of `pyarrow.array`, which loads pandas to see whether it was given some
 """
 
 from collections.abc import Sequence
+from mmap import mmap
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from hindcast.lookups.python_plain import Content
+
+_VIEW_BYTES = 16
 
 
 def numbers(values: Any, kind: pa.DataType, valid: Any = None) -> pa.Array:
@@ -67,6 +70,31 @@ def strung(kind: pa.DataType, content: Content, ends: Content) -> pa.Array:
     """What stands one behind the other, between the ends, as an array."""
     count = len(ends) // 4 - 1
     return pa.Array.from_buffers(kind, count, [None, pa.py_buffer(ends), pa.py_buffer(content)])
+
+
+def text_content(words: pa.StringArray) -> pa.Buffer:
+    """The strings of an array one behind the other."""
+    _, ends, content = words.buffers()
+    if content is None or not len(words):
+        return pa.py_buffer(b"")
+    bounds = np.frombuffer(ends, "i4")[words.offset : words.offset + len(words) + 1]
+    return content.slice(int(bounds[0]), int(bounds[-1] - bounds[0]))
+
+
+def viewed(views: Content, contents: Sequence[Content | mmap]) -> pa.Array:
+    """Binaries that stand anywhere in some contents, by views in Arrow's form."""
+    buffers = [None, *map(pa.py_buffer, (views, *contents))]
+    return pa.Array.from_buffers(pa.binary_view(), len(views) // _VIEW_BYTES, buffers)
+
+
+def size_of(binaries: pa.ChunkedArray) -> int:
+    """How many bytes there are in all of them."""
+    if not pa.types.is_binary_view(binaries.type):
+        return int(binaries.nbytes)
+    views = [np.frombuffer(chunk.buffers()[1], "i4")[:: _VIEW_BYTES // 4] for chunk in binaries.chunks]
+    return sum(
+        int(sizes[chunk.offset :][: len(chunk)].sum()) for sizes, chunk in zip(views, binaries.chunks, strict=True)
+    )
 
 
 def without(erased: Sequence[int], rows: pa.Table) -> pa.Table:

@@ -17,6 +17,7 @@ from hindcast.lookups.heads import Common, Entry, row_count
 from hindcast.lookups.list_rows import ListRows
 from hindcast.lookups.logging_schema import ServiceSchema, service_schema
 from hindcast.lookups.places import AD_HOC, RECORDS
+from hindcast.lookups.plain import Frames
 from hindcast.lookups.record import EARLIEST_MICROS, END_MICROS, ID_BYTES, decode
 from hindcast.lookups.record_rows import RecordRows
 from hindcast.lookups.service_rows import ServiceRows, read_answer
@@ -119,7 +120,7 @@ class Batch(Generic[T]):
             return
         day, rows = reader.served_at_micros // _DAY_MICROS, max(0, reader.stored_rows)
         if reader.has_answer:
-            service = self._by_kind[kind] if kind < len(self._by_kind) else self._of_kind(kind)
+            service = self._of_kind(kind)
             answers = None if service is None else service.target.rows_for(day, sequence)
             rows = -1 if answers is None else answers.add_plain(sequence, len(payload))
             if rows < 0:
@@ -129,6 +130,15 @@ class Batch(Generic[T]):
         records = self._records.rows_for(day, sequence)
         if records is not None:
             records.add_plain(sequence, len(payload), entity_rows=rows)
+
+    def add_frames(self, frames: Frames) -> None:
+        """As `add`, of all records of a segment."""
+        at = 0
+        while at < frames.count:
+            added = self._add_run(frames, at)
+            if not added:
+                self.add(frames.first_sequence + at, frames.payload(at))
+            at += added or 1
 
     def take(self) -> list[tuple[T, str, dict[date, pa.Table]]]:
         """The tables that were named, each with its service and its rows of each day; none of what is there already."""
@@ -141,6 +151,21 @@ class Batch(Generic[T]):
             for day, tables in target.take().items():
                 days.setdefault(day, []).extend(tables)
         return [(table, service, _by_day(days, table)) for table, service, days in by_table.values()]
+
+    def _add_run(self, frames: Frames, at: int) -> int:
+        """Add records that are alike, without coming back here for each; how many, 0 where the first one has to be looked at by `add`."""
+        reader, sequence = self._common.reader, frames.first_sequence + at
+        kind = reader.read_frame(frames, at)
+        service = self._of_kind(kind) if kind >= 0 and reader.has_answer else None
+        if service is None:
+            return 0
+        day = reader.served_at_micros // _DAY_MICROS
+        answers, records = service.target.rows_for(day, sequence), self._records.rows_for(day, sequence)
+        if answers is None or records is None:
+            return 0
+        added, rows = answers.add_run(frames, at, records, payload_bytes_max=_CHUNK_BYTES)
+        self.entity_rows += rows
+        return added
 
     def _add_decoded(self, sequence: int, payload: bytes) -> None:
         """As `add`, by the messages of the record."""
@@ -169,6 +194,8 @@ class Batch(Generic[T]):
             records.add(entry, entity_rows=rows)
 
     def _of_kind(self, kind: int) -> "_Service[T] | None":
+        if kind < len(self._by_kind):
+            return self._by_kind[kind]
         for one in self._common.kinds()[len(self._by_kind) :]:
             self._by_kind.append(self._service(one.catalog_version, one.service))
         return self._by_kind[kind]

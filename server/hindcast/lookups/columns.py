@@ -26,13 +26,14 @@ def united(tables: Sequence[pa.Table], types: Mapping[str, pa.DataType], *, fold
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """A schema with the values' types in the place of dictionaries."""
-    return pa.schema(
-        [
-            pa.field(field.name, field.type.value_type if pa.types.is_dictionary(field.type) else field.type)
-            for field in schema
-        ]
-    )
+    """A schema with the values' types in the place of dictionaries and views, as Parquet has them."""
+    return pa.schema([pa.field(field.name, _plain(field.type)) for field in schema])
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    return pa.binary() if pa.types.is_binary_view(kind) else kind
 
 
 _ADDED = "__hc_"

@@ -12,6 +12,7 @@ import pyarrow as pa
 from google.protobuf.message import DecodeError
 
 from hindcast.lookups.arrays import bitmap, numbers
+from hindcast.lookups.plain import integers, texts
 from hindcast.lookups.python_plain import Content
 from hindcast.v1.value_pb2 import Value
 
@@ -46,12 +47,9 @@ _NUMBERS_FOR: Mapping[int, tuple[str, ...]] = {
     6: ("float_val", "double_val", *_INTEGERS),
 }
 """What callers may send for a join key or as request data of a type."""
-_VARINT_BYTES_MAX = 10
 _SHORT_MAX = 0x7F
-"""Content of at most so many bytes has one byte of length before it."""
 
 _Bytes: TypeAlias = npt.NDArray[np.uint8]
-_Numbers: TypeAlias = npt.NDArray[np.int64]
 
 
 def arrow_type(value_type: int) -> pa.DataType:
@@ -79,39 +77,41 @@ def value_type_of(values: Sequence[bytes]) -> int:
 
 def gather(values: Sequence[bytes], value_type: int) -> pa.Array:
     """A column of serialized Values as an array of `arrow_type(value_type)`."""
-    lengths = np.fromiter(map(len, values), np.int64, len(values))
+    lengths = np.fromiter(map(len, values), np.int32, len(values)).tobytes()
     fast = _fast(b"".join(values), lengths, value_type)
     return fast if fast is not None else _slow(values, value_type)
 
 
 def gathered(content: Content, lengths: Content, value_type: int) -> pa.Array:
     """As `gather`, of values that stand one behind the other; their lengths are numbers of 32 bits in the machine's order."""
-    sizes = np.frombuffer(lengths, np.int32).astype(np.int64)
-    fast = _fast(content, sizes, value_type)
+    fast = _fast(content, lengths, value_type)
     if fast is not None:
         return fast
+    sizes = np.frombuffer(lengths, np.int32).astype(np.int64)
     ends, copied = np.cumsum(sizes), bytes(content)
     return _slow(
         [copied[end - size : end] for end, size in zip(ends.tolist(), sizes.tolist(), strict=True)], value_type
     )
 
 
-def _fast(content: Content, lengths: _Numbers, value_type: int) -> pa.Array | None:
+def _fast(content: Content, lengths: Content, value_type: int) -> pa.Array | None:
     """None where some value is not in the plain form that writers give it."""
-    data = np.frombuffer(content, np.uint8)
-    valid = lengths > 0
+    sizes = np.frombuffer(lengths, np.int32)
+    valid = sizes > 0
     if value_type in _FIXED:
-        return _fixed(data, lengths, valid, value_type)
-    starts = (np.cumsum(lengths) - lengths)[valid]
-    if value_type in _VARINTS and bool((data[starts] == _VARINTS[value_type]).all()):
-        read = _varints(data, starts + 1, lengths[valid] - 1)
-        return None if read is None else _of_integers(read, valid, value_type)
-    if value_type in _LENGTHS and bool((data[starts] == _LENGTHS[value_type]).all()):
-        return _texts(data, starts, lengths, valid, value_type)
+        return _fixed(np.frombuffer(content, np.uint8), sizes, valid, value_type)
+    if value_type in _VARINTS:
+        read = integers(content, lengths, tag=_VARINTS[value_type])
+        return None if read is None else _of_integers(np.frombuffer(read, np.int64), valid, value_type)
+    if value_type in _LENGTHS:
+        found = texts(content, lengths, tag=_LENGTHS[value_type])
+        return None if found is None else _of_texts(*found, valid, value_type)
     return None
 
 
-def _fixed(data: _Bytes, lengths: _Numbers, valid: npt.NDArray[np.bool_], value_type: int) -> pa.Array | None:
+def _fixed(
+    data: _Bytes, lengths: npt.NDArray[np.int32], valid: npt.NDArray[np.bool_], value_type: int
+) -> pa.Array | None:
     tag, kind = _FIXED[value_type]
     size = np.dtype(kind).itemsize + 1
     if not bool((lengths[valid] == size).all()):
@@ -127,25 +127,7 @@ def _fixed(data: _Bytes, lengths: _Numbers, valid: npt.NDArray[np.bool_], value_
     return numbers(read, _SCALARS[value_type], valid)
 
 
-def _varints(data: _Bytes, starts: _Numbers, sizes: _Numbers) -> npt.NDArray[np.uint64] | None:
-    if sizes.size == 0:
-        return np.zeros(0, np.uint64)
-    longest = int(sizes.max())
-    if int(sizes.min()) < 1 or longest > _VARINT_BYTES_MAX:
-        return None
-    read: Any = np.zeros(len(sizes), np.uint64)
-    for at in range(longest):
-        there = sizes > at
-        part = data[starts[there] + at]
-        if not bool(((part > _SHORT_MAX) == (sizes[there] - 1 > at)).all()):
-            return None
-        read[there] |= (part & 0x7F).astype(np.uint64) << np.uint64(7 * at)
-    return read
-
-
-def _of_integers(read: npt.NDArray[np.uint64], valid: npt.NDArray[np.bool_], value_type: int) -> pa.Array | None:
-    every: Any = np.zeros(len(valid), np.int64)
-    every[valid] = read.view(np.int64)
+def _of_integers(every: npt.NDArray[np.int64], valid: npt.NDArray[np.bool_], value_type: int) -> pa.Array:
     if value_type == 8:
         limit = np.iinfo(np.int64).max // 1_000_000
         fits = (every <= limit) & (every >= -limit)
@@ -158,22 +140,11 @@ def _of_integers(read: npt.NDArray[np.uint64], valid: npt.NDArray[np.bool_], val
     return numbers(every, pa.int64(), valid)
 
 
-def _texts(
-    data: _Bytes, starts: _Numbers, lengths: _Numbers, valid: npt.NDArray[np.bool_], value_type: int
-) -> pa.Array | None:
-    sizes = np.where(valid, lengths - 2, 0)
-    of_valid = sizes[valid]
-    if not bool(((of_valid >= 0) & (of_valid <= _SHORT_MAX)).all()):
-        return None
-    if not bool((data[starts + 1] == of_valid).all()):
-        return None
-    is_content: Any = np.ones(len(data), np.bool_)
-    is_content[starts] = is_content[starts + 1] = False
-    offsets: Any = np.zeros(len(lengths) + 1, np.int32)
-    np.cumsum(sizes, out=offsets[1:])
-    buffers = [bitmap(valid), pa.py_buffer(offsets), pa.py_buffer(data[is_content])]
-    array = pa.Array.from_buffers(_SCALARS[value_type], len(lengths), buffers)
-    if value_type in _TEXTS or value_type == 2:
+def _of_texts(ends: Content, content: Content, valid: npt.NDArray[np.bool_], value_type: int) -> pa.Array | None:
+    array = pa.Array.from_buffers(
+        _SCALARS[value_type], len(valid), [bitmap(valid), *map(pa.py_buffer, (ends, content))]
+    )
+    if value_type == 2:
         try:
             array.validate(full=True)
         except pa.ArrowInvalid:

@@ -109,7 +109,6 @@ class HeadColumns:
         self.served = _numbers(columns["served"], "i8")
         self.sequences = _numbers(columns["sequences"], "i8")
         self.request_ids = strung(pa.string(), columns["request_ids"], columns["request_ends"])
-        self.payloads = columns["payloads"], columns["payload_ends"]
 
     def of_kinds(self, read: Callable[[Kind], str]) -> pa.Array:
         """A word of the kind of each record."""

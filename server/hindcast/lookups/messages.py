@@ -34,11 +34,27 @@ def answered(record: LookupRecord) -> Answered:
     """
     if not record.response:
         return Answered([], [])
-    columns: Sequence[shadow_pb2.FeastVector | shadow_pb2.HindcastColumn]
     if record.rpc is Rpc.FEAST:
-        columns = shadow_pb2.FeastResponse.FromString(record.response).results[:]
-    else:
-        columns = _hindcast_answer(record).columns[:]
+        return _answered(shadow_pb2.FeastResponse.FromString(record.response).results[:])
+    return _answered(_hindcast_answer(record).columns[:])
+
+
+def named_answer(record: LookupRecord) -> tuple[Answered, list[tuple[str, int | None]]]:
+    """The columns of an answer, and of each its name, and which of the record's `rows` it was read from, where the answer says so.
+
+    Raises:
+        DecodeError: the answer cannot be read.
+    """
+    if record.rpc is Rpc.FEAST:
+        feast = shadow_pb2.FeastResponse.FromString(record.response)
+        named = shadow_pb2.FeastMetadata.FromString(feast.metadata).feature_names.val
+        return _answered(feast.results[:]), [(name, None) for name in named]
+    columns = _hindcast_answer(record).columns[:]
+    read_from = [column.view_index if column.HasField("view_index") else None for column in columns]
+    return _answered(columns), list(zip([column.name for column in columns], read_from, strict=True))
+
+
+def _answered(columns: Sequence[shadow_pb2.FeastVector | shadow_pb2.HindcastColumn]) -> Answered:
     return Answered([column.values[:] for column in columns], [column.statuses for column in columns])
 
 
@@ -47,17 +63,6 @@ def _hindcast_answer(record: LookupRecord) -> shadow_pb2.HindcastResponse:
     if record.rpc is Rpc.STREAM:
         response = shadow_pb2.HindcastStreamResponse.FromString(response).answer
     return shadow_pb2.HindcastResponse.FromString(response)
-
-
-def named_columns(record: LookupRecord) -> list[tuple[str, int | None]]:
-    """Of each column of an answer its name, and which of the record's `rows` it was read from, where the answer says so."""
-    if record.rpc is Rpc.FEAST:
-        feast = shadow_pb2.FeastResponse.FromString(record.response)
-        return [(name, None) for name in shadow_pb2.FeastMetadata.FromString(feast.metadata).feature_names.val]
-    return [
-        (column.name, column.view_index if column.HasField("view_index") else None)
-        for column in _hindcast_answer(record).columns
-    ]
 
 
 def sent(record: LookupRecord) -> dict[str, Sequence[bytes]]:

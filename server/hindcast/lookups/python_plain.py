@@ -6,12 +6,47 @@ all of them go through `record.decode` and protobuf's messages.
 
 import struct
 from collections.abc import Sequence
-from typing import TypeAlias
+from mmap import mmap
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from hindcast.lookups.record import HEADER_BYTES
 
 Content: TypeAlias = bytes | memoryview
 """What was gathered, read only; the compiled form gives views of its memory."""
+
+
+class Frames:
+    """The records of a segment from its beginning on, as far as each is intact and of the sequence that must follow.
+
+    The compiled form copies nothing: it keeps the segment.
+
+    Attributes:
+        count: how many there are.
+        first_sequence: of the first one, from which those of the others go on.
+        end: where the last one ends, or `begin`.
+    """
+
+    count: int
+    first_sequence: int
+    end: int
+
+    def __init__(self, content: Content | mmap, *, seed: int, first_sequence: int, begin: int) -> None:  # noqa: ARG002 - reads none
+        """Args:
+        content: the segment.
+        seed: `SegmentHeader.seed`.
+        begin: where the first record stands.
+        """
+        self.count, self.first_sequence, self.end = 0, first_sequence, begin
+
+    def payload(self, at: int) -> bytes:
+        """What a record holds.
+
+        Raises:
+            IndexError: there are not so many.
+        """
+        raise IndexError(at)
 
 
 class Reader:
@@ -45,6 +80,14 @@ class Reader:
         del payload
         return -1
 
+    def read_frame(self, frames: Frames, at: int) -> int:
+        """As `read`, of a record that stands in a segment.
+
+        Raises:
+            IndexError: there are not so many.
+        """
+        return self.read(frames.payload(at))
+
     def kind_number(self, kind: bytes) -> int:
         """The number of a kind, a new one if it has none."""
         return _number_of(kind, self._kind_numbers, self.kinds)
@@ -75,10 +118,11 @@ class Heads:
             name: bytearray()
             for name in (
                 *("lookup_ids", "served", "sequences", "rows", "stored", "kinds", "tags"),
-                *("request_ends", "request_ids", "payload_ends", "payloads"),
+                *("request_ends", "request_ids"),
             )
         }
-        self._put(request_ends=0, payload_ends=0)
+        self._views, self._copies = bytearray(), bytearray()
+        self._put(request_ends=0)
 
     def add_plain(self, reader: Reader, sequence: int, rows: int) -> None:  # noqa: ARG002 - there is nothing to add
         """Add the record that was read last.
@@ -119,8 +163,9 @@ class Heads:
         columns["request_ids"] += request_id
         self._put(rows=rows, stored=stored_rows, kinds=kind, tags=tags, request_ends=len(columns["request_ids"]))
         if self._keeps_payloads:
-            columns["payloads"] += payload
-            self._put(payload_ends=len(columns["payloads"]))
+            self._views += _view(payload, len(self._copies))
+            if len(payload) > _VIEW_INLINE_MAX:
+                self._copies += payload
         self.count += 1
 
     def _put(self, **numbers: int) -> None:
@@ -132,10 +177,23 @@ class Heads:
 
         Returns:
             `lookup_ids`, 16 bytes each; `served` and `sequences`, numbers of 64 bits in the machine's order; `rows`, `stored`, `kinds`
-            and `tags`, numbers of 32 bits; `request_ids` and `payloads`, one behind the other, with `request_ends` and `payload_ends`,
-            0 and then where each ends, as numbers of 32 bits.
+            and `tags`, numbers of 32 bits; `request_ids`, one behind the other, with `request_ends`, 0 and then where each ends, as
+            numbers of 32 bits.
         """
         return {name: bytes(column) for name, column in self._columns.items()}
+
+    def take_payloads(self) -> tuple[Content, Sequence[Content | mmap]]:
+        """The payloads as Arrow's views of binaries, and the buffers that these are of: the compiled form's are of segments too."""
+        return bytes(self._views), [bytes(self._copies)]
+
+
+_VIEW_INLINE_MAX = 12
+
+
+def _view(payload: bytes, at: int) -> bytes:
+    if len(payload) <= _VIEW_INLINE_MAX:
+        return struct.pack("=i12s", len(payload), payload)
+    return struct.pack("=i4sii", len(payload), payload[:4], 0, at)
 
 
 class _Column:
@@ -186,6 +244,22 @@ class Answers:
             ValueError: no record was read, or it was not of the plain form.
         """
         raise ValueError("nothing was read")
+
+    def add_run(
+        self, reader: Reader, frames: Frames, at: int, *, heads: Heads, records: Heads, payload_bytes_max: int
+    ) -> tuple[int, int, int]:
+        """Add a record's answer, and those of the records behind it that are of its kind and day.
+
+        Args:
+            at: the first one's place.
+            heads, records: what the records say of themselves is added to both.
+            payload_bytes_max: no further one is added to records that have so many bytes.
+        Returns:
+            How many records that were, the entity rows of their answers, and their bytes: 0 of each where the first one is not to be
+            read so (`add_plain`).
+        """
+        del reader, frames, at, heads, records, payload_bytes_max
+        return 0, 0, 0
 
     def add(
         self,
@@ -242,3 +316,60 @@ class Answers:
         """The headers of a view, 42 bytes for each row."""
         headers, self._headers[at] = self._headers[at], bytearray()
         return bytes(headers)
+
+
+_SHORT_MAX = 0x7F
+"""Content of at most so many bytes has one byte of length before it; a byte of more is not the last one of a varint."""
+_VARINT_BYTES_MAX = 10
+
+
+def integers(content: Content, lengths: Content, *, tag: int) -> Content | None:
+    """Serialized Values that are a tag and a varint, as numbers.
+
+    Args:
+        content: the Values, one behind the other.
+        lengths: of each, as a number of 32 bits in the machine's order; 0 for none.
+    Returns:
+        Numbers of 64 bits in the machine's order, 0 for no Value; None where some Value is of another form.
+    """
+    data, sizes = np.frombuffer(content, np.uint8), np.frombuffer(lengths, np.int32).astype(np.int64)
+    there = sizes > 0
+    starts, of_there = (np.cumsum(sizes) - sizes)[there], sizes[there] - 1
+    read: Any = np.zeros(len(sizes), np.uint64)
+    if of_there.size:
+        longest = int(of_there.max())
+        if int(of_there.min()) < 1 or longest > _VARINT_BYTES_MAX or not bool((data[starts] == tag).all()):
+            return None
+        found: Any = np.zeros(len(of_there), np.uint64)
+        for at in range(longest):
+            has = of_there > at
+            part = data[starts[has] + 1 + at]
+            if not bool(((part > _SHORT_MAX) == (of_there[has] - 1 > at)).all()):
+                return None
+            found[has] |= (part & _SHORT_MAX).astype(np.uint64) << np.uint64(7 * at)
+        read[there] = found
+    packed: bytes = read.tobytes()
+    return packed
+
+
+def texts(content: Content, lengths: Content, *, tag: int) -> tuple[Content, Content] | None:
+    """Serialized Values that are a tag, a byte of length and so many bytes, as these bytes.
+
+    Args:
+        content, lengths: as of `integers`.
+    Returns:
+        0 and where each ends, as numbers of 32 bits in the machine's order, and the bytes, one behind the other; None where some Value
+        is of another form.
+    """
+    data, sizes = np.frombuffer(content, np.uint8), np.frombuffer(lengths, np.int32).astype(np.int64)
+    there = sizes > 0
+    starts, of_there = (np.cumsum(sizes) - sizes)[there], sizes[there] - 2
+    if not bool(((of_there >= 0) & (of_there <= _SHORT_MAX)).all()):
+        return None
+    if not bool((data[starts] == tag).all() and (data[starts + 1] == of_there).all()):
+        return None
+    is_content: Any = np.ones(len(data), np.bool_)
+    is_content[starts] = is_content[starts + 1] = False
+    ends: Any = np.zeros(len(sizes) + 1, np.int32)
+    np.cumsum(np.where(there, sizes - 2, 0), out=ends[1:])
+    return ends.tobytes(), data[is_content].tobytes()

@@ -4,38 +4,42 @@ import numpy as np
 import pyarrow as pa
 from google.rpc import code_pb2
 
-from hindcast.lookups.arrays import constant, numbers, strung
+from hindcast.lookups.arrays import constant, numbers, viewed
 from hindcast.lookups.gather import INSTANT
 from hindcast.lookups.heads import Common, Entry, HeadColumns
 from hindcast.lookups.plain import Heads
 
 
 class RecordRows:
-    """A row per lookup, failed ones too."""
+    """A row per lookup, failed ones too.
+
+    Attributes:
+        heads: what they are made of.
+    """
 
     def __init__(self, common: Common) -> None:
         self._common = common
-        self._heads = Heads(keeps_payloads=True)
+        self.heads = Heads(keeps_payloads=True)
         self.payload_bytes = 0
 
     @property
     def rows(self) -> int:
         """How many there are."""
-        return self._heads.count
+        return self.heads.count
 
     def add_plain(self, sequence: int, payload_bytes: int, *, entity_rows: int) -> None:
         """Add the lookup that was read last."""
-        self._heads.add_plain(self._common.reader, sequence, entity_rows)
+        self.heads.add_plain(self._common.reader, sequence, entity_rows)
         self.payload_bytes += payload_bytes
 
     def add(self, entry: Entry, *, entity_rows: int) -> None:
         """Add a lookup."""
-        self._heads.add(**self._common.head(entry, entity_rows))
+        self.heads.add(**self._common.head(entry, entity_rows))
         self.payload_bytes += len(entry.payload)
 
     def take(self) -> pa.Table:
-        """The table of what was added; nothing can be added after that."""
-        heads, writer = HeadColumns(self._heads, self._common), self._common.writer
+        """The table of what was added; nothing can be added after that. Payloads are views, of which Arrow can do little but write them."""
+        heads, writer = HeadColumns(self.heads, self._common), self._common.writer
         count = len(heads.rows)
         return pa.table(
             {
@@ -57,7 +61,7 @@ class RecordRows:
                 "slot": constant(writer.slot, count, pa.int32()),
                 "epoch": constant(writer.epoch, count, pa.int64()),
                 "sequence": numbers(heads.sequences, pa.int64()),
-                "payload": strung(pa.binary(), *heads.payloads),
+                "payload": viewed(*self.heads.take_payloads()),
             }
         )
 

@@ -11,13 +11,18 @@ import contextlib
 import hashlib
 import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from struct import Struct
+from typing import TYPE_CHECKING
 
 from hindcast.durable import make_directory, sync
 from hindcast.lookups.places import RECORDS, TablePlaces
 from hindcast.lookups.table_files import table_files
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MAGIC = b"HCREQIDS"
 _HEAD = Struct(">8sHxxIQ8x")
@@ -67,25 +72,32 @@ def rows_with(log_directory: Path, file: Path, request_id: str) -> Sequence[int]
         os.close(handle)
 
 
-def index_bytes(request_ids: Iterable[str], *, file_bytes: int) -> bytes:
+def index_bytes(request_ids: Iterable[bytes], *, file_bytes: int) -> bytes:
     """The index of a file whose rows have these request ids; empty ones are left out.
 
     Args:
+        request_ids: in UTF-8.
         file_bytes: the size of the file.
     """
-    entries = sorted(
-        digest_of(request_id) + row.to_bytes(_ROW_BYTES, "big")
-        for row, request_id in enumerate(request_ids)
-        if request_id
-    )
-    digests = b"".join(entry[:_DIGEST_BYTES] for entry in entries)
-    rows = b"".join(entry[_DIGEST_BYTES:] for entry in entries)
-    return _HEAD.pack(MAGIC, _FORMAT, len(entries), file_bytes) + digests + rows
+    import numpy as np  # noqa: PLC0415 - as pyarrow
+
+    ids = list(request_ids)
+    rows = [row for row, request_id in enumerate(ids) if request_id]
+    digests = b"".join([_digest(ids[row]) for row in rows])
+    # As numbers they are in the order of their bytes; of two that are the same the earlier row comes first.
+    numbers = np.frombuffer(digests, ">u8")
+    order = numbers.argsort(kind="stable")
+    content: bytes = numbers[order].tobytes() + np.array(rows, ">u4")[order].tobytes()
+    return _HEAD.pack(MAGIC, _FORMAT, len(rows), file_bytes) + content
 
 
 def digest_of(request_id: str) -> bytes:
     """Eight bytes that stand for a request id."""
-    return hashlib.blake2b(request_id.encode(), digest_size=_DIGEST_BYTES).digest()
+    return _digest(request_id.encode())
+
+
+def _digest(request_id: bytes) -> bytes:
+    return hashlib.blake2b(request_id, digest_size=_DIGEST_BYTES).digest()
 
 
 def keep_indexes(log_directory: Path) -> None:
@@ -117,10 +129,21 @@ def _make(path: Path, file: Path) -> None:
 
     with pq.ParquetFile(file) as table:
         batches = table.iter_batches(batch_size=_BATCH_ROWS, columns=["request_id"])
-        request_ids = (request_id for batch in batches for request_id in batch.column(0).to_pylist())
+        request_ids = (request_id for batch in batches for request_id in _texts(batch.column(0)))
         content = index_bytes(request_ids, file_bytes=file.stat().st_size)
     make_directory(path.parent)
     written = path.with_suffix(".new")
     written.write_bytes(content)
     sync(written)
     written.replace(path)
+
+
+def _texts(column: "pa.StringArray") -> Iterator[bytes]:
+    """Strings in UTF-8, read from Parquet: without the objects that `to_pylist` makes it takes a third of the time.
+
+    A null has the length 0 there.
+    """
+    _, ends, content = column.buffers()
+    places = memoryview(ends).cast("i")[column.offset : column.offset + len(column) + 1].tolist()
+    words = b"" if content is None else content.to_pybytes()
+    return (words[begin:end] for begin, end in pairwise(places))

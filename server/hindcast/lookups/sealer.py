@@ -7,12 +7,10 @@ tables once. That holds because batches go by the order of sequences: a segment 
 
 import contextlib
 import gc
-import mmap
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import cast
 
 import pyarrow as pa
 
@@ -21,6 +19,7 @@ from hindcast.clock import Clock, from_micros, system_clock
 from hindcast.durable import make_directory, sync
 from hindcast.errors import SealError, StoredDataError
 from hindcast.lookups.batch import Batch, Definitions
+from hindcast.lookups.closed_segment import ClosedSegment, read_closed
 from hindcast.lookups.delta_log import DeltaLog
 from hindcast.lookups.directory import OPEN, LogDirectory, SegmentName, WriterId
 from hindcast.lookups.disk import REAL_DISK
@@ -30,7 +29,7 @@ from hindcast.lookups.places import AD_HOC, RECORDS, Destination, TablePlaces, d
 from hindcast.lookups.ranges import note_dropped
 from hindcast.lookups.recovery import recover
 from hindcast.lookups.request_ids import keep_indexes
-from hindcast.lookups.segment import Gap, GapReason, RecoveryMode, Scan, State, scan
+from hindcast.lookups.segment import Gap
 from hindcast.lookups.tables import (
     SealedTable,
     Step,
@@ -39,7 +38,7 @@ from hindcast.lookups.tables import (
 )
 
 _BATCH_BYTES = 64 << 20
-"""Of segments, for one append to each table: some 300 MB of memory."""
+"""Of segments, for one append to each table: some 250 MB of memory besides what the process has."""
 
 
 @dataclass(slots=True)
@@ -144,22 +143,19 @@ class Sealer:
                 done.left.append(f"{error.name}: {error}")
                 readable = readable[: readable.index(error.name)]
                 continue
-            for table, _, rows in read.batch.take():
-                if rows:
-                    table.append(writer, rows, last_sequence=read.last_sequence)
-                else:
-                    # It was appended by a process that was killed, perhaps before it had it synced.
-                    table.sync()
-            self._tell_gaps(writer, [gap for name, found in read.segments for gap in _gaps(name, found, names)])
-            for name, found in read.segments:
+            _append(writer, read)
+            self._tell_gaps(writer, [gap for found in read.segments for gap in found.missing(names)])
+            for found in read.segments:
                 self._step("remove")
-                self._remove(name, found)
+                self._remove(found)
             sync(self._directory.segments)
             readable = readable[len(read.segments) :]
             done.segments += len(read.segments)
-            done.records += read.records
+            done.records += sum(found.records for found in read.segments)
             done.entity_rows += read.batch.entity_rows
             done.bytes += read.bytes
+            # Before the next one is read: it keeps its segments.
+            del read
 
     def _read(self, writer: WriterId, names: Sequence[SegmentName]) -> "_Read":
         """The rows of the first segments.
@@ -174,16 +170,7 @@ class Sealer:
             path = self._directory.segment(name)
             read.bytes += path.stat().st_size
             try:
-                with _mapped(path) as content:
-                    found = scan(content, sealed=True, mode=RecoveryMode.SALVAGE)
-                read.segments.append((name, replace(found, records=[])))
-                read.records += len(found.records)
-                records = found.records[::-1]
-                del found
-                while records:
-                    # Given up one by one: a full segment and its rows are large enough.
-                    sequence, payload = records.pop()
-                    read.batch.add(sequence, payload)
+                read.segments.append(read_closed(path, name, read.batch))
             except StoredDataError as error:
                 raise _Unreadable(name, error) from error
         return read
@@ -205,14 +192,14 @@ class Sealer:
         lines = [GapLine(writer=writer, gap=gap, found_micros=now) for gap in gaps if gap not in told]
         append_lines(self._directory, lines, number=now, disk=REAL_DISK)
 
-    def _remove(self, name: SegmentName, found: Scan) -> None:
-        path = self._directory.segment(name)
-        if found.state is State.WHOLE:
+    def _remove(self, found: ClosedSegment) -> None:
+        path = self._directory.segment(found.name)
+        if found.is_whole:
             path.unlink()
             return
         # Damaged after it was closed; all that can be verified is in the tables, and the file is kept for `salvage`.
         make_directory(self._directory.damaged)
-        kept = self._directory.damaged / str(name)
+        kept = self._directory.damaged / str(found.name)
         path.rename(kept)
         sync(self._directory.damaged)
 
@@ -237,13 +224,21 @@ class _Read:
     """What was read of segments, for one append to each table."""
 
     batch: "Batch[SealedTable]"
-    segments: list[tuple[SegmentName, Scan]] = field(default_factory=list)
-    records: int = 0
+    segments: list[ClosedSegment] = field(default_factory=list)
     bytes: int = 0
 
     @property
     def last_sequence(self) -> int:
-        return max(found.last_sequence for _, found in self.segments)
+        return max(found.last_sequence for found in self.segments)
+
+
+def _append(writer: WriterId, read: _Read) -> None:
+    for table, _, rows in read.batch.take():
+        if rows:
+            table.append(writer, rows, last_sequence=read.last_sequence)
+        else:
+            # It was appended by a process that was killed, perhaps before it had it synced.
+            table.sync()
 
 
 class _Unreadable(Exception):
@@ -252,29 +247,6 @@ class _Unreadable(Exception):
     def __init__(self, name: SegmentName, error: StoredDataError) -> None:
         super().__init__(str(error))
         self.name = name
-
-
-def _gaps(name: SegmentName, found: Scan, names: Sequence[SegmentName]) -> list[Gap]:
-    """What a segment says is missing, and where it is damaged what may be missing at its end."""
-    if found.state is State.WHOLE:
-        return found.gaps
-    first = found.last_sequence + 1 if found.header else name.first_sequence
-    following = next((other.first_sequence for other in names if other > name), None)
-    if following is not None and following <= first:
-        return found.gaps
-    last = None if following is None else following - 1
-    return [*found.gaps, Gap(first_sequence=first, last_sequence=last, reason=GapReason.DAMAGED)]
-
-
-@contextlib.contextmanager
-def _mapped(path: Path) -> Iterator[bytes]:
-    """A closed segment's content, without memory of its own: nobody shortens the file while this process has the lock."""
-    with path.open("rb") as file:
-        if not path.stat().st_size:
-            yield b""
-            return
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            yield cast("bytes", content)
 
 
 @contextlib.contextmanager

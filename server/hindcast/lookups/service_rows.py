@@ -10,8 +10,9 @@ from hindcast.lookups.gather import INSTANT, arrow_type, gathered, status_number
 from hindcast.lookups.heads import Common, Entry, HeadColumns, erased_places, places
 from hindcast.lookups.logging_schema import ServiceSchema
 from hindcast.lookups.messages import Answered, Columns, answered, sent
-from hindcast.lookups.plain import Answers, Heads
+from hindcast.lookups.plain import Answers, Frames, Heads
 from hindcast.lookups.record import HEADER_BYTES
+from hindcast.lookups.record_rows import RecordRows
 from hindcast.lookups.stored_columns import StoredColumns
 
 
@@ -79,6 +80,23 @@ class ServiceRows:
             self._heads.add_plain(self._common.reader, sequence, rows)
             self.payload_bytes += payload_bytes
         return rows
+
+    def add_run(self, frames: Frames, at: int, records: RecordRows, *, payload_bytes_max: int) -> tuple[int, int]:
+        """Add the rows of records that are alike, and the records themselves to those of all lookups.
+
+        Args:
+            at: where the first one stands.
+            payload_bytes_max: no further one is added to so many bytes.
+        Returns:
+            How many records and rows that were; 0 where the first one is to be read alone.
+        """
+        left = payload_bytes_max - max(self.payload_bytes, records.payload_bytes)
+        added, rows, payload_bytes = self._answers.add_run(
+            self._common.reader, frames, at, heads=self._heads, records=records.heads, payload_bytes_max=left
+        )
+        self.payload_bytes += payload_bytes
+        records.payload_bytes += payload_bytes
+        return added, rows
 
     def add(self, answer: "ServiceAnswer") -> None:
         """Add the rows of an answer."""

@@ -184,7 +184,10 @@ def _sources(log_directory: Path, repo_root: Path | None) -> list[_Source]:
                     if not refused.has_payload(name.writer, record.sequence, record.payload):
                         batch.add(record.sequence, record.payload)
             for snapshot, _, days in batch.take():
-                rows.setdefault(snapshot.key, []).extend(dated(of_day, day) for day, of_day in days.items())
+                for day, of_day in days.items():
+                    # The records themselves are no part of any view, and in a form that DuckDB does not filter.
+                    shown = of_day.drop_columns("payload") if snapshot.service == RECORDS else of_day
+                    rows.setdefault(snapshot.key, []).append(dated(shown, day))
     return [
         _Source(snapshot.service, snapshot.files, rows.get(snapshot.key, []))
         for snapshot in sorted(snapshots.values(), key=lambda snapshot: snapshot.service)
