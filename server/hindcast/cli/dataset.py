@@ -17,6 +17,7 @@ from hindcast.cli.dataset_text import CLEAR_LINE, built_text, diff_text, list_te
 if TYPE_CHECKING:
     from hindcast.datasets import Diff, KeySplits, Rebuild, TimeSplits, TrainingSet, TrainingSets
     from hindcast.datasets.causes import Change
+    from hindcast.datasets.progress import Progress
 
 _DIFFERS = 3
 """Exit code of a command that compares: it was done, and the two sides are not equal."""
@@ -140,7 +141,7 @@ def build(
         snapshot=snapshot,
         sign=sign,
         threads=threads,
-        progress=_progress_line,
+        on_progress=_progress_line,
     )
     _clear_line()
     git = made.manifest.git
@@ -197,7 +198,7 @@ def rebuild(
 ) -> None:
     """Make a training set again and compare. Exit code 0 if it is the same, 3 if it is not; then the first changed input is named."""
     sets = _sets(repo_root, directory)
-    report = sets.rebuild(ref, as_recorded=as_recorded, threads=threads, progress=_progress_line)
+    report = sets.rebuild(ref, as_recorded=as_recorded, threads=threads, on_progress=_progress_line)
     _clear_line()
     if output == "json":
         click.echo(json.dumps(_rebuild_json(report, sets.get(report.ref))))
@@ -273,11 +274,13 @@ def _splits(
         raise click.UsageError("a split ends at a time such as 2026-11-01, or has a whole number of parts") from error
 
 
-def _progress_line(stage: str, rows: int, total: int) -> None:
+def _progress_line(progress: "Progress") -> None:
     """One line on a terminal, written over itself; nothing elsewhere."""
     if sys.stderr.isatty():
-        bar = "━" * (30 * rows // max(total, 1))
-        click.echo(f"{CLEAR_LINE}{stage:<9} {bar:<30} {rows:,} of {total:,} rows", nl=False, err=True)
+        bar = "━" * (30 * progress.done // max(progress.total, 1))
+        click.echo(
+            f"{CLEAR_LINE}{progress.phase:<9} {bar:<30} {progress.done:,} of {progress.total:,} rows", nl=False, err=True
+        )
 
 
 def _clear_line() -> None:

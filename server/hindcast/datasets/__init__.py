@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hindcast.datasets.diff import Diff
+    from hindcast.datasets.progress import Progress
     from hindcast.datasets.rebuild import Rebuild
     from hindcast.datasets.sets import TrainingSets
     from hindcast.datasets.splits import KeySplits, TimeSplits
     from hindcast.datasets.training_set import TrainingSet
     from hindcast.datasets.verify import Verification
 
-__all__ = ["Diff", "KeySplits", "Rebuild", "TimeSplits", "TrainingSet", "TrainingSets", "Verification"]
+__all__ = ["Diff", "KeySplits", "Progress", "Rebuild", "TimeSplits", "TrainingSet", "TrainingSets", "Verification"]
 
 _MODULES = {
     "Diff": "diff",
     "KeySplits": "splits",
+    "Progress": "progress",
     "Rebuild": "rebuild",
     "TimeSplits": "splits",
     "TrainingSet": "training_set",

@@ -1,7 +1,7 @@
 """Building a training set: a point-in-time read in a stream, digested and written a row group at a time, and its manifest."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from hindcast.datasets.manifest import (
 )
 from hindcast.datasets.parts import GROUP_ROWS, PartsWriter, row_groups, stored_schema
 from hindcast.datasets.pins import by_view, file_names, file_record, shown_path, source_record
+from hindcast.datasets.progress import OnProgress, Progress, silent
 from hindcast.datasets.retrieval import FrameCall, Reading, Repo
 from hindcast.datasets.sign import SigningKey
 from hindcast.datasets.splits import COLUMN, Dealer
@@ -40,17 +41,10 @@ from hindcast.offline.frames.paths import frame_path
 from hindcast.offline.sources.source import DeltaTable, SourceFiles
 from hindcast.settings import state_dir
 
-Progress = Callable[[str, int, int], None]
-"""Told of a build: the stage (`read`, `write` or `evidence`), rows done, and rows in all."""
-
 DATA = "data"
 FRAME = "entity_frame"
 EVIDENCE = "evidence"
 ORIGINS = "origins"
-
-
-def silent(stage: str, rows: int, total: int) -> None:
-    """Tells nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +93,7 @@ def sha256(digest_bytes: bytes) -> str:
     return f"sha256:{digest_bytes.hex()}"
 
 
-def build(order: Order, repo: Repo, store: SetStore, *, progress: Progress = silent) -> StoredSet:
+def build(order: Order, repo: Repo, store: SetStore, *, on_progress: OnProgress = silent) -> StoredSet:
     """Build a set as the next version of its name. Until it is whole nothing of it is visible.
 
     Raises:
@@ -114,15 +108,18 @@ def build(order: Order, repo: Repo, store: SetStore, *, progress: Progress = sil
     sources, titles = pinned_sources(repo, definitions)
     with store.building(order.name) as built, ThreadPoolExecutor(1) as beside:
         pins = beside.submit(source_records, sources, titles, repo.root)
+        on_progress(Progress("frame", 0, 0))
         with repo.frame(order.frame, definitions, sources) as frame:
             frame_record = _kept_frame(order.frame, frame, built, repo.root)
+            on_progress(Progress("read", 0, frame.rows))
             with repo.reading(definitions, sources, frame, order.known_at) as reading:
-                written = write_rows(reading, frame, order.splits, built, with_statistics=True, progress=progress)
-                progress("evidence", 0, frame.rows)
+                written = write_rows(reading, frame, order.splits, built, with_statistics=True, on_progress=on_progress)
+                on_progress(Progress("evidence", 0, frame.rows))
                 records = pins.result()
                 parts = write_origins(reading.origins, records, frame.rows, built, root=repo.root)
                 snapshots = write_snapshots(reading.origins, definitions, built) if order.snapshot else {}
                 evidence = EvidenceRecord(origins=parts, snapshots=snapshots)
+                on_progress(Progress("evidence", frame.rows, frame.rows))
                 leaks = reading.leaks
         manifest = Manifest(
             name=order.name,
@@ -221,7 +218,7 @@ def write_rows(
     place: Path,
     *,
     with_statistics: bool = False,
-    progress: Progress = silent,
+    on_progress: OnProgress = silent,
 ) -> Written:
     """Write the rows of a read as the parts of a set.
 
@@ -252,7 +249,7 @@ def write_rows(
                 add_rows(statistics, table)
             writer.write(table)
             done += table.num_rows
-            progress("write", done, frame.rows)
+            on_progress(Progress("write", done, frame.rows))
     return Written(
         schema=schema,
         digest=hasher.finish(),

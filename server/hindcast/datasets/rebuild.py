@@ -16,12 +16,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from hindcast.datasets.build import (
-    Progress,
     SourceTitle,
     Written,
     libraries_of,
     sha256,
-    silent,
     source_records,
     title_of,
     write_rows,
@@ -33,6 +31,7 @@ from hindcast.datasets.definitions import PICKLED, DefinitionChange, Definitions
 from hindcast.datasets.manifest import Manifest, SourceRecord
 from hindcast.datasets.parts import read_parts
 from hindcast.datasets.pins import FileChange, absolute_path, by_view, file_changes, found_elsewhere, only_pinned
+from hindcast.datasets.progress import OnProgress, Progress, silent
 from hindcast.datasets.retrieval import FrameCall, Repo
 from hindcast.datasets.store import StoredSet
 from hindcast.errors import DatasetError, HindcastError, SourceError, UnknownName
@@ -75,7 +74,7 @@ class Rebuild:
         return self.changes[0] if self.changes else None
 
 
-def rebuild(stored: StoredSet, repo: Repo, *, as_recorded: bool = False, progress: Progress = silent) -> Rebuild:
+def rebuild(stored: StoredSet, repo: Repo, *, as_recorded: bool = False, on_progress: OnProgress = silent) -> Rebuild:
     """Make a set again and compare.
 
     Args:
@@ -85,7 +84,7 @@ def rebuild(stored: StoredSet, repo: Repo, *, as_recorded: bool = False, progres
         HindcastError: as of a build, where it is not an input of the set that is at fault.
     """
     with spill_directory(repo.spill_dir, prefix="rebuild-") as aside:
-        return _Again(stored, repo, aside, as_recorded=as_recorded, progress=progress).report()
+        return _Again(stored, repo, aside, as_recorded=as_recorded, on_progress=on_progress).report()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +125,7 @@ class _Again:
     repo: Repo
     aside: Path
     as_recorded: bool = field(kw_only=True)
-    progress: Progress = field(kw_only=True)
+    on_progress: OnProgress = field(kw_only=True)
 
     @property
     def manifest(self) -> Manifest:
@@ -394,8 +393,9 @@ class _Again:
         sources = {**state.sources, **{view.name: self.repo.pinned(view.source) for view in lacking}}
         with ExitStack() as stack:
             frame = stack.enter_context(self._frame(is_new=state.has_new_frame))
+            self.on_progress(Progress("read", 0, frame.rows))
             reading = stack.enter_context(self.repo.reading(state.definitions, sources, frame, self.manifest.known_at))
-            written = write_rows(reading, frame, self.manifest.splits, place, progress=self.progress)
+            written = write_rows(reading, frame, self.manifest.splits, place, on_progress=self.on_progress)
             provenance = Provenance.read(reading.origins, root=self.repo.root)
         side = Side(directory=place, files=written.files, groups=written.groups, schema=written.schema)
         return _Made(side, sha256(written.digest.root), provenance, written)

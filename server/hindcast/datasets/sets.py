@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hindcast.clock import Clock, system_clock
 from hindcast.datasets.diff import Diff, diff
 from hindcast.datasets.manifest import KnownAt
+from hindcast.datasets.progress import OnProgress, silent
 from hindcast.datasets.sign import read_public_key, read_signing_key
 from hindcast.datasets.splits import Splits, splits_record
 from hindcast.datasets.store import SetStore, check_name
@@ -17,7 +18,6 @@ from hindcast.errors import InvalidArgument
 from hindcast.settings import state_dir
 
 if TYPE_CHECKING:
-    from hindcast.datasets.build import Progress
     from hindcast.datasets.rebuild import Rebuild
 
 OWN_TIME = "own"
@@ -60,7 +60,7 @@ class TrainingSets:
         snapshot: bool = False,
         sign: Path | str | None = None,
         threads: int | None = None,
-        progress: "Progress | None" = None,
+        on_progress: OnProgress | None = None,
     ) -> TrainingSet:
         """Build the next version of a set.
 
@@ -76,7 +76,7 @@ class TrainingSets:
             snapshot: keep the rows of the sources that answered, for sources that will not stay.
             sign: the file of an Ed25519 key, in PEM, that signs the set.
             threads: of DuckDB; None as the repo's settings say.
-            progress: told how far it is.
+            on_progress: told how far it is; what it raises ends the build.
         Raises:
             RepoError: there is no such repo, or it has another offline store.
             InvalidArgument, UnknownName: what is asked for cannot be had; the message says what.
@@ -106,8 +106,7 @@ class TrainingSets:
             key=None if sign is None else read_signing_key(Path(sign)),
         )
         repo = Repo(self._root, threads=threads)
-        told = {} if progress is None else {"progress": progress}
-        return TrainingSet(build(order, repo, self._store, **told))
+        return TrainingSet(build(order, repo, self._store, on_progress=on_progress or silent))
 
     def get(self, ref: str) -> TrainingSet:
         """A set that is there.
@@ -145,13 +144,14 @@ class TrainingSets:
         *,
         as_recorded: bool = False,
         threads: int | None = None,
-        progress: "Progress | None" = None,
+        on_progress: OnProgress | None = None,
     ) -> "Rebuild":
         """Make a set again from its manifest, and compare; nothing of it stays.
 
         Args:
             as_recorded: with the manifest's definitions, and of its sources only the files that it names; what the repo defines now does
                 not matter. Otherwise with what is there now (a Delta table at the version of the manifest).
+            on_progress: as in `build`.
         Returns:
             Whether it is the same; if not, which inputs are other ones, and the rows and columns that each changed.
         Raises:
@@ -163,8 +163,7 @@ class TrainingSets:
 
         stored = self._store.find(ref)
         repo = Repo(self._root, threads=threads)
-        told = {} if progress is None else {"progress": progress}
-        return rebuild(stored, repo, as_recorded=as_recorded, **told)
+        return rebuild(stored, repo, as_recorded=as_recorded, on_progress=on_progress or silent)
 
     def verify(self, ref: str, *, key: Path | str | None = None) -> Verification:
         """Read all files of a set and hold them against its manifest.
