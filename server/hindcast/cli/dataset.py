@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -13,6 +14,7 @@ import click
 
 from hindcast.cli import options
 from hindcast.cli.dataset_text import CLEAR_LINE, built_text, diff_text, list_text, rebuild_text, show_text, verify_text
+from hindcast.errors import RepoError
 
 if TYPE_CHECKING:
     from hindcast.datasets import Diff, KeySplits, Rebuild, TimeSplits, TrainingSet, TrainingSets
@@ -106,6 +108,9 @@ def dataset() -> None:
 @click.option(
     "--sign", type=click.Path(path_type=Path), metavar="KEY", help="Sign the set by the Ed25519 key in this file."
 )
+@click.option(
+    "--register/--no-register", default=True, show_default=True, help="List it in Feast's registry as a saved data set."
+)
 @click.option("--threads", type=click.IntRange(1), help="Of DuckDB.  [default: as the repo says, or one per core]")
 @_set_options
 def build(
@@ -122,6 +127,7 @@ def build(
     full_feature_names: bool,  # noqa: FBT001 - click's
     snapshot: bool,  # noqa: FBT001
     sign: Path | None,
+    register: bool,  # noqa: FBT001
     threads: int | None,
     repo_root: Path,
     directory: Path | None,
@@ -129,7 +135,8 @@ def build(
 ) -> None:
     """Build the next version of the training set NAME."""
     is_service = len(features) == 1 and ":" not in features[0]
-    made = _sets(repo_root, directory).build(
+    sets = _sets(repo_root, directory)
+    made = sets.build(
         name,
         features=features[0] if is_service else list(features),
         entity_frame=entities,
@@ -141,9 +148,15 @@ def build(
         snapshot=snapshot,
         sign=sign,
         threads=threads,
+        register=False,
         on_progress=_progress_line,
     )
     _clear_line()
+    if register:
+        try:
+            sets.register(made.ref)
+        except RepoError as error:
+            click.echo(f"hindcast: {made.ref} was built, and {error}", err=True)
     git = made.manifest.git
     if git is not None and git.is_dirty:
         shown = ", ".join(git.changed[:3])
@@ -239,12 +252,32 @@ def diff(context: click.Context, before: str, after: str, repo_root: Path, direc
         context.exit(_DIFFERS)
 
 
+@dataset.command()
+@click.argument("refs", metavar="[REF]...", nargs=-1)
+@_set_options
+def register(refs: tuple[str, ...], repo_root: Path, directory: Path | None, output: str) -> None:
+    """List training sets in Feast's registry as saved data sets: those named, or all that are there.
+
+    For what `build` could not register, and for what a `feast apply` that had begun before wrote over.
+    """
+    sets = _sets(repo_root, directory)
+    found = [sets.get(ref).ref for ref in refs] or [one.ref for one in sets.list()]
+    for ref in found:
+        sets.register(ref)
+    click.echo(json.dumps({"registered": found}) if output == "json" else f"registered {', '.join(found) or 'nothing'}")
+
+
 @dataset.command("rm")
 @click.argument("ref")
 @_set_options
 def rm(ref: str, repo_root: Path, directory: Path | None, output: str) -> None:
     """Remove one version, NAME@vN. Its number is not given again."""
-    _sets(repo_root, directory).remove(ref)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        _sets(repo_root, directory).remove(ref)
+    for one in said:
+        if one.category.__name__ == "NotRegistered":
+            click.echo(f"hindcast: {one.message}", err=True)
     click.echo(json.dumps({"removed": ref}) if output == "json" else f"removed {ref}")
 
 
@@ -279,7 +312,9 @@ def _progress_line(progress: "Progress") -> None:
     if sys.stderr.isatty():
         bar = "━" * (30 * progress.done // max(progress.total, 1))
         click.echo(
-            f"{CLEAR_LINE}{progress.phase:<9} {bar:<30} {progress.done:,} of {progress.total:,} rows", nl=False, err=True
+            f"{CLEAR_LINE}{progress.phase:<9} {bar:<30} {progress.done:,} of {progress.total:,} rows",
+            nl=False,
+            err=True,
         )
 
 

@@ -1,5 +1,6 @@
 """Training sets of a Feast repo, on this machine."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from pathlib import Path
@@ -9,12 +10,13 @@ from hindcast.clock import Clock, system_clock
 from hindcast.datasets.diff import Diff, diff
 from hindcast.datasets.manifest import KnownAt
 from hindcast.datasets.progress import OnProgress, silent
+from hindcast.datasets.registration import NotRegistered, entry_of
 from hindcast.datasets.sign import read_public_key, read_signing_key
 from hindcast.datasets.splits import Splits, splits_record
 from hindcast.datasets.store import SetStore, check_name
 from hindcast.datasets.training_set import TrainingSet
 from hindcast.datasets.verify import Verification, verify
-from hindcast.errors import InvalidArgument
+from hindcast.errors import InvalidArgument, RepoError
 from hindcast.settings import state_dir
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class TrainingSets:
         snapshot: bool = False,
         sign: Path | str | None = None,
         threads: int | None = None,
+        register: bool = True,
         on_progress: OnProgress | None = None,
     ) -> TrainingSet:
         """Build the next version of a set.
@@ -76,6 +79,8 @@ class TrainingSets:
             snapshot: keep the rows of the sources that answered, for sources that will not stay.
             sign: the file of an Ed25519 key, in PEM, that signs the set.
             threads: of DuckDB; None as the repo's settings say.
+            register: put it into Feast's registry as a saved data set. Where the registry does not take it, the set is there all the same,
+                and a warning says so.
             on_progress: told how far it is; what it raises ends the build.
         Raises:
             RepoError: there is no such repo, or it has another offline store.
@@ -106,7 +111,13 @@ class TrainingSets:
             key=None if sign is None else read_signing_key(Path(sign)),
         )
         repo = Repo(self._root, threads=threads)
-        return TrainingSet(build(order, repo, self._store, on_progress=on_progress or silent))
+        made = build(order, repo, self._store, on_progress=on_progress or silent)
+        if register:
+            try:
+                repo.register(entry_of(made, root=self._root))
+            except RepoError as error:
+                warnings.warn(f"{made.ref} was built, and {error}", NotRegistered, stacklevel=2)
+        return TrainingSet(made)
 
     def get(self, ref: str) -> TrainingSet:
         """A set that is there.
@@ -128,15 +139,38 @@ class TrainingSets:
         """
         return [TrainingSet(stored) for stored in self._store.all()]
 
+    def register(self, ref: str) -> None:
+        """Put a set that is there into Feast's registry as a saved data set, or put it right there.
+
+        Raises:
+            UnknownName, DatasetError: there is no such set, or its manifest is damaged.
+            RepoError: the registry does not take it, or has another data set of that name.
+        """
+        from hindcast.datasets.retrieval import Repo  # noqa: PLC0415 - see `build`
+
+        Repo(self._root).register(entry_of(self._store.find(ref), root=self._root))
+
     def remove(self, ref: str) -> None:
-        """Remove one version, `name@vN`; its number is not given again.
+        """Remove one version, `name@vN`, and what Feast's registry has of it; its number is not given again.
+
+        Where the registry does not let its entry go, a warning says so.
 
         Raises:
             UnknownName: there is none.
             InvalidArgument: the text names no version.
             DatasetError: it cannot be removed.
         """
-        self._store.remove(ref)
+        from hindcast.datasets.retrieval import Repo  # noqa: PLC0415 - see `build`
+
+        gone = self._store.remove(ref)
+        try:
+            Repo(self._root).unregister(entry_of(gone, root=self._root))
+        except RepoError as error:
+            warnings.warn(
+                f"{gone.ref} was removed, and Feast may still list it; `feast delete {gone.ref}` there ends that ({error})",
+                NotRegistered,
+                stacklevel=2,
+            )
 
     def rebuild(
         self,
