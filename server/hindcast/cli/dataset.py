@@ -109,6 +109,14 @@ def dataset() -> None:
     "--sign", type=click.Path(path_type=Path), metavar="KEY", help="Sign the set by the Ed25519 key in this file."
 )
 @click.option(
+    "--format",
+    "form",
+    type=click.Choice(["parquet", "delta"]),
+    default="parquet",
+    show_default=True,
+    help="delta: the rows are a Delta table too, in `data` of the set's directory.",
+)
+@click.option(
     "--register/--no-register", default=True, show_default=True, help="List it in Feast's registry as a saved data set."
 )
 @click.option("--threads", type=click.IntRange(1), help="Of DuckDB.  [default: as the repo says, or one per core]")
@@ -127,6 +135,7 @@ def build(
     full_feature_names: bool,  # noqa: FBT001 - click's
     snapshot: bool,  # noqa: FBT001
     sign: Path | None,
+    form: str,
     register: bool,  # noqa: FBT001
     threads: int | None,
     repo_root: Path,
@@ -147,6 +156,7 @@ def build(
         full_feature_names=full_feature_names,
         snapshot=snapshot,
         sign=sign,
+        format=form,
         threads=threads,
         register=False,
         on_progress=_progress_line,
@@ -332,6 +342,7 @@ def _as_json(one: "TrainingSet") -> dict[str, Any]:
         "id": one.id,
         "logical_digest": one.digest,
         "rows": one.rows,
+        "delta_version": manifest.delta_version,
         "columns": [column.name for column in manifest.columns],
         "features": list(manifest.features),
         "known_at": asdict(manifest.known_at),

@@ -70,6 +70,7 @@ def show_text(one: "TrainingSet") -> str:
                 ("digest", one.digest),
                 ("built", f"{built:%Y-%m-%d %H:%M:%S} UTC"),
                 ("rows", f"{one.rows:,}"),
+                ("format", "" if manifest.delta_version is None else f"Delta table, version {manifest.delta_version}"),
                 ("features", _few(manifest.features)),
                 ("known at", known_at_text(manifest.known_at)),
                 ("entity frame", _frame_text(manifest)),

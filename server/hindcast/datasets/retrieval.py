@@ -26,7 +26,6 @@ from feast.feature_view import DUMMY_ENTITY_ID
 from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
 from feast.protos.feast.core.OnDemandFeatureView_pb2 import OnDemandFeatureView as OnDemandProto
 from feast.protos.feast.core.Registry_pb2 import Registry as RegistryProto
-from feast.protos.feast.core.SavedDataset_pb2 import SavedDataset as SavedDatasetProto
 from feast.saved_dataset import SavedDataset
 
 from hindcast.catalog.repo import FileRegistry, registry_of
@@ -500,7 +499,7 @@ def _with_dataset(registry: Any, entry: Entry, dataset: SavedDataset | None, *, 
     is_other = at is not None and registry.saved_datasets[at].spec.tags.get(PATH) != entry.tags[PATH]
     if dataset is not None:
         _refuse_other(entry, is_other=is_other)
-        proto: SavedDatasetProto = dataset.to_proto()
+        proto = dataset.to_proto()
         proto.spec.project = project
         # Feast's own keeps no time of the last update.
         proto.meta.last_updated_timestamp.FromDatetime(dataset.last_updated_timestamp)

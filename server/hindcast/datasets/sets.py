@@ -61,6 +61,7 @@ class TrainingSets:
         full_feature_names: bool = False,
         snapshot: bool = False,
         sign: Path | str | None = None,
+        format: str = "parquet",  # noqa: A002 - the option's name
         threads: int | None = None,
         register: bool = True,
         on_progress: OnProgress | None = None,
@@ -78,6 +79,7 @@ class TrainingSets:
             full_feature_names: `view__feature` instead of `feature`.
             snapshot: keep the rows of the sources that answered, for sources that will not stay.
             sign: the file of an Ed25519 key, in PEM, that signs the set.
+            format: `parquet`, or `delta` for rows that are a Delta table too, in `data` of the set's directory. They have the same digest.
             threads: of DuckDB; None as the repo's settings say.
             register: put it into Feast's registry as a saved data set. Where the registry does not take it, the set is there all the same,
                 and a warning says so.
@@ -100,6 +102,12 @@ class TrainingSets:
             )
         if entity_frame is not None and (start is not None or end is not None):
             raise InvalidArgument.at("entity_frame", "is given, and so are times for all keys; give one of them")
+        if format not in {"parquet", "delta"}:
+            raise InvalidArgument.at("format", f"is {format!r}; write parquet or delta")
+        if format == "delta" and "%" in str(self.directory):
+            raise InvalidArgument.at(
+                "format", f"is delta, and Delta tables are not read where a path has a percent sign: {self.directory}"
+            )
         order = Order(
             name=name,
             features=features,
@@ -109,6 +117,7 @@ class TrainingSets:
             splits=None if splits is None else splits_record(splits, micros=given_micros),
             snapshot=snapshot,
             key=None if sign is None else read_signing_key(Path(sign)),
+            is_delta=format == "delta",
         )
         repo = Repo(self._root, threads=threads)
         made = build(order, repo, self._store, on_progress=on_progress or silent)
