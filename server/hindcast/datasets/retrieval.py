@@ -35,6 +35,7 @@ from hindcast.datasets.manifest import FileRecord, KnownAt
 from hindcast.datasets.pins import absolute_path, file_record
 from hindcast.datasets.registration import PATH, Entry, replace_registry_file
 from hindcast.errors import HindcastError, InvalidArgument, RepoError, SourceError, TransformError, UnknownName
+from hindcast.lineage import LineageSettings, lineage_settings
 from hindcast.offline.asof.definition import ViewDefinition
 from hindcast.offline.asof.origins import Origins
 from hindcast.offline.asof.reading import AsOfView, Leaks
@@ -111,6 +112,13 @@ class Repo:
             )
         if threads is not None:
             config.offline_store.threads = threads
+
+    @property
+    def lineage(self) -> LineageSettings | None:
+        """Where OpenLineage events go; None if nobody asked for any."""
+        config = self._store.config
+        block = config.openlineage
+        return lineage_settings(config.project, None if block is None else block.model_dump())
 
     @property
     def memory_bytes(self) -> int:

@@ -94,6 +94,7 @@ class TrainingSets:
         # Feast, which takes 5 s: sets are listed, loaded, verified and compared without it.
         from hindcast.datasets.build import Order, build  # noqa: PLC0415 - see above
         from hindcast.datasets.retrieval import FrameCall, Repo, given_micros  # noqa: PLC0415 - see above
+        from hindcast.datasets.told import told_build  # noqa: PLC0415 - see above
 
         check_name(name)
         if entity_frame is None and end is None:
@@ -120,7 +121,9 @@ class TrainingSets:
             is_delta=format == "delta",
         )
         repo = Repo(self._root, threads=threads)
-        made = build(order, repo, self._store, on_progress=on_progress or silent)
+        with told_build(repo, order, self._store) as told:
+            made = build(order, repo, self._store, on_progress=on_progress or silent)
+            told.made(made)
         if register:
             try:
                 repo.register(entry_of(made, root=self._root))
