@@ -2,7 +2,6 @@
 
 import json
 import logging
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -13,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hindcast.cli import options
-from hindcast.cli.dataset_text import CLEAR_LINE, built_text, diff_text, list_text, rebuild_text, show_text, verify_text
+from hindcast.cli.dataset_progress import PhaseBars
+from hindcast.cli.dataset_text import built_text, diff_text, list_text, rebuild_text, show_text, verify_text
 from hindcast.errors import RepoError
 
 if TYPE_CHECKING:
     from hindcast.datasets import Diff, KeySplits, Rebuild, TimeSplits, TrainingSet, TrainingSets
     from hindcast.datasets.causes import Change
-    from hindcast.datasets.progress import Progress
 
 _DIFFERS = 3
 """Exit code of a command that compares: it was done, and the two sides are not equal."""
@@ -145,23 +144,23 @@ def build(
     """Build the next version of the training set NAME."""
     is_service = len(features) == 1 and ":" not in features[0]
     sets = _sets(repo_root, directory)
-    made = sets.build(
-        name,
-        features=features[0] if is_service else list(features),
-        entity_frame=entities,
-        start=start,
-        end=end,
-        known_at=known_at,
-        splits=_splits(split_at, split, split_by, seed),
-        full_feature_names=full_feature_names,
-        snapshot=snapshot,
-        sign=sign,
-        format=form,
-        threads=threads,
-        register=False,
-        on_progress=_progress_line,
-    )
-    _clear_line()
+    with PhaseBars() as bars:
+        made = sets.build(
+            name,
+            features=features[0] if is_service else list(features),
+            entity_frame=entities,
+            start=start,
+            end=end,
+            known_at=known_at,
+            splits=_splits(split_at, split, split_by, seed),
+            full_feature_names=full_feature_names,
+            snapshot=snapshot,
+            sign=sign,
+            format=form,
+            threads=threads,
+            register=False,
+            on_progress=bars,
+        )
     if register:
         try:
             sets.register(made.ref)
@@ -221,8 +220,8 @@ def rebuild(
 ) -> None:
     """Make a training set again and compare. Exit code 0 if it is the same, 3 if it is not; then the first changed input is named."""
     sets = _sets(repo_root, directory)
-    report = sets.rebuild(ref, as_recorded=as_recorded, threads=threads, on_progress=_progress_line)
-    _clear_line()
+    with PhaseBars() as bars:
+        report = sets.rebuild(ref, as_recorded=as_recorded, threads=threads, on_progress=bars)
     if output == "json":
         click.echo(json.dumps(_rebuild_json(report, sets.get(report.ref))))
     else:
@@ -315,22 +314,6 @@ def _splits(
         return KeySplits({name: int(share) for name, share in parts}, by, seed=seed) if parts else None
     except ValueError as error:
         raise click.UsageError("a split ends at a time such as 2026-11-01, or has a whole number of parts") from error
-
-
-def _progress_line(progress: "Progress") -> None:
-    """One line on a terminal, written over itself; nothing elsewhere."""
-    if sys.stderr.isatty():
-        bar = "━" * (30 * progress.done // max(progress.total, 1))
-        click.echo(
-            f"{CLEAR_LINE}{progress.phase:<9} {bar:<30} {progress.done:,} of {progress.total:,} rows",
-            nl=False,
-            err=True,
-        )
-
-
-def _clear_line() -> None:
-    if sys.stderr.isatty():
-        click.echo(CLEAR_LINE, nl=False, err=True)
 
 
 def _as_json(one: "TrainingSet") -> dict[str, Any]:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from hindcast.datasets.definitions import OnDemandRecord, ViewRecord
     from hindcast.datasets.manifest import KnownAt, Manifest
 
-CLEAR_LINE = "\r\x1b[K"
 _ID_DIGITS = 12
 _COLUMNS_MAX = 8
 _WORD_MAX = 40
