@@ -5,6 +5,7 @@ import os
 import pty
 import subprocess
 import sys
+import termios
 
 from hindcast.cli.dataset_progress import PhaseBars
 from hindcast.datasets.progress import Progress
@@ -63,8 +64,8 @@ print("done")
 def test_bars_are_on_standard_error():
     """Bars go to standard error, which alone decides: what is printed for machines has none of it."""
     terminal, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
     done = subprocess.run([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, stderr=theirs, check=True, text=True)
-    os.set_blocking(terminal, False)
     seen = os.read(terminal, 65_536).decode()
     os.close(theirs)
     os.close(terminal)
