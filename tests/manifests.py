@@ -98,6 +98,7 @@ def make_manifest():
         digest=sha("e"),
         groups=(GroupRecord(rows=3, digest=sha("f")),),
         files=(file("data/part-00000.parquet", "0"),),
+        delta_version=0,
         evidence=EvidenceRecord(
             origins=(file("evidence/origins/part-00000.parquet", "1"),),
             snapshots={"trips": file("evidence/snapshot-000/part-00000.parquet", "2")},

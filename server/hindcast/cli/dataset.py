@@ -2,7 +2,7 @@
 
 import json
 import logging
-import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hindcast.cli import options
-from hindcast.cli.dataset_text import CLEAR_LINE, built_text, diff_text, list_text, rebuild_text, show_text, verify_text
+from hindcast.cli.dataset_progress import PhaseBars
+from hindcast.cli.dataset_text import built_text, diff_text, list_text, rebuild_text, show_text, verify_text
+from hindcast.errors import RepoError
 from hindcast.settings import TrainingSetsSettings
 
 if TYPE_CHECKING:
     from hindcast.datasets import Diff, KeySplits, Rebuild, TimeSplits, TrainingSet, TrainingSets
     from hindcast.datasets.causes import Change
-    from hindcast.datasets.progress import Progress
 
 _DIFFERS = 3
 """Exit code of a command that compares: it was done, and the two sides are not equal."""
@@ -107,6 +108,17 @@ def dataset() -> None:
 @click.option(
     "--sign", type=click.Path(path_type=Path), metavar="KEY", help="Sign the set by the Ed25519 key in this file."
 )
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["parquet", "delta"]),
+    default="parquet",
+    show_default=True,
+    help="delta: the rows are a Delta table too, in `data` of the set's directory.",
+)
+@click.option(
+    "--register/--no-register", default=True, show_default=True, help="List it in Feast's registry as a saved data set."
+)
 @click.option("--threads", type=click.IntRange(1), help="Of DuckDB.  [default: as the repo says, or one per core]")
 @_set_options
 def build(
@@ -123,6 +135,8 @@ def build(
     full_feature_names: bool,  # noqa: FBT001 - click's
     snapshot: bool,  # noqa: FBT001
     sign: Path | None,
+    form: str,
+    register: bool,  # noqa: FBT001
     threads: int | None,
     repo_root: Path,
     directory: Path | None,
@@ -130,21 +144,29 @@ def build(
 ) -> None:
     """Build the next version of the training set NAME."""
     is_service = len(features) == 1 and ":" not in features[0]
-    made = _sets(repo_root, directory).build(
-        name,
-        features=features[0] if is_service else list(features),
-        entity_frame=entities,
-        start=start,
-        end=end,
-        known_at=known_at,
-        splits=_splits(split_at, split, split_by, seed),
-        full_feature_names=full_feature_names,
-        snapshot=snapshot,
-        sign=sign,
-        threads=threads,
-        on_progress=_progress_line,
-    )
-    _clear_line()
+    sets = _sets(repo_root, directory)
+    with PhaseBars() as bars:
+        made = sets.build(
+            name,
+            features=features[0] if is_service else list(features),
+            entity_frame=entities,
+            start=start,
+            end=end,
+            known_at=known_at,
+            splits=_splits(split_at, split, split_by, seed),
+            full_feature_names=full_feature_names,
+            snapshot=snapshot,
+            sign=sign,
+            format=form,
+            threads=threads,
+            register=False,
+            on_progress=bars,
+        )
+    if register:
+        try:
+            sets.register(made.ref)
+        except RepoError as error:
+            click.echo(f"hindcast: {made.ref} was built, and {error}", err=True)
     git = made.manifest.git
     if git is not None and git.is_dirty:
         shown = ", ".join(git.changed[:3])
@@ -199,8 +221,8 @@ def rebuild(
 ) -> None:
     """Make a training set again and compare. Exit code 0 if it is the same, 3 if it is not; then the first changed input is named."""
     sets = _sets(repo_root, directory)
-    report = sets.rebuild(ref, as_recorded=as_recorded, threads=threads, on_progress=_progress_line)
-    _clear_line()
+    with PhaseBars() as bars:
+        report = sets.rebuild(ref, as_recorded=as_recorded, threads=threads, on_progress=bars)
     if output == "json":
         click.echo(json.dumps(_rebuild_json(report, sets.get(report.ref))))
     else:
@@ -240,12 +262,32 @@ def diff(context: click.Context, before: str, after: str, repo_root: Path, direc
         context.exit(_DIFFERS)
 
 
+@dataset.command()
+@click.argument("refs", metavar="[REF]...", nargs=-1)
+@_set_options
+def register(refs: tuple[str, ...], repo_root: Path, directory: Path | None, output: str) -> None:
+    """List training sets in Feast's registry as saved data sets: those named, or all that are there.
+
+    For what `build` could not register, and for what a `feast apply` that had begun before wrote over.
+    """
+    sets = _sets(repo_root, directory)
+    found = [sets.get(ref).ref for ref in refs] or [one.ref for one in sets.list()]
+    for ref in found:
+        sets.register(ref)
+    click.echo(json.dumps({"registered": found}) if output == "json" else f"registered {', '.join(found) or 'nothing'}")
+
+
 @dataset.command("rm")
 @click.argument("ref")
 @_set_options
 def rm(ref: str, repo_root: Path, directory: Path | None, output: str) -> None:
     """Remove one version, NAME@vN. Its number is not given again."""
-    _sets(repo_root, directory).remove(ref)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        _sets(repo_root, directory).remove(ref)
+    for one in said:
+        if one.category.__name__ == "NotRegistered":
+            click.echo(f"hindcast: {one.message}", err=True)
     click.echo(json.dumps({"removed": ref}) if output == "json" else f"removed {ref}")
 
 
@@ -344,22 +386,6 @@ def _splits(
         raise click.UsageError("a split ends at a time such as 2026-11-01, or has a whole number of parts") from error
 
 
-def _progress_line(progress: "Progress") -> None:
-    """One line on a terminal, written over itself; nothing elsewhere."""
-    if sys.stderr.isatty():
-        bar = "━" * (30 * progress.done // max(progress.total, 1))
-        click.echo(
-            f"{CLEAR_LINE}{progress.phase:<9} {bar:<30} {progress.done:,} of {progress.total:,} rows",
-            nl=False,
-            err=True,
-        )
-
-
-def _clear_line() -> None:
-    if sys.stderr.isatty():
-        click.echo(CLEAR_LINE, nl=False, err=True)
-
-
 def _as_json(one: "TrainingSet") -> dict[str, Any]:
     manifest = one.manifest
     return {
@@ -369,6 +395,7 @@ def _as_json(one: "TrainingSet") -> dict[str, Any]:
         "id": one.id,
         "logical_digest": one.digest,
         "rows": one.rows,
+        "delta_version": manifest.delta_version,
         "columns": [column.name for column in manifest.columns],
         "features": list(manifest.features),
         "known_at": asdict(manifest.known_at),

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from hindcast.datasets.definitions import OnDemandRecord, ViewRecord
     from hindcast.datasets.manifest import KnownAt, Manifest
 
-CLEAR_LINE = "\r\x1b[K"
 _ID_DIGITS = 12
 _COLUMNS_MAX = 8
 _WORD_MAX = 40
@@ -70,6 +69,7 @@ def show_text(one: "TrainingSet") -> str:
                 ("digest", one.digest),
                 ("built", f"{built:%Y-%m-%d %H:%M:%S} UTC"),
                 ("rows", f"{one.rows:,}"),
+                ("format", "" if manifest.delta_version is None else f"Delta table, version {manifest.delta_version}"),
                 ("features", _few(manifest.features)),
                 ("known at", known_at_text(manifest.known_at)),
                 ("entity frame", _frame_text(manifest)),

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from hindcast.datasets.canonical import Hasher, TableDigest
 from hindcast.datasets.definitions import Definitions, ViewRecord
+from hindcast.datasets.delta_form import as_delta, delta_schema
 from hindcast.datasets.environment import git_record, libraries
 from hindcast.datasets.manifest import (
     Column,
@@ -56,6 +57,7 @@ class Order:
         features: the name of a service, or `view:feature` each.
         snapshot: whether the rows of the sources that answered are kept with the set.
         key: that signs the set; None for no signature.
+        is_delta: whether the rows are a Delta table too.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Order:
     splits: SplitsRecord | None
     snapshot: bool
     key: SigningKey | None
+    is_delta: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +117,15 @@ def build(order: Order, repo: Repo, store: SetStore, *, on_progress: OnProgress 
             frame_record = _kept_frame(order.frame, frame, built, repo.root)
             on_progress(Progress("read", 0, frame.rows))
             with repo.reading(definitions, sources, frame, order.known_at) as reading:
-                written = write_rows(reading, frame, order.splits, built, with_statistics=True, on_progress=on_progress)
+                written = write_rows(
+                    reading,
+                    frame,
+                    order.splits,
+                    built,
+                    with_statistics=True,
+                    is_delta=order.is_delta,
+                    on_progress=on_progress,
+                )
                 on_progress(Progress("evidence", 0, frame.rows))
                 records = pins.result()
                 parts = write_origins(reading.origins, records, frame.rows, built, root=repo.root)
@@ -140,6 +151,7 @@ def build(order: Order, repo: Repo, store: SetStore, *, on_progress: OnProgress 
             digest=sha256(written.digest.root),
             groups=written.groups,
             files=written.files,
+            delta_version=_made_table(built, written.schema, name=order.name) if order.is_delta else None,
             evidence=evidence,
             leaks=tuple(
                 LeakRecord(view=view, found=leak.found, rows=leak.rows, worst_micros=leak.worst_micros)
@@ -219,6 +231,7 @@ def write_rows(
     place: Path,
     *,
     with_statistics: bool = False,
+    is_delta: bool = False,
     on_progress: OnProgress = silent,
 ) -> Written:
     """Write the rows of a read as the parts of a set.
@@ -226,6 +239,9 @@ def write_rows(
     Args:
         place: the directory of the set; `data` is made in it.
         with_statistics: whether columns are summed up too.
+        is_delta: whether the files are to be of a Delta table, and so in its types.
+    Raises:
+        InvalidArgument: Delta has no form for a column, or for a value.
     """
     stored = stored_schema(reading.schema)
     schema = stored
@@ -237,7 +253,8 @@ def write_rows(
     done = 0
     hasher = Hasher(schema)
     statistics = Statistics(schema) if with_statistics else None
-    with PartsWriter(place / DATA, schema, within=place) as writer:
+    kept = delta_schema(schema) if is_delta else schema
+    with PartsWriter(place / DATA, kept, within=place, read_as=schema) as writer:
         for group in row_groups(reading.batches, reading.schema, stored=stored):
             table = group
             if dealer is not None:
@@ -248,7 +265,7 @@ def write_rows(
             add_rows(hasher, table)
             if statistics is not None:
                 add_rows(statistics, table)
-            writer.write(table)
+            writer.write(table if kept.equals(schema) else as_delta(table, kept))
             done += table.num_rows
             on_progress(Progress("write", done, frame.rows))
     return Written(
@@ -258,6 +275,12 @@ def write_rows(
         splits=dealer.record if dealer is not None else None,
         statistics=() if statistics is None else statistics.finish(),
     )
+
+
+def _made_table(built: Path, schema: pa.Schema, *, name: str) -> int:
+    from hindcast.datasets.delta_table import make_table  # noqa: PLC0415 - deltalake, which few sets need
+
+    return make_table(built / DATA, delta_schema(schema), name=name)
 
 
 def write_snapshots(origins: Mapping[str, Origins], definitions: Definitions, place: Path) -> Mapping[str, FileRecord]:

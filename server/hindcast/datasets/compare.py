@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hindcast.datasets.manifest import FileRecord, GroupRecord, Manifest
-from hindcast.datasets.parts import GROUP_ROWS, PART_GROUPS, open_part
+from hindcast.datasets.parts import GROUP_ROWS, PART_GROUPS, Part
 
 _WIDTHS = {pa.float16(): np.uint16, pa.float32(): np.uint32, pa.float64(): np.uint64}
 
@@ -41,8 +41,8 @@ class Side:
         Raises:
             DatasetError: they are gone or damaged.
         """
-        with open_part(directory / manifest.files[0].path) as parquet:
-            schema = parquet.schema_arrow
+        with Part(directory / manifest.files[0].path) as part:
+            schema = part.schema
         return cls(directory=directory, files=manifest.files, groups=manifest.groups, schema=schema)
 
     @property
@@ -61,8 +61,8 @@ class Side:
         for group in groups:
             by_file.setdefault(group // PART_GROUPS, []).append(group % PART_GROUPS)
         for number, inner in by_file.items():
-            with open_part(self.directory / self.files[number].path) as parquet:
-                chunks += parquet.read_row_groups(inner, columns=[name]).column(0).chunks
+            with Part(self.directory / self.files[number].path) as part:
+                chunks += part.read(inner, columns=[name]).column(0).chunks
         return pa.chunked_array(chunks, self.schema.field(name).type)
 
     def cells(self, rows: Sequence[int], names: Sequence[str]) -> list[dict[str, Any]]:
@@ -74,8 +74,8 @@ class Side:
         found: list[dict[str, Any]] = []
         for row in rows:
             group = row // GROUP_ROWS
-            with open_part(self.directory / self.files[group // PART_GROUPS].path) as parquet:
-                table = parquet.read_row_group(group % PART_GROUPS, columns=list(dict.fromkeys(names)))
+            with Part(self.directory / self.files[group // PART_GROUPS].path) as part:
+                table = part.read([group % PART_GROUPS], columns=list(dict.fromkeys(names)))
             found += table.slice(row % GROUP_ROWS, 1).to_pylist()
         return found
 

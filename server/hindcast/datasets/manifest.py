@@ -175,6 +175,7 @@ class Manifest:
         definition_digests: view or on-demand view -> SHA-256 of its definition; `code_digests` of the functions' source text.
         libraries: name -> version, of what took part.
         digest: logical, of all rows and columns.
+        delta_version: of the Delta table that `files` are; None where they are none.
         statistics: of each column.
     """
 
@@ -196,6 +197,7 @@ class Manifest:
     digest: str
     groups: tuple[GroupRecord, ...]
     files: tuple[FileRecord, ...]
+    delta_version: int | None = None
     evidence: EvidenceRecord
     leaks: tuple[LeakRecord, ...]
     statistics: tuple[ColumnStatistics, ...]

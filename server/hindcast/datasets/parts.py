@@ -11,6 +11,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hindcast.datasets.delta_form import SCHEMA_KEY, noted_schema, schema_note
 from hindcast.datasets.manifest import FileRecord
 from hindcast.errors import DatasetError, InvalidArgument
 
@@ -33,14 +34,24 @@ class PartsWriter:
     A `with` block; after it `files` says what was written. There is at least one file.
     """
 
-    def __init__(self, directory: Path, schema: pa.Schema, *, within: Path, groups: int | None = PART_GROUPS) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        schema: pa.Schema,
+        *,
+        within: Path,
+        groups: int | None = PART_GROUPS,
+        read_as: pa.Schema | None = None,
+    ) -> None:
         """Parts in a directory that is there.
 
         Args:
             schema: `stored_schema` of the rows'.
             within: what the paths of `files` are relative to.
             groups: row groups of a file; None for one file, however many.
+            read_as: what the rows are when they are read here, where that is another schema.
         """
+        self._note = None if read_as is None or read_as.equals(schema) else schema_note(read_as)
         self._groups_max = groups
         self._directory = directory
         self._schema = schema.remove_metadata()
@@ -86,6 +97,8 @@ class PartsWriter:
         path, file, writer = self._open
         self._open, self._groups = None, 0
         try:
+            if self._note is not None:
+                writer.add_key_value_metadata({SCHEMA_KEY: self._note})
             writer.close()
         except (OSError, pa.ArrowException):
             # What broke it off is raised already.
@@ -215,6 +228,57 @@ def _repeated(schema: pa.Schema) -> list[str]:
     ]
 
 
+class Part:
+    """A part that is open for reading: a `with` block."""
+
+    def __init__(self, path: Path) -> None:
+        """Args: path: of the file.
+
+        Raises:
+            DatasetError: it is gone or damaged.
+        """
+        self._path = path
+        try:
+            self._file = pq.ParquetFile(path)
+            self._read_as = noted_schema(self._file.metadata.metadata)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise _damaged(path) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._file.close()
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of what is read."""
+        return self._file.schema_arrow if self._read_as is None else self._read_as
+
+    @property
+    def groups(self) -> int:
+        """How many row groups there are."""
+        groups: int = self._file.num_row_groups
+        return groups
+
+    def read(self, groups: Sequence[int], *, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of some row groups.
+
+        Args:
+            columns: which; None for all.
+        Raises:
+            DatasetError: the file is damaged.
+        """
+        try:
+            names = None if columns is None else list(columns)
+            table = self._file.read_row_groups(list(groups), columns=names, use_threads=True)
+            if self._read_as is None:
+                return table
+            return table.cast(pa.schema([self._read_as.field(name) for name in table.schema.names]))
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise _damaged(self._path) from error
+
+
 def read_parts(
     directory: Path, files: Sequence[FileRecord], *, columns: Sequence[str] | None = None
 ) -> Iterator[pa.Table]:
@@ -226,28 +290,9 @@ def read_parts(
         DatasetError: a file is gone or damaged.
     """
     for file in files:
-        with open_part(directory / file.path) as parquet:
-            for number in range(parquet.num_row_groups):
-                yield _read(parquet, number, columns, directory / file.path)
-
-
-def open_part(path: Path) -> Any:
-    """A part as a `pyarrow.parquet.ParquetFile`.
-
-    Raises:
-        DatasetError: it is gone or damaged.
-    """
-    try:
-        return pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
-        raise _damaged(path) from error
-
-
-def _read(parquet: Any, number: int, columns: Sequence[str] | None, path: Path) -> pa.Table:
-    try:
-        return parquet.read_row_group(number, columns=None if columns is None else list(columns), use_threads=True)
-    except (OSError, pa.ArrowException) as error:
-        raise _damaged(path) from error
+        with Part(directory / file.path) as part:
+            for number in range(part.groups):
+                yield part.read([number], columns=columns)
 
 
 def _damaged(path: Path) -> DatasetError:

@@ -61,7 +61,7 @@ def file_record(pin: FilePin | ObjectPin, *, root: Path) -> FileRecord:
         ) from error
     if not is_same:
         raise SourceError(f"{str(pin.path)!r} changed while it was read; run again, when nobody writes to it")
-    return FileRecord(path=shown_path(pin.path, root=root), bytes=pin.size_bytes, sha256=digest.hexdigest())
+    return FileRecord(path=_path_of(pin, root), bytes=pin.size_bytes, sha256=digest.hexdigest())
 
 
 def shown_path(path: Path, *, root: Path) -> str:
@@ -146,7 +146,9 @@ def only_pinned(source: SourceFiles, record: SourceRecord, changes: Sequence[Fil
 
 
 def _path_of(pin: FilePin | ObjectPin, root: Path) -> str:
-    return str(pin.path) if isinstance(pin, ObjectPin) else shown_path(pin.path, root=root)
+    if isinstance(pin, ObjectPin):
+        return str(pin.path)
+    return pin.stands_for or shown_path(pin.path, root=root)
 
 
 def file_names(pins: Sequence[FilePin | ObjectPin], *, root: Path) -> list[str]:

@@ -8,7 +8,7 @@ is put down for what differs between the table before it and the table after it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -34,7 +34,7 @@ from hindcast.datasets.pins import FileChange, absolute_path, by_view, file_chan
 from hindcast.datasets.progress import OnProgress, Progress, silent
 from hindcast.datasets.retrieval import FrameCall, Repo
 from hindcast.datasets.store import StoredSet
-from hindcast.errors import DatasetError, HindcastError, SourceError, UnknownName
+from hindcast.errors import DatasetError, HindcastError, InvalidArgument, SourceError, UnknownName
 from hindcast.offline.frames.frame import EntityFrame
 from hindcast.offline.frames.held import READ_ROWS
 from hindcast.offline.sources.source import DeltaTable, FilePin, SourceFile, SourceFiles
@@ -387,7 +387,13 @@ class _Again:
 
     def _run(self, state: _State, name: str) -> _Made:
         """A table made of a state."""
-        place = self.aside / name
+        if self.manifest.delta_version is not None:
+            # In Delta's types, so that files can be the same; rows that do not fit into them are other ones, and compared all the same.
+            with suppress(InvalidArgument):
+                return self._run_into(self.aside / f"{name}-delta", state, is_delta=True)
+        return self._run_into(self.aside / name, state, is_delta=False)
+
+    def _run_into(self, place: Path, state: _State, *, is_delta: bool) -> _Made:
         place.mkdir()
         lacking = [view for view in state.definitions.views if view.name not in state.sources]
         sources = {**state.sources, **{view.name: self.repo.pinned(view.source) for view in lacking}}
@@ -395,7 +401,9 @@ class _Again:
             frame = stack.enter_context(self._frame(is_new=state.has_new_frame))
             self.on_progress(Progress("read", 0, frame.rows))
             reading = stack.enter_context(self.repo.reading(state.definitions, sources, frame, self.manifest.known_at))
-            written = write_rows(reading, frame, self.manifest.splits, place, on_progress=self.on_progress)
+            written = write_rows(
+                reading, frame, self.manifest.splits, place, is_delta=is_delta, on_progress=self.on_progress
+            )
             provenance = Provenance.read(reading.origins, root=self.repo.root)
         side = Side(directory=place, files=written.files, groups=written.groups, schema=written.schema)
         return _Made(side, sha256(written.digest.root), provenance, written)

@@ -1,5 +1,6 @@
 """Training sets of a Feast repo, on this machine."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from pathlib import Path
@@ -9,12 +10,13 @@ from hindcast.clock import Clock, system_clock
 from hindcast.datasets.diff import Diff, diff
 from hindcast.datasets.manifest import KnownAt
 from hindcast.datasets.progress import OnProgress, silent
+from hindcast.datasets.registration import NotRegistered, entry_of
 from hindcast.datasets.sign import read_public_key, read_signing_key
 from hindcast.datasets.splits import Splits, splits_record
 from hindcast.datasets.store import SetStore, check_name
 from hindcast.datasets.training_set import TrainingSet
 from hindcast.datasets.verify import Verification, verify
-from hindcast.errors import InvalidArgument
+from hindcast.errors import InvalidArgument, RepoError
 from hindcast.settings import state_dir
 
 if TYPE_CHECKING:
@@ -59,7 +61,9 @@ class TrainingSets:
         full_feature_names: bool = False,
         snapshot: bool = False,
         sign: Path | str | None = None,
+        format: str = "parquet",  # noqa: A002 - the option's name
         threads: int | None = None,
+        register: bool = True,
         on_progress: OnProgress | None = None,
     ) -> TrainingSet:
         """Build the next version of a set.
@@ -75,7 +79,10 @@ class TrainingSets:
             full_feature_names: `view__feature` instead of `feature`.
             snapshot: keep the rows of the sources that answered, for sources that will not stay.
             sign: the file of an Ed25519 key, in PEM, that signs the set.
+            format: `parquet`, or `delta` for rows that are a Delta table too, in `data` of the set's directory. They have the same digest.
             threads: of DuckDB; None as the repo's settings say.
+            register: put it into Feast's registry as a saved data set. Where the registry does not take it, the set is there all the same,
+                and a warning says so.
             on_progress: told how far it is; what it raises ends the build.
         Raises:
             RepoError: there is no such repo, or it has another offline store.
@@ -87,6 +94,7 @@ class TrainingSets:
         # Feast, which takes 5 s: sets are listed, loaded, verified and compared without it.
         from hindcast.datasets.build import Order, build  # noqa: PLC0415 - see above
         from hindcast.datasets.retrieval import FrameCall, Repo, given_micros  # noqa: PLC0415 - see above
+        from hindcast.datasets.told import told_build  # noqa: PLC0415 - see above
 
         check_name(name)
         if entity_frame is None and end is None:
@@ -95,6 +103,12 @@ class TrainingSets:
             )
         if entity_frame is not None and (start is not None or end is not None):
             raise InvalidArgument.at("entity_frame", "is given, and so are times for all keys; give one of them")
+        if format not in {"parquet", "delta"}:
+            raise InvalidArgument.at("format", f"is {format!r}; write parquet or delta")
+        if format == "delta" and "%" in str(self.directory):
+            raise InvalidArgument.at(
+                "format", f"is delta, and Delta tables are not read where a path has a percent sign: {self.directory}"
+            )
         order = Order(
             name=name,
             features=features,
@@ -104,9 +118,18 @@ class TrainingSets:
             splits=None if splits is None else splits_record(splits, micros=given_micros),
             snapshot=snapshot,
             key=None if sign is None else read_signing_key(Path(sign)),
+            is_delta=format == "delta",
         )
         repo = Repo(self._root, threads=threads)
-        return TrainingSet(build(order, repo, self._store, on_progress=on_progress or silent))
+        with told_build(repo, order, self._store) as told:
+            made = build(order, repo, self._store, on_progress=on_progress or silent)
+            told.made(made)
+        if register:
+            try:
+                repo.register(entry_of(made, root=self._root))
+            except RepoError as error:
+                warnings.warn(f"{made.ref} was built, and {error}", NotRegistered, stacklevel=2)
+        return TrainingSet(made)
 
     def get(self, ref: str) -> TrainingSet:
         """A set that is there.
@@ -132,15 +155,38 @@ class TrainingSets:
         """`name@vN` of all versions of all sets, in the order of `list`; nothing of them is read."""
         return [f"{name}@v{version}" for name in self._store.names() for version in self._store.versions(name)]
 
+    def register(self, ref: str) -> None:
+        """Put a set that is there into Feast's registry as a saved data set, or put it right there.
+
+        Raises:
+            UnknownName, DatasetError: there is no such set, or its manifest is damaged.
+            RepoError: the registry does not take it, or has another data set of that name.
+        """
+        from hindcast.datasets.retrieval import Repo  # noqa: PLC0415 - see `build`
+
+        Repo(self._root).register(entry_of(self._store.find(ref), root=self._root))
+
     def remove(self, ref: str) -> None:
-        """Remove one version, `name@vN`; its number is not given again.
+        """Remove one version, `name@vN`, and what Feast's registry has of it; its number is not given again.
+
+        Where the registry does not let its entry go, a warning says so.
 
         Raises:
             UnknownName: there is none.
             InvalidArgument: the text names no version.
             DatasetError: it cannot be removed.
         """
-        self._store.remove(ref)
+        from hindcast.datasets.retrieval import Repo  # noqa: PLC0415 - see `build`
+
+        gone = self._store.remove(ref)
+        try:
+            Repo(self._root).unregister(entry_of(gone, root=self._root))
+        except RepoError as error:
+            warnings.warn(
+                f"{gone.ref} was removed, and Feast may still list it; `feast delete {gone.ref}` there ends that ({error})",
+                NotRegistered,
+                stacklevel=2,
+            )
 
     def rebuild(
         self,

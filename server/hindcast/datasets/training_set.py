@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hindcast.datasets.manifest import Manifest
-from hindcast.datasets.parts import in_groups, open_part, read_parts
+from hindcast.datasets.parts import Part, in_groups, read_parts
 from hindcast.datasets.splits import COLUMN
 from hindcast.datasets.statistics import ColumnStatistics
 from hindcast.datasets.store import StoredSet
@@ -76,9 +76,8 @@ class TrainingSet:
         Raises:
             DatasetError: its files are gone or damaged.
         """
-        with open_part(self.path / self.manifest.files[0].path) as parquet:
-            schema: pa.Schema = parquet.schema_arrow
-        return schema
+        with Part(self.path / self.manifest.files[0].path) as part:
+            return part.schema
 
     @property
     def splits(self) -> dict[str, int]:

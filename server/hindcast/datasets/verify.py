@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from hindcast.datasets.canonical import Hasher
+from hindcast.datasets.delta_form import delta_schema
 from hindcast.datasets.manifest import FileRecord, Manifest
-from hindcast.datasets.parts import read_parts
+from hindcast.datasets.parts import Part, read_parts
 from hindcast.datasets.sign import PublicKey, Signature
 from hindcast.datasets.sign import verify as check_signature
 from hindcast.datasets.store import SIGNATURE, StoredSet, id_bytes
@@ -92,11 +93,15 @@ def _wrong_rows(stored: StoredSet) -> Iterator[str]:
     """Row groups whose meaning is another one."""
     manifest = stored.manifest
     try:
-        hasher = Hasher(pq.read_schema(stored.path / manifest.files[0].path).remove_metadata())
+        with Part(stored.path / manifest.files[0].path) as part:
+            schema = part.schema.remove_metadata()
+        hasher = Hasher(schema)
         for table in read_parts(stored.path, manifest.files):
             for batch in table.to_batches():
                 hasher.update(batch.replace_schema_metadata())
         found = hasher.finish()
+        if manifest.delta_version is not None:
+            yield from _wrong_table(stored, schema, manifest.delta_version)
     except (DatasetError, InvalidArgument, OSError, ValueError):
         yield "the rows cannot be read"
         return
@@ -109,3 +114,9 @@ def _wrong_rows(stored: StoredSet) -> Iterator[str]:
         yield f"there are {found.rows:,} rows, and the manifest says {manifest.rows:,}"
     elif groups == known and str(found) != manifest.digest:
         yield "the columns are other ones, or the digest of all rows was changed in the manifest"
+
+
+def _wrong_table(stored: StoredSet, schema: pa.Schema, version: int) -> Iterator[str]:
+    from hindcast.datasets.delta_table import table_problems  # noqa: PLC0415 - deltalake, which few sets need
+
+    yield from table_problems(stored.path / "data", delta_schema(schema), version=version)

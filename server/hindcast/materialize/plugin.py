@@ -5,10 +5,11 @@ transformation, aggregations, validation or other views for a source, and stores
 loads the whole range; those runs are on record too, without counts.
 """
 
+import hashlib
 import sys
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +33,7 @@ from hindcast.catalog import BatchSource, Field, View, load_catalog
 from hindcast.catalog.repo import Repo, registry_of
 from hindcast.clock import from_micros, system_clock, to_micros
 from hindcast.errors import HindcastError, InvalidArgument, NotWritable
+from hindcast.lineage import Dataset, LineageRun, LineageSettings, Sender, lineage_settings, told
 from hindcast.materialize.engine import Engine, Limits, ViewTask
 from hindcast.materialize.ledger import Ledger, recorded
 from hindcast.materialize.progress import Bar, Lines, summary
@@ -39,6 +41,7 @@ from hindcast.materialize.runs import Kind, Run
 from hindcast.offline.plugin import AsOfOfflineStore
 from hindcast.offline.plugin.duckdb_source import DuckDBSource
 from hindcast.offline.plugin.sources import file_format, pinned
+from hindcast.offline.sources.objects import shown
 from hindcast.online.plugin import PackedRedisOnlineStore, redis_target, row_policy, stored_name, written_by
 from hindcast.settings import state_dir
 
@@ -72,13 +75,22 @@ class StreamingEngine(LocalComputeEngine):
         """One view; an error is the job's, and Feast raises it and leaves the view's watermark where it was."""
         job = partial(LocalMaterializationJob, job_id=f"{task.feature_view.name}-{task.start_time}-{task.end_time}")
         try:
-            if _is_streamed(self, task):
-                print(summary(_engine(self.repo_config, task).run(_view_task(self.repo_config, task))))
-            else:
-                self._materialize_by_feast(registry, task, **kwargs)
+            with told(self._sender, _lineage_run(self.repo_config, task)) as telling:
+                if _is_streamed(self, task):
+                    run = _engine(self.repo_config, task).run(_view_task(self.repo_config, task))
+                    print(summary(run))
+                    _tell_end(telling, run)
+                else:
+                    self._materialize_by_feast(registry, task, **kwargs)
         except Exception as error:  # noqa: BLE001 - Feast raises what a job says
             return job(status=MaterializationJobStatus.ERROR, error=error)
         return job(status=MaterializationJobStatus.SUCCEEDED)
+
+    @cached_property
+    def _sender(self) -> Sender | None:
+        """Of OpenLineage events, one for all views of a run; None where nobody asked for them, or where Feast sends them itself."""
+        settings = _lineage(self.repo_config)
+        return None if settings is None or settings.is_by_feast else Sender(settings)
 
     def _materialize_by_feast(self, registry: BaseRegistry, task: MaterializationTask, **kwargs: Any) -> None:
         ledger, asked = Ledger.of_repo(_repo(self.repo_config)), _view_task(self.repo_config, task)
@@ -136,7 +148,50 @@ def replace_view(
             "would not be served any more, nor looked for by the next incremental run. Leave --end out, or give a later one",
         )
     view_task = replace(_view_task(store.config, task), kind=Kind.REPLACE)
-    return _engine(store.config, task).replace(view_task, keep_seconds=keep_seconds, take_over=take_over)
+    settings = _lineage(store.config)
+    # Feast knows nothing of a replace, and so tells nothing of it.
+    sender = None if settings is None else Sender(settings)
+    with told(sender, _lineage_run(store.config, task)) as telling:
+        run = _engine(store.config, task).replace(view_task, keep_seconds=keep_seconds, take_over=take_over)
+        _tell_end(telling, run)
+    return run
+
+
+def _lineage(config: RepoConfig) -> LineageSettings | None:
+    block = config.openlineage
+    if block is not None and not block.emit_on_materialize:
+        return None
+    return lineage_settings(config.project, None if block is None else block.model_dump())
+
+
+def _lineage_run(config: RepoConfig, task: MaterializationTask) -> LineageRun:
+    """What is told of a run of one view. Datasets are called as in Feast's own events, so that both are of one graph."""
+    view, source = task.feature_view, task.feature_view.batch_source
+    fields = {field.name: str(field.dtype) for field in [*view.entity_columns, *view.features]}
+    address = "" if source is None else shown(getattr(source, "path", "") or source.name)
+    store = str(getattr(config.online_store, "type", "online")).rpartition(".")[2]
+    return LineageRun(
+        job=f"materialize_{task.project}.{view.name}",
+        kind="MATERIALIZATION",
+        inputs=() if source is None else (Dataset(name=source.name, fields=fields, source=(source.name, address)),),
+        outputs=(
+            Dataset(
+                name=f"online_store_{view.name}",
+                fields=fields,
+                source=(store, f"{store}://feast/{view.name}"),
+            ),
+        ),
+    )
+
+
+def _tell_end(telling: LineageRun, run: Run) -> None:
+    (made,) = telling.outputs
+    telling.outputs = (replace(made, version=run.run_id, rows=run.rows_written),)
+    versions = [str(source.delta_version) for source in run.sources if source.delta_version is not None]
+    digests = [source.sha256 or source.tag for source in run.sources]
+    if run.sources:
+        version = versions[0] if versions else f"sha256:{hashlib.sha256(' '.join(digests).encode()).hexdigest()}"
+        telling.inputs = tuple(replace(one, version=version) for one in telling.inputs)
 
 
 def _is_streamed(engine: StreamingEngine, task: MaterializationTask) -> bool:

@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -107,6 +107,7 @@ def exported(source: DatabaseTable, *, limits: ExportLimits) -> SourceFiles:
         raise StoreUnavailable(
             f"the directory {str(folder)!r} did not take the rows of {source.name!r}; check its rights and the space on its disk"
         ) from error
+    pin = replace(pin, stands_for=f"{source.shown}:{source.table}")
     return SourceFiles(name=source.name, files=(SourceFile(pin),))
 
 

@@ -35,12 +35,14 @@ class FilePin:
 
     Attributes:
         path: absolute.
+        stands_for: what it was made of, as people know that; empty for a file that is nobody's copy.
     """
 
     path: Path
     size_bytes: int
     mtime_ns: int
     inode: int
+    stands_for: str = field(default="", compare=False, repr=False)
 
     @classmethod
     def of(cls, path: Path) -> "FilePin":
