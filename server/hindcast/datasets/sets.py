@@ -107,7 +107,7 @@ class TrainingSets:
         )
         repo = Repo(self._root, threads=threads)
         told = {} if progress is None else {"progress": progress}
-        return TrainingSet(build(order, repo, self._store, **told))
+        return TrainingSet(build(order, repo, self._store, **told), self._root)
 
     def get(self, ref: str) -> TrainingSet:
         """A set that is there.
@@ -119,7 +119,7 @@ class TrainingSets:
             InvalidArgument: several ids begin like this.
             DatasetError: its manifest is damaged.
         """
-        return TrainingSet(self._store.find(ref))
+        return TrainingSet(self._store.find(ref), self._root)
 
     def list(self) -> list[TrainingSet]:
         """All versions of all sets, by name and then by number.
@@ -127,7 +127,7 @@ class TrainingSets:
         Raises:
             DatasetError: a manifest is damaged.
         """
-        return [TrainingSet(stored) for stored in self._store.all()]
+        return [TrainingSet(stored, self._root) for stored in self._store.all()]
 
     def remove(self, ref: str) -> None:
         """Remove one version, `name@vN`; its number is not given again.
