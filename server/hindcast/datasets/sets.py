@@ -18,6 +18,7 @@ from hindcast.settings import state_dir
 
 if TYPE_CHECKING:
     from hindcast.datasets.build import Progress
+    from hindcast.datasets.definitions import Definitions
     from hindcast.datasets.rebuild import Rebuild
 
 OWN_TIME = "own"
@@ -59,6 +60,7 @@ class TrainingSets:
         full_feature_names: bool = False,
         snapshot: bool = False,
         sign: Path | str | None = None,
+        git: bool = True,
         threads: int | None = None,
         progress: "Progress | None" = None,
     ) -> TrainingSet:
@@ -75,6 +77,7 @@ class TrainingSets:
             full_feature_names: `view__feature` instead of `feature`.
             snapshot: keep the rows of the sources that answered, for sources that will not stay.
             sign: the file of an Ed25519 key, in PEM, that signs the set.
+            git: write down at which commit the repo is. Without it two builds of the same inputs are the same set after a commit, too.
             threads: of DuckDB; None as the repo's settings say.
             progress: told how far it is.
         Raises:
@@ -104,10 +107,24 @@ class TrainingSets:
             splits=None if splits is None else splits_record(splits, micros=given_micros),
             snapshot=snapshot,
             key=None if sign is None else read_signing_key(Path(sign)),
+            has_git=git,
         )
         repo = Repo(self._root, threads=threads)
         told = {} if progress is None else {"progress": progress}
         return TrainingSet(build(order, repo, self._store, **told), self._root)
+
+    def definitions(self, features: str | Sequence[str], *, full_feature_names: bool = False) -> "Definitions":
+        """What some features mean now, as a manifest would have it.
+
+        Args:
+            features: the name of a feature service, or a list of `view:feature`.
+        Raises:
+            RepoError: there is no such repo, or it has another offline store.
+            UnknownName, InvalidArgument, SourceError: they cannot be had; the message says why.
+        """
+        from hindcast.datasets.retrieval import Repo  # noqa: PLC0415 - see `build`
+
+        return Repo(self._root).definitions(features, full_feature_names=full_feature_names)
 
     def get(self, ref: str) -> TrainingSet:
         """A set that is there.
@@ -163,7 +180,7 @@ class TrainingSets:
 
         stored = self._store.find(ref)
         repo = Repo(self._root, threads=threads)
-        told = {} if progress is None else {"progress": progress}
+        told: dict[str, Any] = {} if progress is None else {"progress": progress}
         return rebuild(stored, repo, as_recorded=as_recorded, **told)
 
     def verify(self, ref: str, *, key: Path | str | None = None) -> Verification:
