@@ -269,11 +269,13 @@ def _parsed(yaml: Any, text: str, file: Path) -> Any:
 
     try:
         content = yaml.load(text)
+        if content is None:
+            # Comments at most, which hang on what follows them.
+            content = yaml.load(f"{text.rstrip()}\nstages:\n")
     except YAMLError as error:
         raise InvalidArgument.at(
             "file", f"{str(file)!r} cannot be read as YAML; mend it, `dvc repro` says where"
         ) from error
-    content = CommentedMap() if content is None else content
     if isinstance(content, dict) and content.get("stages") is None:
         content["stages"] = CommentedMap()
     if not isinstance(content, dict) or not isinstance(content["stages"], dict):
