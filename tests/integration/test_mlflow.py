@@ -221,6 +221,8 @@ def test_rows_that_other_libraries_write_as_other_bytes_are_the_same(logged, mov
     monkeypatch.setattr(rebuild, "libraries_of", lambda _: {"pyarrow": "0"})
     found = logged.source.load(repo=moved)
     assert (logged.made.digest, logged.made.to_arrow()) == (found.digest, found.to_arrow())
+    again = HindcastDatasetSource.of(found)
+    assert (logged.source.id, str(moved / ".hindcast/datasets")) == (again.id, again.directory)
 
 
 def test_rows_that_would_be_other_ones_are_not_given(logged, moved):
@@ -265,6 +267,14 @@ def test_a_digest_that_was_changed_in_the_store_proves_nothing(logged):
         HindcastDatasetSource.from_dict({"ref": "rides@v1", "id": "x"})
     with pytest.raises(DatasetError, match="install a newer one"):
         HindcastDatasetSource.from_dict({"format": 2})
+
+
+def test_without_mlflow_the_extra_is_named(logged, monkeypatch):
+    """Where MLflow is not installed, logging says what to install."""
+    monkeypatch.delitem(sys.modules, "hindcast.datasets.mlflow_dataset")
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(ImportError, match=r"pip install 'hindcast\[mlflow\]'"):
+        logged.made.log_to_mlflow()
 
 
 def test_importing_mlflow_costs_nothing_of_hindcast():

@@ -1,6 +1,7 @@
 """The stages of a training set in dvc.yaml: what they run and read, and what becomes of the rest of the file."""
 
 import shlex
+import sys
 from dataclasses import replace
 
 import pytest
@@ -226,6 +227,14 @@ def test_a_file_without_stages_gets_them(root, text):
     write_stages(file, stages)
     assert [stage.name for stage in stages] == list(yaml.safe_load(file.read_text())["stages"])
     assert file.read_text().startswith(text if text.startswith("#") else "stages:")
+
+
+def test_without_ruamel_the_extra_is_named(root, monkeypatch):
+    """Where ruamel.yaml is not installed, nothing is written, and it is said what to install."""
+    monkeypatch.setitem(sys.modules, "ruamel.yaml", None)
+    with pytest.raises(InvalidArgument, match="dvc extra"):
+        write_stages(root / "dvc.yaml", stages_of(root)[:2])
+    assert not (root / "dvc.yaml").exists()
 
 
 def test_definitions_as_text_change_with_what_they_mean():

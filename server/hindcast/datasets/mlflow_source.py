@@ -43,7 +43,7 @@ class HindcastDatasetSource(DatasetSource):
             ref=made.ref,
             id=made.id,
             logical_digest=made.digest,
-            directory=str(made.path.parent.parent),
+            directory=str(made.directory or made.path.parent.parent),
             repo=None if made.repo is None else str(made.repo),
         )
 

@@ -43,7 +43,7 @@ def proven(ref: str, *, set_id: str, digest: str, directory: Path, repo: Path | 
     if troubles:
         raise DatasetError(f"{stored.ref} in {stored.path} is not what was logged: {'; '.join(troubles)}")
     if gone:
-        return TrainingSet(_made_again(stored, repo, gone), repo)
+        return TrainingSet(_made_again(stored, repo, gone), repo, directory)
     wrong = next(wrong_rows(stored), None)
     if wrong is not None:
         raise NotProven(f"{stored.ref} in {stored.path} is not what was logged: {wrong}")

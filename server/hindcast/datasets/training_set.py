@@ -25,10 +25,12 @@ class TrainingSet:
 
     Attributes:
         repo: the Feast repo that it was asked of; None where none was.
+        directory: where the sets are that it is one of; None for two folders above its own.
     """
 
     stored: StoredSet
     repo: "Path | None" = None
+    directory: "Path | None" = None
 
     def __repr__(self) -> str:
         return f"TrainingSet({self.ref!r}, {self.rows} rows, {self.id})"
