@@ -1,12 +1,17 @@
 """A training set in a pipeline of the real DVC, in a Git repo: the same bytes each time, and built anew only where an input has changed."""
 
+import base64
 import json
 import os
+import shutil
 import subprocess
 
+import dill
 import pyarrow as pa
 import pytest
 import yaml
+from feast.protos.feast.core.OnDemandFeatureView_pb2 import OnDemandFeatureView
+from feast.protos.feast.core.Registry_pb2 import Registry
 
 from dataset_repo import frame, make_repo, reapply
 from hindcast.datasets import TrainingSets
@@ -93,3 +98,16 @@ def test_equal_inputs_give_one_hash_and_changed_ones_another(run):
     command("dvc", "checkout", "--quiet", "training_sets/rides")
     assert made.digest == TrainingSets(root, dir=root / "training_sets").get("rides").digest
     assert () == TrainingSets(root, dir=root / "training_sets").verify("rides").problems
+
+
+def test_functions_are_recorded_as_the_registry_has_them(run, tmp_path):
+    """The pickled function of an on-demand view is that of the registry, byte for byte: pickled anew it is another one in each process."""
+    shutil.copytree(run[1], tmp_path / "rides")
+    file = tmp_path / "rides/registry.db"
+    registry = Registry.FromString(file.read_bytes())
+    function = registry.on_demand_feature_views[0].spec.feature_transformation.user_defined_function
+    function.body = dill.dumps(dill.loads(function.body), protocol=2)  # noqa: S301 - this test's own
+    file.write_bytes(registry.SerializeToString())
+    (found,) = TrainingSets(tmp_path / "rides").definitions("rides").on_demand
+    kept = OnDemandFeatureView.FromString(base64.b64decode(found.spec)).spec
+    assert function.body == kept.feature_transformation.user_defined_function.body
