@@ -16,7 +16,7 @@ PROTOS := $(shell find protos -name '*.proto')
 $(STAMP): pyproject.toml constraints.txt hatch_build.py $(COMPILED)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (about a minute the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,datasets,openlineage,otel,frames,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,datasets,openlineage,mlflow,dvc,otel,frames,dev]'
 	@touch $@
 
 $(PROTO_STAMP): Makefile

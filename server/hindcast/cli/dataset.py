@@ -13,8 +13,8 @@ import click
 
 from hindcast.cli import options
 from hindcast.cli.dataset_progress import PhaseBars
-from hindcast.cli.dataset_text import built_text, diff_text, list_text, rebuild_text, show_text, verify_text
-from hindcast.errors import RepoError
+from hindcast.cli.dataset_text import built_text, diff_text, dvc_text, list_text, rebuild_text, show_text, verify_text
+from hindcast.errors import DatasetError, RepoError
 from hindcast.settings import TrainingSetsSettings
 
 if TYPE_CHECKING:
@@ -119,6 +119,12 @@ def dataset() -> None:
 @click.option(
     "--register/--no-register", default=True, show_default=True, help="List it in Feast's registry as a saved data set."
 )
+@click.option(
+    "--git/--no-git",
+    default=True,
+    show_default=True,
+    help="Write down the repo's commit; without it a commit changes nothing.",
+)
 @click.option("--threads", type=click.IntRange(1), help="Of DuckDB.  [default: as the repo says, or one per core]")
 @_set_options
 def build(
@@ -137,18 +143,18 @@ def build(
     sign: Path | None,
     form: str,
     register: bool,  # noqa: FBT001
+    git: bool,  # noqa: FBT001
     threads: int | None,
     repo_root: Path,
     directory: Path | None,
     output: str,
 ) -> None:
     """Build the next version of the training set NAME."""
-    is_service = len(features) == 1 and ":" not in features[0]
     sets = _sets(repo_root, directory)
     with PhaseBars() as bars:
         made = sets.build(
             name,
-            features=features[0] if is_service else list(features),
+            features=_features(features),
             entity_frame=entities,
             start=start,
             end=end,
@@ -157,6 +163,7 @@ def build(
             full_feature_names=full_feature_names,
             snapshot=snapshot,
             sign=sign,
+            git=git,
             format=form,
             threads=threads,
             register=False,
@@ -167,11 +174,11 @@ def build(
             sets.register(made.ref)
         except RepoError as error:
             click.echo(f"hindcast: {made.ref} was built, and {error}", err=True)
-    git = made.manifest.git
-    if git is not None and git.is_dirty:
-        shown = ", ".join(git.changed[:3])
+    place = made.manifest.git
+    if place is not None and place.is_dirty:
+        shown = ", ".join(place.changed[:3])
         click.echo(
-            f"hindcast: the repo differs from commit {git.commit[:12]} ({shown}); commit it, so that Git has what the set was made of",
+            f"hindcast: the repo differs from commit {place.commit[:12]} ({shown}); commit it, so that Git has what the set was made of",
             err=True,
         )
     click.echo(json.dumps(_as_json(made)) if output == "json" else built_text(made))
@@ -358,6 +365,83 @@ def serve(
     )
     run(settings, say=click.echo)
     end(0)
+
+
+@dataset.command()
+@click.option(
+    "--features",
+    multiple=True,
+    required=True,
+    metavar="SERVICE",
+    help="A feature service; or view:feature, as often as needed.",
+)
+@click.option("--full-feature-names", is_flag=True, help="As of `build`.")
+@click.option("--to", type=click.Path(path_type=Path), metavar="FILE", help="Write them there.  [default: print them]")
+@options.repo
+def definitions(features: tuple[str, ...], full_feature_names: bool, to: Path | None, repo_root: Path) -> None:  # noqa: FBT001 - click's
+    """Say what features mean now, as JSON. It changes if and only if a training set of them might, so pipelines can depend on it."""
+    text = _sets(repo_root, None).definitions(_features(features), full_feature_names=full_feature_names).as_text()
+    if to is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DatasetError(f"{str(to)!r} cannot be written; check its rights") from error
+
+
+@dataset.command()
+@click.argument("ref")
+@click.option(
+    "--file",
+    "dvc_file",
+    type=click.Path(path_type=Path),
+    help="The dvc.yaml.  [default: the one in the Feast repo]",
+)
+@click.option(
+    "--out",
+    default="training_sets",
+    show_default=True,
+    metavar="DIR",
+    help="Where DVC builds its sets, each in a folder of its name; from the directory of dvc.yaml.",
+)
+@click.option("--stage", metavar="NAME", help="The name of the stage.  [default: the set's]")
+@_set_options
+def dvc(
+    ref: str,
+    dvc_file: Path | None,
+    out: str,
+    stage: str | None,
+    repo_root: Path,
+    directory: Path | None,
+    output: str,
+) -> None:
+    """Write the stages that build a training set like REF into dvc.yaml, or bring them up to date.
+
+    They have the features, entity frame, splits and the known-at time of REF. `dvc repro` then builds the set where a definition, the entity frame
+    or a source has changed, and equal inputs give equal files.
+    """
+    from hindcast.catalog import read_repo  # noqa: PLC0415 - see `_sets`
+    from hindcast.datasets.dvc import DVC_FILE, pipeline, write_stages  # noqa: PLC0415 - few commands need it
+
+    repo = read_repo(repo_root)
+    file = (repo.root / DVC_FILE if dvc_file is None else dvc_file).resolve()
+    found = _sets(repo_root, directory).get(ref)
+    made = pipeline(found.manifest, repo, file=file, out=out, stage=stage)
+    is_changed = write_stages(file, made.stages)
+    if output == "json":
+        stages = [asdict(one) for one in made.stages]
+        click.echo(
+            json.dumps({"file": str(file), "changed": is_changed, "stages": stages, "unwatched": made.unwatched})
+        )
+    else:
+        click.echo(dvc_text(made, file, is_changed=is_changed))
+
+
+def _features(given: Sequence[str]) -> str | list[str]:
+    """One name without a colon is that of a service."""
+    return given[0] if len(given) == 1 and ":" not in given[0] else list(given)
 
 
 def _sets(repo_root: Path, directory: Path | None) -> "TrainingSets":

@@ -9,9 +9,12 @@ import click
 from hindcast.clock import from_micros
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hindcast.datasets import Diff, Rebuild, TrainingSet, Verification
     from hindcast.datasets.causes import Cell, Change
     from hindcast.datasets.definitions import OnDemandRecord, ViewRecord
+    from hindcast.datasets.dvc import Pipeline
     from hindcast.datasets.manifest import KnownAt, Manifest
 
 _ID_DIGITS = 12
@@ -36,6 +39,18 @@ def built_text(one: "TrainingSet") -> str:
             ]
         ),
     ]
+    return "\n".join(lines)
+
+
+def dvc_text(made: "Pipeline", file: "Path", *, is_changed: bool) -> str:
+    """What was written into a dvc.yaml."""
+    definitions, build = made.stages
+    what = f"{'wrote' if is_changed else 'nothing to change in'} {file}"
+    lines = [
+        _done(what, f"stages {definitions.name} and {build.name}"),
+        *_pairs([("reads", ", ".join(build.deps)), ("makes", build.outs[0]), ("run it by", f"dvc repro {build.name}")]),
+    ]
+    lines += [click.style(f"DVC does not see changes of {one}", fg=_MEH) for one in made.unwatched]
     return "\n".join(lines)
 
 

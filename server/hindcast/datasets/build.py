@@ -58,6 +58,7 @@ class Order:
         snapshot: whether the rows of the sources that answered are kept with the set.
         key: that signs the set; None for no signature.
         is_delta: whether the rows are a Delta table too.
+        has_git: whether the manifest says at which commit the repo is.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Order:
     snapshot: bool
     key: SigningKey | None
     is_delta: bool = False
+    has_git: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +110,7 @@ def build(order: Order, repo: Repo, store: SetStore, *, on_progress: OnProgress 
     """
     definitions = repo.definitions(order.features, full_feature_names=order.full_feature_names)
     # Before the rest, which can take long: a repo that is edited meanwhile was as it was at the beginning.
-    git = git_record(repo.root, but=state_dir(repo.root))
+    git = git_record(repo.root, but=state_dir(repo.root)) if order.has_git else None
     sources, titles = pinned_sources(repo, definitions)
     with store.building(order.name) as built, ThreadPoolExecutor(1) as beside:
         pins = beside.submit(source_records, sources, titles, repo.root)

@@ -4,6 +4,7 @@ They are recorded whole, so that a set can be made again after the repo has chan
 """
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 
@@ -123,6 +124,17 @@ class Definitions:
     def digest(self) -> str:
         """SHA-256 of all of them."""
         return digest_of(replace(self, on_demand=tuple(replace(view, spec="") for view in self.on_demand)))
+
+    def as_text(self) -> str:
+        """All of them as JSON for people and for Git, which is another one if and only if a set might come out as another one.
+
+        Feast's own form of an on-demand view, which is binary, is in it by its SHA-256 (`spec_sha256`).
+        """
+        shown = msgspec.to_builtins(self)
+        for view in shown["on_demand"]:
+            view["spec_sha256"] = hashlib.sha256(view.pop("spec").encode()).hexdigest()
+        shown["digest"] = f"sha256:{self.digest()}"
+        return json.dumps(shown, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from hindcast.datasets.build import (
+    DATA,
     SourceTitle,
     Written,
     libraries_of,
@@ -39,6 +40,9 @@ from hindcast.offline.frames.frame import EntityFrame
 from hindcast.offline.frames.held import READ_ROWS
 from hindcast.offline.sources.source import DeltaTable, FilePin, SourceFile, SourceFiles
 from hindcast.offline.spill import spill_directory
+
+_NOW = "now"
+"""The folder of the table that is made of what is there now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,17 +78,28 @@ class Rebuild:
         return self.changes[0] if self.changes else None
 
 
-def rebuild(stored: StoredSet, repo: Repo, *, as_recorded: bool = False, on_progress: OnProgress = silent) -> Rebuild:
+def rebuild(
+    stored: StoredSet,
+    repo: Repo,
+    *,
+    as_recorded: bool = False,
+    keep: Path | None = None,
+    on_progress: OnProgress = silent,
+) -> Rebuild:
     """Make a set again and compare.
 
     Args:
         as_recorded: with the manifest's definitions, and of its sources only the files that it names; what the repo defines now does not matter.
+        keep: a directory that gets `data` with the rows if they are identical, on the disk of the repo's spill directory; None to keep nothing.
     Raises:
         DatasetError: the set's own files are gone or damaged, where they are needed.
         HindcastError: as of a build, where it is not an input of the set that is at fault.
     """
     with spill_directory(repo.spill_dir, prefix="rebuild-") as aside:
-        return _Again(stored, repo, aside, as_recorded=as_recorded, on_progress=on_progress).report()
+        report = _Again(stored, repo, aside, as_recorded=as_recorded, on_progress=on_progress).report()
+        if keep is not None and report.identical:
+            (aside / _NOW / DATA).rename(keep / DATA)
+        return report
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +151,7 @@ class _Again:
         pinned, files = self._sources()
         try:
             moves = self._moves(pinned, files)
-            made = self._run(moves[-1].state if moves else self._recorded(pinned), "now")
+            made = self._run(moves[-1].state if moves else self._recorded(pinned), _NOW)
         except (SourceError, UnknownName) as error:
             return self._failed(error, files, libraries)
         changes = self._without_effect(moves)
@@ -144,7 +159,13 @@ class _Again:
             assert made.written is not None  # noqa: S101 - for the type
             files_identical = made.written.files == self.manifest.files if not libraries else None
             return self._report(made, [*changes, *libraries], files_identical=files_identical)
-        found = self._explained(moves, made, libraries) if moves else self._unexplained(made, libraries)
+        try:
+            found = self._explained(moves, made, libraries) if moves else self._unexplained(made, libraries)
+        except DatasetError:
+            # The set's own rows are gone: it can be said what changed, and not what that did.
+            found = [replace(change, has_effect=None) for change in (*changes, *libraries)]
+            if not found:
+                raise
         return self._report(made, found, files_identical=None)
 
     def _report(self, made: _Made, changes: Sequence[Change], *, files_identical: bool | None) -> Rebuild:

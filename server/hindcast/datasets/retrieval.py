@@ -28,13 +28,23 @@ from feast.protos.feast.core.OnDemandFeatureView_pb2 import OnDemandFeatureView 
 from feast.protos.feast.core.Registry_pb2 import Registry as RegistryProto
 from feast.saved_dataset import SavedDataset
 
-from hindcast.catalog.repo import FileRegistry, registry_of
+from hindcast.catalog import read_repo
+from hindcast.catalog.registry import read_registry
+from hindcast.catalog.repo import FileRegistry, OtherRegistry, registry_of
 from hindcast.clock import from_micros, system_clock
 from hindcast.datasets.definitions import Definitions, Feature, Key, OnDemandRecord, SourceDefinition, ViewRecord
 from hindcast.datasets.manifest import FileRecord, KnownAt
 from hindcast.datasets.pins import absolute_path, file_record
 from hindcast.datasets.registration import PATH, Entry, replace_registry_file
-from hindcast.errors import HindcastError, InvalidArgument, RepoError, SourceError, TransformError, UnknownName
+from hindcast.errors import (
+    CatalogError,
+    HindcastError,
+    InvalidArgument,
+    RepoError,
+    SourceError,
+    TransformError,
+    UnknownName,
+)
 from hindcast.lineage import LineageSettings, lineage_settings
 from hindcast.offline.asof.definition import ViewDefinition
 from hindcast.offline.asof.origins import Origins
@@ -149,12 +159,13 @@ class Repo:
                 full_feature_names=full_feature_names,
             )
         asked = job.asked
+        stored = _stored_functions(self.root) if job.on_demand_feature_views else []
         return Definitions(
             service=features if isinstance(features, str) else "",
             refs=tuple(asked.refs),
             full_feature_names=full_feature_names,
             views=tuple(_view_record(view, asked) for view in asked.views),
-            on_demand=tuple(_on_demand_record(view, asked) for view in job.on_demand_feature_views),
+            on_demand=tuple(_on_demand_record(view, asked, stored) for view in job.on_demand_feature_views),
         )
 
     def pinned(self, source: SourceDefinition, *, version: int | None = None) -> SourceFiles | DeltaTable:
@@ -370,8 +381,41 @@ def _source_definition(source: DataSource) -> SourceDefinition:
     )
 
 
-def _on_demand_record(view: OnDemandFeatureView, asked: Call) -> OnDemandRecord:
+def _stored_functions(root: Path) -> Sequence[OnDemandProto]:
+    """All on-demand views of a registry and their versions, as they are stored; none of a registry that only Feast can reach."""
+    repo = read_repo(root)
+    if isinstance(repo.registry, OtherRegistry):
+        return []
+    try:
+        registry = read_registry(repo)
+    except CatalogError:
+        # Feast has read it; it can be half written just now.
+        return []
+    versions = (
+        record.feature_view_proto
+        for record in registry.feature_view_version_history.records
+        if record.feature_view_type == "on_demand_feature_view"
+    )
+    found = (OnDemandProto.FromString(stored) for stored in (*registry.on_demand_feature_views, *versions))
+    return [view for view in found if view.spec.project == repo.project]
+
+
+def _is_function_of(stored: OnDemandProto, view: OnDemandFeatureView) -> bool:
+    text = getattr(view.feature_transformation, "udf_string", None)
+    return bool(
+        stored.spec.name == view.name
+        and stored.meta.current_version_number == (view.current_version_number or 0)
+        and stored.spec.feature_transformation.user_defined_function.body_text == text
+    )
+
+
+def _on_demand_record(view: OnDemandFeatureView, asked: Call, stored: Sequence[OnDemandProto]) -> OnDemandRecord:
     proto = view.to_proto()
+    # Feast pickles the function again, and what it names comes in the order of a set then: other bytes in each process.
+    known = next((one.spec for one in stored if _is_function_of(one, view)), None)
+    if known is not None:
+        proto.spec.feature_transformation.CopyFrom(known.feature_transformation)
+        proto.spec.user_defined_function.CopyFrom(known.user_defined_function)
     proto.ClearField("meta")
     # Times of its sources' last apply mean nothing.
     for source in proto.spec.sources.values():

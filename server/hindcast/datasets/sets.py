@@ -20,6 +20,7 @@ from hindcast.errors import InvalidArgument, RepoError
 from hindcast.settings import state_dir
 
 if TYPE_CHECKING:
+    from hindcast.datasets.definitions import Definitions
     from hindcast.datasets.rebuild import Rebuild
 
 OWN_TIME = "own"
@@ -62,6 +63,7 @@ class TrainingSets:
         snapshot: bool = False,
         sign: Path | str | None = None,
         format: str = "parquet",  # noqa: A002 - the option's name
+        git: bool = True,
         threads: int | None = None,
         register: bool = True,
         on_progress: OnProgress | None = None,
@@ -80,6 +82,7 @@ class TrainingSets:
             snapshot: keep the rows of the sources that answered, for sources that will not stay.
             sign: the file of an Ed25519 key, in PEM, that signs the set.
             format: `parquet`, or `delta` for rows that are a Delta table too, in `data` of the set's directory. They have the same digest.
+            git: write down at which commit the repo is. Without it two builds of the same inputs are the same set after a commit, too.
             threads: of DuckDB; None as the repo's settings say.
             register: put it into Feast's registry as a saved data set. Where the registry does not take it, the set is there all the same,
                 and a warning says so.
@@ -119,6 +122,7 @@ class TrainingSets:
             snapshot=snapshot,
             key=None if sign is None else read_signing_key(Path(sign)),
             is_delta=format == "delta",
+            has_git=git,
         )
         repo = Repo(self._root, threads=threads)
         with told_build(repo, order, self._store) as told:
@@ -129,7 +133,20 @@ class TrainingSets:
                 repo.register(entry_of(made, root=self._root))
             except RepoError as error:
                 warnings.warn(f"{made.ref} was built, and {error}", NotRegistered, stacklevel=2)
-        return TrainingSet(made)
+        return TrainingSet(made, self._root)
+
+    def definitions(self, features: str | Sequence[str], *, full_feature_names: bool = False) -> "Definitions":
+        """What some features mean now, as a manifest would have it.
+
+        Args:
+            features: the name of a feature service, or a list of `view:feature`.
+        Raises:
+            RepoError: there is no such repo, or it has another offline store.
+            UnknownName, InvalidArgument, SourceError: they cannot be had; the message says why.
+        """
+        from hindcast.datasets.retrieval import Repo  # noqa: PLC0415 - see `build`
+
+        return Repo(self._root).definitions(features, full_feature_names=full_feature_names)
 
     def get(self, ref: str) -> TrainingSet:
         """A set that is there.
@@ -141,7 +158,7 @@ class TrainingSets:
             InvalidArgument: several ids begin like this.
             DatasetError: its manifest is damaged.
         """
-        return TrainingSet(self._store.find(ref))
+        return TrainingSet(self._store.find(ref), self._root)
 
     def list(self) -> list[TrainingSet]:
         """All versions of all sets, by name and then by number.
@@ -149,7 +166,7 @@ class TrainingSets:
         Raises:
             DatasetError: a manifest is damaged.
         """
-        return [TrainingSet(stored) for stored in self._store.all()]
+        return [TrainingSet(stored, self._root) for stored in self._store.all()]
 
     def refs(self) -> Sequence[str]:
         """`name@vN` of all versions of all sets, in the order of `list`; nothing of them is read."""

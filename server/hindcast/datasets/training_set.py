@@ -1,7 +1,7 @@
 """A training set that is there: its rows in every form that people train from."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """A version of a training set. Nothing of its rows is read before it is asked for, and nothing of it ever changes."""
+    """A version of a training set. Nothing of its rows is read before it is asked for, and nothing of it ever changes.
+
+    Attributes:
+        repo: the Feast repo that it was asked of; None where none was.
+        directory: where the sets are that it is one of; None for two folders above its own.
+    """
 
     stored: StoredSet
+    repo: "Path | None" = None
+    directory: "Path | None" = None
 
     def __repr__(self) -> str:
         return f"TrainingSet({self.ref!r}, {self.rows} rows, {self.id})"
@@ -186,6 +193,24 @@ class TrainingSet:
         if label is not None:
             tensors.append(torch.from_numpy(_floats(table.column(label)).astype(np.float32)))
         return torch.utils.data.TensorDataset(*tensors)
+
+    def log_to_mlflow(self, *, context: str | None = "training", tags: Mapping[str, str] | None = None) -> None:
+        """Log the set as an input of MLflow's active run (or of one that MLflow begins), with its `id`, `ref` and `logical_digest` as tags.
+
+        `mlflow.data.get_source(…).load()` gives it back later, in another process too, if it proves to be the same.
+
+        Args:
+            context: what it is used for in the run, as of `mlflow.log_input`.
+            tags: further ones, of the input.
+        Raises:
+            ImportError: MLflow is not installed.
+            DatasetError: files of the set are gone or damaged.
+        """
+        try:
+            from hindcast.datasets.mlflow_dataset import log_input  # noqa: PLC0415 - optional
+        except ModuleNotFoundError as error:
+            raise ImportError("logging to MLflow needs it: pip install 'hindcast[mlflow]'") from error
+        log_input(self, context=context, tags=tags)
 
     def _schema_of(self, split: str | None, columns: Sequence[str] | None) -> pa.Schema:
         if split is not None and split not in self.splits:

@@ -47,8 +47,8 @@ def verify(stored: StoredSet, *, key: PublicKey | None = None) -> Verification:
         key: that must have signed the manifest; None for whoever did, or nobody.
     """
     manifest = stored.manifest
-    problems = [said for file in _files(manifest) if (said := _trouble(stored.path, file)) is not None]
-    problems += _wrong_rows(stored)
+    problems = [said for file in _files(manifest) if (said := file_trouble(stored.path, file)) is not None]
+    problems += wrong_rows(stored)
     signature, trouble = _signature(stored, key)
     if trouble:
         problems.append(trouble)
@@ -64,7 +64,8 @@ def _files(manifest: Manifest) -> Iterator[FileRecord]:
     yield from manifest.evidence.snapshots.values()
 
 
-def _trouble(directory: Path, file: FileRecord) -> str | None:
+def file_trouble(directory: Path, file: FileRecord) -> str | None:
+    """What is wrong with a file of a set, in words that begin with its path; None where its bytes are those of the manifest."""
     path = directory / file.path
     digest = hashlib.sha256()
     try:
@@ -89,7 +90,7 @@ def _signature(stored: StoredSet, key: PublicKey | None) -> tuple[Signature | No
     return signature, ""
 
 
-def _wrong_rows(stored: StoredSet) -> Iterator[str]:
+def wrong_rows(stored: StoredSet) -> Iterator[str]:
     """Row groups whose meaning is another one."""
     manifest = stored.manifest
     try:
