@@ -1,11 +1,11 @@
 """Building a training set: a point-in-time read in a stream, digested and written a row group at a time, and its manifest."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +27,7 @@ from hindcast.datasets.manifest import (
 )
 from hindcast.datasets.parts import GROUP_ROWS, PartsWriter, row_groups, stored_schema
 from hindcast.datasets.pins import by_view, file_names, file_record, shown_path, source_record
-from hindcast.datasets.retrieval import FrameCall, Reading, Repo
+from hindcast.datasets.retrieval import FrameCall, Repo
 from hindcast.datasets.sign import SigningKey
 from hindcast.datasets.splits import COLUMN, Dealer
 from hindcast.datasets.statistics import ColumnStatistics, Statistics
@@ -115,7 +115,7 @@ def build(order: Order, repo: Repo, store: SetStore, *, progress: Progress = sil
     with store.building(order.name) as built, ThreadPoolExecutor(1) as beside:
         pins = beside.submit(source_records, sources, titles, repo.root)
         with repo.frame(order.frame, definitions, sources) as frame:
-            frame_record = _kept_frame(order.frame, frame, built, repo.root)
+            frame_record = kept_frame(order.frame, frame, built, repo.root)
             with repo.reading(definitions, sources, frame, order.known_at) as reading:
                 written = write_rows(reading, frame, order.splits, built, with_statistics=True, progress=progress)
                 progress("evidence", 0, frame.rows)
@@ -152,11 +152,15 @@ def build(order: Order, repo: Repo, store: SetStore, *, progress: Progress = sil
         return store.publish(order.name, built, manifest, key=order.key)
 
 
-def libraries_of(definitions: Definitions) -> Mapping[str, str]:
-    """The libraries that take part in reading some features."""
+def libraries_of(definitions: Definitions, *, has_log: bool = False) -> Mapping[str, str]:
+    """The libraries that take part in reading some features.
+
+    Args:
+        has_log: whether rows are read from a log of lookups.
+    """
     return libraries(
         modes=[view.mode for view in definitions.on_demand],
-        has_delta=any(view.source.file_format == "delta" for view in definitions.views),
+        has_delta=has_log or any(view.source.file_format == "delta" for view in definitions.views),
     )
 
 
@@ -214,8 +218,20 @@ def source_records(
     )
 
 
+class Rows(Protocol):
+    """The rows of a set as they come."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the batches."""
+
+    @property
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """In their order."""
+
+
 def write_rows(
-    reading: Reading,
+    reading: Rows,
     frame: EntityFrame,
     splits: SplitsRecord | None,
     place: Path,
@@ -310,7 +326,9 @@ def add_rows(taking: Hasher | Statistics, table: pa.Table) -> None:
         taking.update(batch)
 
 
-def _kept_frame(given: FrameCall, frame: EntityFrame, built: Path, root: Path) -> FrameRecord:
+def kept_frame(
+    given: FrameCall, frame: EntityFrame, built: Path, root: Path, *, folder: str = FRAME
+) -> FrameRecord:
     """The record of a frame; its rows are kept unless they are in files that can be pinned."""
     form, text, path = _form(given, root)
     schema = stored_schema(frame.schema)
@@ -321,8 +339,8 @@ def _kept_frame(given: FrameCall, frame: EntityFrame, built: Path, root: Path) -
             add_rows(hasher, table)
         files = tuple(file_record(file.pin, root=root) for file in path.files)
     else:
-        (built / FRAME).mkdir()
-        with PartsWriter(built / FRAME, schema, within=built) as writer:
+        (built / folder).mkdir()
+        with PartsWriter(built / folder, schema, within=built) as writer:
             for table in groups:
                 add_rows(hasher, table)
                 writer.write(table)
