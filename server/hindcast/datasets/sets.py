@@ -248,13 +248,15 @@ class TrainingSets:
             UnknownName, DatasetError: there is no such set, or its own files are gone or damaged.
             HindcastError: as `build`, where no input of the set is at fault.
         """
+        from hindcast.datasets.lookup_rebuild import rebuild_lookups  # noqa: PLC0415 - see `build`
         from hindcast.datasets.rebuild import rebuild  # noqa: PLC0415 - see `build`
         from hindcast.datasets.retrieval import Repo  # noqa: PLC0415 - see `build`
 
         stored = self._store.find(ref)
         repo = Repo(self._root, threads=threads)
         told = {} if progress is None else {"progress": progress}
-        return rebuild(stored, repo, as_recorded=as_recorded, **told)
+        again = rebuild if stored.manifest.lookups is None else rebuild_lookups
+        return again(stored, repo, as_recorded=as_recorded, **told)
 
     def verify(self, ref: str, *, key: Path | str | None = None) -> Verification:
         """Read all files of a set and hold them against its manifest.

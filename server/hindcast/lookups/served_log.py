@@ -143,12 +143,13 @@ class ServedLog:
         during: Range,
         *,
         through: Mapping[WriterId, int] | None = None,
+        versions: Sequence[str] | None = None,
     ) -> None:
         """Look at the tables as they are now.
 
         Args:
             connection: whose time zone is UTC; a table `__through` is made in it.
-            through: the cut of an earlier look; None for all that is sealed now.
+            through, versions: the cut of an earlier look, and the catalogs that it found, the newest last; None for all that is sealed now.
         Raises:
             SealError: a table cannot be read.
             StoredDataError: a file of one is gone.
@@ -169,7 +170,7 @@ class ServedLog:
         self.tables = tuple(table for table in tables if table.types)
         self.through = self._cut(records) if through is None else dict(through)
         self._keep_cut()
-        self.catalogs = self._catalogs(Definitions(log_directory))
+        self.catalogs = self._catalogs(Definitions(log_directory), versions)
         self._columns = {id(table): self._names(table) for table in self.tables}
 
     def _cut(self, records: Snapshot) -> dict[WriterId, int]:
@@ -188,7 +189,7 @@ class ServedLog:
             cut = [(writer.slot, writer.epoch, last) for writer, last in self.through.items()]
             self._connection.executemany("INSERT INTO __through VALUES (?, ?, ?)", cut)
 
-    def _catalogs(self, definitions: Definitions) -> tuple[Catalogued, ...]:
+    def _catalogs(self, definitions: Definitions, versions: Sequence[str] | None) -> tuple[Catalogued, ...]:
         by_version: dict[str, tuple[int, int, int]] = {}
         for table in self.tables:
             if not table.files:
@@ -202,8 +203,12 @@ class ServedLog:
             for version, rows, first, last in self._read(sql):
                 old = by_version.get(version, (0, first, last))
                 by_version[version] = (old[0] + rows, min(old[1], first), max(old[2], last))
+        if versions is None:
+            versions = sorted(by_version, key=lambda version: (by_version[version][2], version))
         found = []
-        for version, (rows, first, last) in sorted(by_version.items(), key=lambda item: (item[1][2], item[0])):
+        for version in versions:
+            # Of one that was found before all rows may be gone.
+            rows, first, last = by_version.get(version, (0, self.during.until_micros, self.during.until_micros))
             schema, catalog = definitions.schema(version, self.service), definitions.catalog(version)
             if schema is None or catalog is None:
                 raise StoredDataError(
