@@ -30,7 +30,7 @@ from hindcast.datasets.build import (
 from hindcast.datasets.canonical import Hasher
 from hindcast.datasets.definitions import Definitions
 from hindcast.datasets.environment import git_record
-from hindcast.datasets.label_join import LabelJoin, label_join
+from hindcast.datasets.label_join import REQUEST_ID, LabelJoin, label_join
 from hindcast.datasets.manifest import (
     CatalogRecord,
     EvidenceRecord,
@@ -142,14 +142,6 @@ def build_from_lookups(order: LookupsOrder, repo: Repo, store: SetStore, *, prog
             raise InvalidArgument.at(
                 "service", f"{order.service!r} has no lookups in this time in the tables of {order.log_directory}; `hindcast lookups ls` shows what there is"
             )
-        layout = layout_of(
-            log,
-            wanted=wanted_features(order.features, order.service, repo, fills=order.fill is not None),
-            fills=order.fill is not None,
-            full_feature_names=order.full_feature_names,
-            has_statuses=order.has_statuses,
-            has_ages=order.has_ages,
-        )
         labels = stack.enter_context(opened_labels(order.labels, repo, time=order.label_time))
         join = label_join(
             labels.schema,
@@ -161,6 +153,15 @@ def build_from_lookups(order: LookupsOrder, repo: Repo, store: SetStore, *, prog
         )
         labels.as_of = join.time
         labels_record = _kept_labels(order.labels, labels, built, repo.root)
+        layout = layout_of(
+            log,
+            wanted=wanted_features(order.features, order.service, repo, fills=order.fill is not None),
+            fills=order.fill is not None,
+            full_feature_names=order.full_feature_names,
+            has_statuses=order.has_statuses,
+            has_ages=order.has_ages,
+            has_request_id=join.on == REQUEST_ID,
+        )
         rows = stack.enter_context(served_rows(connection, log, layout, labels, join, spill_dir=repo.spill_dir))
         definitions = fill_definitions(layout, order.service, repo, full_feature_names=order.full_feature_names)
         filling = Filling(repo, definitions)

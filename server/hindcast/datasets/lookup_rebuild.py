@@ -20,7 +20,7 @@ from hindcast.datasets.causes import SAMPLES, Cell, Change, Provenance, Step
 from hindcast.datasets.compare import Differences, Side, compare
 from hindcast.datasets.definitions import Definitions
 from hindcast.datasets.from_lookups import LABELS, Filling, fill_definitions, opened_labels, wanted_features
-from hindcast.datasets.label_join import LAST, LOOKUP_ID, LabelJoin
+from hindcast.datasets.label_join import LAST, LOOKUP_ID, REQUEST_ID, LabelJoin
 from hindcast.datasets.manifest import LookupsRecord
 from hindcast.datasets.parts import read_parts
 from hindcast.datasets.pins import absolute_path
@@ -156,6 +156,7 @@ class _AgainFromLookups(Again):
             full_feature_names=self.manifest.definitions.full_feature_names,
             has_statuses=record.has_statuses,
             has_ages=record.has_ages,
+            has_request_id=record.labels.on == REQUEST_ID,
         )
 
     def _definitions_now(self) -> Definitions:
@@ -291,6 +292,7 @@ class _AgainFromLookups(Again):
             differences=found, before=itself.side, after=made.side, definitions=self.manifest.definitions, labels=_KEYS
         )
         places = _list(self._places())
+        numbers = [row for table in read_parts(self.stored.path, self.manifest.files, columns=["lookup_row"]) for row in table.column(0).to_pylist()]
         touched = [found.only_before, *(found.before_rows[at] for name, at in found.cells.items() if name not in filled)]
         rows = np.unique(np.concatenate(touched))
         affected = list(dict.fromkeys(places[row] for row in rows.tolist()))
@@ -299,7 +301,12 @@ class _AgainFromLookups(Again):
         blames = {name: _Blame() for name in ("erasure", "dropped", "labels", "log")}
         otherwise = "log" if labels is None else "labels"
         for name, mine in _split(found.only_before, places, fate, otherwise):
-            reason = {"erasure": "erased row", "dropped": "dropped row", "labels": "row without a label now", "log": "row that is gone"}
+            if name == "erasure":
+                is_gone = np.array([fate.has_erased(places[row], numbers[row]) for row in mine.tolist()], bool)
+                blames[name].add(mine[is_gone], "erased row")
+                blames[name].add(mine[~is_gone], "row of a lookup whose request id was erased")
+                continue
+            reason = {"dropped": "dropped row", "labels": "row without a label now", "log": "row that is gone"}
             blames[name].add(mine, reason[name])
         blames[otherwise].add(found.only_after + itself.side.rows, "row with a label now" if labels else "row that came")
         for column, at in found.cells.items():
@@ -315,7 +322,7 @@ class _AgainFromLookups(Again):
         services = [name for name in changed_columns if name not in of_labels]
         for name in set(changed_columns) & of_labels or (set(services) if labels is not None and not self._record.fill else ()):
             blames["labels"].columns[name] += itself.side.rows
-        erased_by = ", ".join(tombstones_of(log_directory, sorted(fate.erased, key=lambda one: (one.writer, one.sequence))))
+        erased_by = ", ".join(tombstones_of(log_directory, fate.erased))
         path = self._record.log.path
         changes = [
             blames["erasure"].of(Change(kind="erasure", name=erased_by or path, what="erased")),

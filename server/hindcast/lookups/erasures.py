@@ -1,6 +1,6 @@
 """Which records of a log were touched by an erasure, and by which. Imports pyarrow, deltalake and duckdb."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,12 +40,17 @@ class Fate:
     """What became of records.
 
     Attributes:
-        erased: of which all or some rows were erased.
+        erased: of which rows were erased, and the numbers of these; None for all.
         dropped: that are in the table no more: they were dropped for their age, or the table is another one.
     """
 
-    erased: frozenset[Place]
+    erased: Mapping[Place, frozenset[int] | None]
     dropped: frozenset[Place]
+
+    def has_erased(self, place: Place, row: int) -> bool:
+        """Whether a row of a record was erased."""
+        rows = self.erased.get(place, frozenset())
+        return rows is None or row in rows
 
 
 def fate_of(connection: duckdb.DuckDBPyConnection, log_directory: Path, places: Sequence[Place]) -> Fate:
@@ -56,7 +61,7 @@ def fate_of(connection: duckdb.DuckDBPyConnection, log_directory: Path, places: 
     """
     files = DeltaLog(TablePlaces(log_directory).of(RECORDS), name=RECORDS).files()
     if not files or not places:
-        return Fate(erased=frozenset(), dropped=frozenset(places))
+        return Fate(erased={}, dropped=frozenset(places))
     wanted = pa.table(
         {
             "slot": pa.array([place.writer.slot for place in places], pa.int32()),
@@ -74,17 +79,20 @@ def fate_of(connection: duckdb.DuckDBPyConnection, log_directory: Path, places: 
         ) from error
     finally:
         connection.unregister("__wanted")
-    there, erased = set(), set()
+    there: set[Place] = set()
+    erased: dict[Place, frozenset[int] | None] = {}
     for slot, epoch, sequence, is_erased, payload in rows:
         place = Place(WriterId(slot, epoch), sequence)
         there.add(place)
-        if is_erased or (payload is not None and decode(payload).erased):
-            erased.add(place)
-    return Fate(erased=frozenset(erased), dropped=frozenset(places) - there)
+        gone = None if is_erased or payload is None else frozenset(decode(payload).erased)
+        if gone is None or gone:
+            erased[place] = gone
+    return Fate(erased=erased, dropped=frozenset(places) - there)
 
 
-def tombstones_of(log_directory: Path, erased: Sequence[Place]) -> list[str]:
+def tombstones_of(log_directory: Path, erased: Iterable[Place]) -> list[str]:
     """The tombstones that may tell of erased records, by their paths in the log's directory; the earliest first."""
+    places = list(erased)
     found = []
     for path in sorted((log_directory / "tombstones").glob("*.json")):
         try:
@@ -93,7 +101,7 @@ def tombstones_of(log_directory: Path, erased: Sequence[Place]) -> list[str]:
             continue
         ranges = [(WriterId(of.slot, of.epoch), of.first_sequence, of.last_sequence) for of in told.writers]
         if any(
-            place.writer == writer and first <= place.sequence <= last for place in erased for writer, first, last in ranges
+            place.writer == writer and first <= place.sequence <= last for place in places for writer, first, last in ranges
         ):
             found.append(f"tombstones/{path.name}")
     return found
