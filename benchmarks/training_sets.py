@@ -19,7 +19,6 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 from failure import BenchmarkFailed
-
 from hindcast.datasets.canonical import GROUP_ROWS, Hasher
 from hindcast.datasets.statistics import Statistics
 from seal_speed import Shape, seal, write_log

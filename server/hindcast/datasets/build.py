@@ -326,9 +326,7 @@ def add_rows(taking: Hasher | Statistics, table: pa.Table) -> None:
         taking.update(batch)
 
 
-def kept_frame(
-    given: FrameCall, frame: EntityFrame, built: Path, root: Path, *, folder: str = FRAME
-) -> FrameRecord:
+def kept_frame(given: FrameCall, frame: EntityFrame, built: Path, root: Path, *, folder: str = FRAME) -> FrameRecord:
     """The record of a frame; its rows are kept unless they are in files that can be pinned."""
     form, text, path = _form(given, root)
     schema = stored_schema(frame.schema)

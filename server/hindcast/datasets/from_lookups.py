@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from hindcast.datasets.build import (
-    ORIGINS,
     Progress,
-    Written,
     add_rows,
     columns_of,
     kept_frame,
@@ -68,12 +65,10 @@ from hindcast.datasets.sign import SigningKey
 from hindcast.datasets.store import SetStore, StoredSet
 from hindcast.errors import InvalidArgument, SealError
 from hindcast.lookups.closing import have_closed
-from hindcast.lookups.delta_log import DeltaLog
 from hindcast.lookups.losses import Loss, losses
-from hindcast.lookups.places import RECORDS, TablePlaces
 from hindcast.lookups.reading import Matching, SegmentRecords
 from hindcast.lookups.sealer import Sealer
-from hindcast.lookups.served_log import Counts, LogTable, Range, ServedLog
+from hindcast.lookups.served_log import Range, ServedLog
 from hindcast.offline.frames.frame import ARGUMENT, EntityFrame, held_rows
 from hindcast.settings import state_dir
 
@@ -140,7 +135,8 @@ def build_from_lookups(order: LookupsOrder, repo: Repo, store: SetStore, *, prog
         log = ServedLog(connection, order.log_directory, order.service, order.during)
         if not log.catalogs:
             raise InvalidArgument.at(
-                "service", f"{order.service!r} has no lookups in this time in the tables of {order.log_directory}; `hindcast lookups ls` shows what there is"
+                "service",
+                f"{order.service!r} has no lookups in this time in the tables of {order.log_directory}; `hindcast lookups ls` shows what there is",
             )
         labels = stack.enter_context(opened_labels(order.labels, repo, time=order.label_time))
         join = label_join(
@@ -237,7 +233,9 @@ def wanted_features(
     for ref in features:
         view, colon, feature = ref.partition(":")
         if not (view and colon and feature):
-            raise InvalidArgument.at("features", f"has {ref!r}; write view:feature, under the view's name in the service")
+            raise InvalidArgument.at(
+                "features", f"has {ref!r}; write view:feature, under the view's name in the service"
+            )
         wanted.append((view, feature))
     return wanted
 
@@ -354,7 +352,8 @@ def _merged(feature: SetFeature, group: pa.Table, asked: pa.Table) -> tuple[Any,
             filled = filled.cast(served.type)
         except pa.ArrowException as error:
             raise InvalidArgument.at(
-                "fill", f"reads {feature.ref} as {filled.type}, and lookups were answered with {served.type}, which does not hold all of it; leave the feature out"
+                "fill",
+                f"reads {feature.ref} as {filled.type}, and lookups were answered with {served.type}, which does not hold all of it; leave the feature out",
             ) from error
     return pc.if_else(mark, served, filled), mark
 
@@ -412,7 +411,7 @@ def _schema(rows: ServedRows, read: pa.Schema) -> pa.Schema:
     """The columns of a set some of whose cells are filled, in the order of `ServedRows`, features as the layout has them."""
     layout = rows.layout
     features = {feature.column for feature in layout.features}
-    heads = [one for one in rows.frame.schema]
+    heads = list(rows.frame.schema)
     kinds = [
         pa.field(feature.column, (read if feature.of is None else rows.schema).field(feature.column).type)
         for feature in layout.features

@@ -88,7 +88,8 @@ def label_join(
         on = next((kind for kind, names in _ID_COLUMNS.items() if any(name in schema.names for name in names)), None)
         if on is None:
             raise InvalidArgument.at(
-                "on", f"is not given, and the labels have no column lookup_id or request_id, only {_listed(schema)}; name the columns of keys"
+                "on",
+                f"is not given, and the labels have no column lookup_id or request_id, only {_listed(schema)}; name the columns of keys",
             )
     if time is not None and time not in schema.names:
         raise InvalidArgument.at("label_time", f"names the column {time!r}, and the labels have {_listed(schema)}")
@@ -113,7 +114,9 @@ def label_join(
     if not keys or missing:
         raise InvalidArgument.at("on", f"names the keys {', '.join(keys)}, and the labels have {_listed(schema)}")
     if window_micros is None or window_micros < 0:
-        raise InvalidArgument.at("window", "is not given, or negative; say how long after its lookup a label by keys may be")
+        raise InvalidArgument.at(
+            "window", "is not given, or negative; say how long after its lookup a label by keys may be"
+        )
     return LabelJoin(
         on=KEY,
         columns=keys,
@@ -133,7 +136,8 @@ def _only_time(schema: pa.Schema, keys: Sequence[str]) -> str:
     if len(times) != 1:
         found = f"the times {', '.join(times)}" if times else "no time"
         raise InvalidArgument.at(
-            "label_time", f"is not given, and the labels have {found}; labels by keys need the time of each: name its column"
+            "label_time",
+            f"is not given, and the labels have {found}; labels by keys need the time of each: name its column",
         )
     return str(times[0])
 
@@ -165,7 +169,11 @@ class JoinedLabels:
     """Labels in a DuckDB, beside rows of lookups."""
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, frame: EntityFrame, join: LabelJoin, types: Mapping[str, pa.DataType]
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        frame: EntityFrame,
+        join: LabelJoin,
+        types: Mapping[str, pa.DataType],
     ) -> None:
         """Args:
             types: of the lookups' keys, by name; for labels by keys.
@@ -208,13 +216,16 @@ class JoinedLabels:
         kind = self._types.get(name)
         if kind is None:
             known = ", ".join(self._types) or "none"
-            raise InvalidArgument.at("on", f"names {name!r}, which is no key that lookups of the service were asked by; there are {known}")
+            raise InvalidArgument.at(
+                "on", f"names {name!r}, which is no key that lookups of the service were asked by; there are {known}"
+            )
         plain = _plain(kind)
         if pa.types.is_timestamp(given.type) and plain == pa.int64() and pa.types.is_timestamp(kind):
             return given.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
         if _kind(given.type) != _kind(plain) or pa.types.is_timestamp(kind):
             raise InvalidArgument.at(
-                name, f"is {given.type} in the labels, and lookups were asked by {kind}; give the labels a column of that type"
+                name,
+                f"is {given.type} in the labels, and lookups were asked by {kind}; give the labels a column of that type",
             )
         return given.cast(plain)
 
@@ -269,7 +280,9 @@ class JoinedLabels:
             )
         else:
             of_row = {LOOKUP_ID: "lookup_id", REQUEST_ID: "request_id"}[self._join.on]
-            same = f"{rows}.{of_row} = {_TABLE}.k0" + (f" AND {rows}.lookup_row = {_TABLE}.row" if self._join.row else "")
+            same = f"{rows}.{of_row} = {_TABLE}.k0" + (
+                f" AND {rows}.lookup_row = {_TABLE}.row" if self._join.row else ""
+            )
             unknown = f"SELECT count(*) FROM {_TABLE} ANTI JOIN {rows} ON {same}"  # noqa: S608 - quoted
         ((count,),) = self._connection.execute(unknown).fetchall()
         return Fit(without_key=self._without_key, unknown=count, latest_micros=self._latest)
@@ -306,7 +319,8 @@ def _row_numbers(name: str, given: pa.ChunkedArray) -> pa.ChunkedArray:
         return given.cast(pa.int32())
     except pa.ArrowException as error:
         raise InvalidArgument.at(
-            name, f"of the labels is {given.type}, and has the number of a row in its lookup: whole numbers from 0; or rename it"
+            name,
+            f"of the labels is {given.type}, and has the number of a row in its lookup: whole numbers from 0; or rename it",
         ) from error
 
 

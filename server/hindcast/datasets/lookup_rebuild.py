@@ -4,8 +4,7 @@ Rows leave a log when somebody is erased, or with their age; none that counted t
 erasure, for the labels, and as of other sets for what filled cells are made of, in this order.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,11 +15,12 @@ import pyarrow as pa
 
 from hindcast.datasets.build import Progress, sha256, silent, write_rows
 from hindcast.datasets.canonical import Hasher
-from hindcast.datasets.causes import SAMPLES, Cell, Change, Provenance, Step
+from hindcast.datasets.causes import Change, Provenance, Step
 from hindcast.datasets.compare import Differences, Side, compare
 from hindcast.datasets.definitions import Definitions
 from hindcast.datasets.from_lookups import LABELS, Filling, fill_definitions, opened_labels, wanted_features
 from hindcast.datasets.label_join import LAST, LOOKUP_ID, REQUEST_ID, LabelJoin
+from hindcast.datasets.lookup_causes import RowPlaces, own_changes
 from hindcast.datasets.manifest import LookupsRecord
 from hindcast.datasets.parts import read_parts
 from hindcast.datasets.pins import absolute_path
@@ -31,7 +31,7 @@ from hindcast.datasets.splits import COLUMN
 from hindcast.datasets.store import StoredSet
 from hindcast.errors import DatasetError, HindcastError
 from hindcast.lookups.directory import WriterId
-from hindcast.lookups.erasures import Fate, Place, fate_of, tombstones_of
+from hindcast.lookups.erasures import fate_of, tombstones_of
 from hindcast.lookups.served_log import Range, ServedLog
 from hindcast.offline.frames.frame import EntityFrame
 from hindcast.offline.frames.held import READ_ROWS
@@ -40,7 +40,9 @@ from hindcast.offline.spill import spill_directory
 _KEYS = ("lookup_id", "lookup_row")
 
 
-def rebuild_lookups(stored: StoredSet, repo: Repo, *, as_recorded: bool = False, progress: Progress = silent) -> Rebuild:
+def rebuild_lookups(
+    stored: StoredSet, repo: Repo, *, as_recorded: bool = False, progress: Progress = silent
+) -> Rebuild:
     """As `hindcast.datasets.rebuild.rebuild`, of a set of lookups."""
     with (
         spill_directory(repo.spill_dir, prefix="rebuild-") as aside,
@@ -51,37 +53,6 @@ def rebuild_lookups(stored: StoredSet, repo: Repo, *, as_recorded: bool = False,
             stored, repo, aside, as_recorded=as_recorded, progress=progress, connection=connection, stack=stack
         )
         return again.report()
-
-
-@dataclass(slots=True)
-class _Blame:
-    """What one input did, as it adds up; rows by their numbers in the set, or behind its end where only the new one has them."""
-
-    rows: list[np.ndarray] = field(default_factory=list)
-    columns: Counter[str] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
-    cells: list[Cell] = field(default_factory=list)
-
-    def add(self, rows: np.ndarray, reason: str, *, column: str = "") -> None:
-        """Count rows, or cells of a column."""
-        if len(rows):
-            self.rows.append(rows)
-            self.reasons[reason] += len(rows)
-            if column:
-                self.columns[column] += len(rows)
-
-    def of(self, change: Change) -> Change | None:
-        """The change with what it did; None where that is nothing."""
-        if not self.rows and not self.columns:
-            return None
-        return replace(
-            change,
-            has_effect=True,
-            rows=len(np.unique(np.concatenate(self.rows))) if self.rows else 0,
-            columns=dict(sorted(self.columns.items())),
-            reasons=dict(sorted(self.reasons.items())),
-            cells=tuple(self.cells[:SAMPLES]),
-        )
 
 
 @dataclass(slots=True)
@@ -104,7 +75,9 @@ class _AgainFromLookups(Again):
         log_directory = absolute_path(self._record.log.path, root=self.repo.root)
         if not log_directory.is_dir():
             known.insert(0, Change(kind="log", name=self._record.log.path, what="removed", has_effect=None))
-            return self._failed(DatasetError(f"the log {self._record.log.path} is not there any more"), (), (), first=known)
+            return self._failed(
+                DatasetError(f"the log {self._record.log.path} is not there any more"), (), (), first=known
+            )
         pinned, files = self._sources()
         try:
             moves = self._moves(pinned, files)
@@ -171,7 +144,8 @@ class _AgainFromLookups(Again):
 
     def _layout_for(self, definitions: Definitions) -> Layout:
         """The newest layout whose filled features are all defined."""
-        defined = {feature.column for view in (*definitions.views, *definitions.on_demand) for feature in view.features}
+        defined = {feature.column for view in definitions.views for feature in view.features}
+        defined |= {feature.column for view in definitions.on_demand for feature in view.features}
         if not self.as_recorded:
             layout = self._layout(is_new=True)
             if all(feature.column in defined for feature in layout.filled):
@@ -237,7 +211,9 @@ class _AgainFromLookups(Again):
             given = self.stored.path / LABELS
         elif change is not None and self.as_recorded:
             given = self._labels_of_set()
-            join = replace(join, on=LOOKUP_ID, columns=("lookup_id",), row="lookup_row", time="", window_micros=None, pick=LAST)
+            join = replace(
+                join, on=LOOKUP_ID, columns=("lookup_id",), row="lookup_row", time="", window_micros=None, pick=LAST
+            )
         else:
             given = absolute_path(record.text, root=self.repo.root)
         with opened_labels(given, self.repo, time=join.time or None) as labels:
@@ -275,7 +251,7 @@ class _AgainFromLookups(Again):
         names = {column.name for column in self.manifest.columns}
         return {one.column for one in self._record.features if f"{one.column}{ORIGIN}" in names}
 
-    def _differences(self, before: Made, after: Made, keys: Sequence[str]) -> Differences:
+    def _differences(self, before: Made, after: Made, keys: Sequence[str]) -> Differences:  # noqa: ARG002 - theirs are always told apart
         """Cells that are filled, of rows that both have; all else is told in `_own_changes`."""
         found = compare(before.side, after.side, keys=_KEYS)
         nothing: np.ndarray = np.empty(0, np.int64)
@@ -284,93 +260,37 @@ class _AgainFromLookups(Again):
         return replace(found, only_before=nothing, only_after=nothing, dropped=(), added=(), retyped=(), cells=cells)
 
     def _own_changes(self, made: Made, labels: Change | None) -> list[Change]:
-        """What the log, an erasure and the labels did."""
+        """What the log, an erasure, the labels and the list of features did."""
         itself = self._itself()
         found = compare(itself.side, made.side, keys=_KEYS)
-        filled, of_labels = self._filled(), {*self._label_columns(), COLUMN}
-        step = Step(
-            differences=found, before=itself.side, after=made.side, definitions=self.manifest.definitions, labels=_KEYS
-        )
-        places = _list(self._places())
-        numbers = [row for table in read_parts(self.stored.path, self.manifest.files, columns=["lookup_row"]) for row in table.column(0).to_pylist()]
-        touched = [found.only_before, *(found.before_rows[at] for name, at in found.cells.items() if name not in filled)]
-        rows = np.unique(np.concatenate(touched))
-        affected = list(dict.fromkeys(places[row] for row in rows.tolist()))
+        filled = self._filled()
+        cells = {column: at for column, at in found.cells.items() if column not in filled}
+        touched = [found.only_before, *(found.before_rows[at] for at in cells.values())]
+        places = RowPlaces.of(self._places(), self._column("lookup_row"))
         log_directory = absolute_path(self._record.log.path, root=self.repo.root)
-        fate = fate_of(self.connection, log_directory, affected)
-        blames = {name: _Blame() for name in ("erasure", "dropped", "labels", "log")}
-        otherwise = "log" if labels is None else "labels"
-        for name, mine in _split(found.only_before, places, fate, otherwise):
-            if name == "erasure":
-                is_gone = np.array([fate.has_erased(places[row], numbers[row]) for row in mine.tolist()], bool)
-                blames[name].add(mine[is_gone], "erased row")
-                blames[name].add(mine[~is_gone], "row of a lookup whose request id was erased")
-                continue
-            reason = {"dropped": "dropped row", "labels": "row without a label now", "log": "row that is gone"}
-            blames[name].add(mine, reason[name])
-        blames[otherwise].add(found.only_after + itself.side.rows, "row with a label now" if labels else "row that came")
-        for column, at in found.cells.items():
-            if column in filled:
-                continue
-            before = found.before_rows[at]
-            for name, mine in _split(before, places, fate, otherwise if column in of_labels else "log"):
-                reason = {"erasure": "erased with a row of its lookup", "labels": "other label"}.get(name, "other value in the log")
-                blames[name].add(mine, reason, column=column)
-                if len(blames[name].cells) < SAMPLES:
-                    blames[name].cells += step.cells(column, at[np.isin(before, mine)][:SAMPLES], reason)
-        changed_columns = [*found.dropped, *found.added, *(one.column for one in found.retyped)]
-        services = [name for name in changed_columns if name not in of_labels]
-        for name in set(changed_columns) & of_labels or (set(services) if labels is not None and not self._record.fill else ()):
-            blames["labels"].columns[name] += itself.side.rows
-        erased_by = ", ".join(tombstones_of(log_directory, fate.erased))
-        path = self._record.log.path
-        changes = [
-            blames["erasure"].of(Change(kind="erasure", name=erased_by or path, what="erased")),
-            blames["dropped"].of(Change(kind="log", name=path, what="dropped")),
-            blames["log"].of(Change(kind="log", name=path, what="changed")),
-            blames["labels"].of(labels or Change(kind="labels", name=self._record.labels.frame.text)),
-        ]
-        if services and (labels is None or self._record.fill):
-            old, new = ([one.column for one in layout.features] for layout in (self._layout(is_new=False), self._layout(is_new=True)))
-            changes.append(
-                Change(
-                    kind="definition",
-                    name=self._record.service,
-                    what="features",
-                    before=", ".join(name for name in old if name not in new),
-                    after=", ".join(name for name in new if name not in old),
-                    has_effect=True,
-                    rows=itself.side.rows,
-                    columns=dict.fromkeys(services, itself.side.rows),
-                )
-            )
-        made_changes = [change for change in changes if change is not None]
-        if labels is not None and not any(change.kind == "labels" for change in made_changes):
-            made_changes.append(labels)
-        return made_changes
+        fate = fate_of(self.connection, log_directory, places.distinct(np.concatenate(touched)))
+        layouts = self._layout(is_new=False), self._layout(is_new=not self.as_recorded)
+        return own_changes(
+            Step(
+                differences=replace(found, cells=cells),
+                before=itself.side,
+                after=made.side,
+                definitions=self.manifest.definitions,
+                labels=_KEYS,
+            ),
+            self._record,
+            places,
+            fate,
+            labels=labels,
+            label_columns={*self._label_columns(), COLUMN},
+            features=([one.column for one in layouts[0].features], [one.column for one in layouts[1].features]),
+            tombstones=tombstones_of(log_directory, fate.erased),
+        )
+
+    def _column(self, name: str) -> pa.ChunkedArray:
+        return pa.concat_tables(read_parts(self.stored.path, self.manifest.files, columns=[name])).column(0)
 
 
 def _writer(text: str) -> WriterId:
     slot, _, epoch = text.partition("-")
     return WriterId(int(slot), int(epoch, 16))
-
-
-def _list(places: pa.Table) -> list[Place]:
-    """The place of each row of a set."""
-    slots, epochs, sequences = (places.column(name).to_pylist() for name in ("slot", "epoch", "sequence"))
-    return [Place(WriterId(slot, epoch), number) for slot, epoch, number in zip(slots, epochs, sequences, strict=True)]
-
-
-def _split(
-    rows: np.ndarray, places: Sequence[Place], fate: Fate, otherwise: str
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Rows of the set by what became of their records."""
-    of: Mapping[str, list[int]] = {"erasure": [], "dropped": [], otherwise: []}
-    for row in rows.tolist():
-        place = places[row]
-        of["erasure" if place in fate.erased else "dropped" if place in fate.dropped else otherwise].append(row)
-    for name, mine in of.items():
-        if mine:
-            yield name, np.array(mine, np.int64)
-
-

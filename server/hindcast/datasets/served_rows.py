@@ -114,7 +114,8 @@ def layout_of(
         of = known.get(f"{view}__{feature}")
         if of is None and not fills:
             raise InvalidArgument.at(
-                "features", f"has {view}:{feature}, which no lookup of {log.service!r} in this time was answered with; fill=\"point-in-time\" reads it as of then"
+                "features",
+                f'has {view}:{feature}, which no lookup of {log.service!r} in this time was answered with; fill="point-in-time" reads it as of then',
             )
         features.append(
             SetFeature(
@@ -128,7 +129,9 @@ def layout_of(
     columns = [feature.column for feature in features]
     twice = next((name for name in columns if columns.count(name) > 1), None)
     if twice is not None:
-        raise InvalidArgument.at("features", f"have two of the name {twice!r}; build with full_feature_names=True, or leave one out")
+        raise InvalidArgument.at(
+            "features", f"have two of the name {twice!r}; build with full_feature_names=True, or leave one out"
+        )
     return Layout(
         inputs=log.inputs,
         features=tuple(features),
@@ -308,7 +311,8 @@ class _Plan:
             if names.count(name) > 1:
                 where = "labels" if name in self._label_columns else "features"
                 raise InvalidArgument.at(
-                    where, f"have a column {name!r}, and the set has one of this name already; rename it, or build with full_feature_names=True"
+                    where,
+                    f"have a column {name!r}, and the set has one of this name already; rename it, or build with full_feature_names=True",
                 )
 
     def batch(self, given: pa.RecordBatch) -> pa.RecordBatch:
@@ -380,4 +384,3 @@ class _Columns:
         """See `HeldRows`."""
         for batch in self._held.batches():
             yield pa.RecordBatch.from_arrays([batch.column(name) for name in self._names], schema=self.schema)
-

@@ -101,7 +101,9 @@ def tombstones_of(log_directory: Path, erased: Iterable[Place]) -> list[str]:
             continue
         ranges = [(WriterId(of.slot, of.epoch), of.first_sequence, of.last_sequence) for of in told.writers]
         if any(
-            place.writer == writer and first <= place.sequence <= last for place in places for writer, first, last in ranges
+            place.writer == writer and first <= place.sequence <= last
+            for place in places
+            for writer, first, last in ranges
         ):
             found.append(f"tombstones/{path.name}")
     return found

@@ -47,9 +47,7 @@ class _Life:
         return low, self.behind if self.last is None else max(self.behind, self.last + 1)
 
 
-def losses(
-    connection: duckdb.DuckDBPyConnection, log_directory: Path, during: Range
-) -> Sequence[Loss]:
+def losses(connection: duckdb.DuckDBPyConnection, log_directory: Path, during: Range) -> Sequence[Loss]:
     """Gaps of the log between records that were served before a range, in it and behind it; at its edges perhaps more than was in it.
 
     Args:
@@ -84,9 +82,7 @@ def losses(
     return found
 
 
-def _lives(
-    connection: duckdb.DuckDBPyConnection, files: Sequence[Path], during: Range
-) -> Mapping[WriterId, _Life]:
+def _lives(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], during: Range) -> Mapping[WriterId, _Life]:
     if not files:
         return {}
     sql = (

@@ -279,9 +279,12 @@ class ServedLog:
             return next(iter(kinds))
         wider = _WIDER.get(frozenset(kinds))
         if wider is None:
-            said = ", then ".join(f"{kind} from {from_micros(self._first(version)):%Y-%m-%d %H:%M}" for kind, version in kinds.items())
+            said = ", then ".join(
+                f"{kind} from {from_micros(self._first(version)):%Y-%m-%d %H:%M}" for kind, version in kinds.items()
+            )
             raise InvalidArgument.at(
-                name, f"was {said} in this time, and a column has one type; give --since or --until between the two, or features without it"
+                name,
+                f"was {said} in this time, and a column has one type; give --since or --until between the two, or features without it",
             )
         return wider
 
@@ -298,7 +301,8 @@ class ServedLog:
         for table in self.tables:
             if table.files:
                 picked = "".join(
-                    f", {self._value(table, name, kind)} AS {quoted(called)}" for called, (name, kind) in columns.items()
+                    f", {self._value(table, name, kind)} AS {quoted(called)}"
+                    for called, (name, kind) in columns.items()
                 )
                 selects.append(
                     f"SELECT {LOG_TIMESTAMP} AS served_at, hc_lookup_id AS lookup_id, hc_row AS lookup_row, hc_slot AS slot, "  # noqa: S608 - quoted
@@ -337,7 +341,8 @@ class ServedLog:
         there = [
             column
             for column in table.types
-            if column in self._columns[id(table)] and (column == name or (column_of(column) == name and column not in exact))
+            if column in self._columns[id(table)]
+            and (column == name or (column_of(column) == name and column not in exact))
         ]
         values = [
             quoted(column) if _same(table.types[column], kind) else f"CAST({quoted(column)} AS {sql_type(kind)})"
