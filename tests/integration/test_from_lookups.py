@@ -241,6 +241,23 @@ def test_labels_are_joined_by_lookup_id_and_row(log, sets):
     assert (1, 3) == (whole.manifest.lookups.log.failed, whole.manifest.lookups.labels.unlabeled)
 
 
+def test_labels_that_fit_nothing_give_an_empty_set(log, sets):
+    """Where no label fits, the set has all of its columns and no rows, and is made again."""
+    write_segment(log, [answered([1])])
+    made = sets.from_lookups("empty", service="fraud", labels=pa.table({"lookup_id": ["x"], "label": [[1.5]]}))
+    assert (0, 1, True) == (made.rows, made.manifest.lookups.labels.unlabeled, sets.rebuild("empty").identical)
+    assert [
+        "lookup_id",
+        "lookup_row",
+        "served_at",
+        "driver_id",
+        "label",
+        "trips",
+        "rating",
+        "city",
+    ] == made.schema.names
+
+
 def test_labels_are_joined_by_request_id(log, sets):
     """Lookups are found by the id that their caller gave, which is a column then; those without one are found by none."""
     write_segment(log, [answered([1], request_id="a"), answered([2], 1), answered([3], 2, request_id="a")])

@@ -240,7 +240,7 @@ def served_rows(
         reader = connection.execute(statement).fetch_record_batch(_BATCH_ROWS)
         batches = (counted.seen(plan.batch(batch)) for batch in streamed(reader))
         first = next(batches, None)
-        schema = first.schema if first is not None else plan.batch(reader.schema.empty_table().combine_chunks()).schema
+        schema = first.schema if first is not None else plan.batch(_no_rows(reader.schema)).schema
         held = SpooledRows.of(_chained(first, batches), schema, spilled / "rows.arrow")
         found = ServedRows(held, layout, frame_columns=plan.frame_columns)
         found.fit = counted.fit
@@ -337,7 +337,13 @@ class _Plan:
         return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 
 
+def _no_rows(schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
+
+
 def _one(column: pa.ChunkedArray) -> pa.Array:
+    if not column.num_chunks:
+        return pa.array([], column.type)
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
 
 
