@@ -267,19 +267,21 @@ def test_labels_are_joined_by_request_id(log, sets):
     assert (1, 1) == (made.manifest.lookups.labels.without_key, made.manifest.lookups.labels.unknown)
 
 
-@pytest.mark.parametrize(("pick", "expected"), [("first", ["edge", "b", None]), ("last", ["c", "c", None])])
+@pytest.mark.parametrize(
+    ("pick", "expected"), [("first", ["edge", "end", "b", None]), ("last", ["c", "end", "c", None])]
+)
 def test_late_labels_are_joined_by_key_and_window(log, sets, pick, expected):
     """A label fits where its key was asked for at its time or up to a window before, both edges closed; of several the first or last by
     time and then position is taken.
     """
-    write_segment(log, [answered([1], 0), answered([1], 10), answered([1], 60)])
+    write_segment(log, [answered([1], 0), answered([3], 5), answered([1], 10), answered([1], 60)])
     labels = pa.table(
         {
-            "driver_id": pa.array([1, 1, 1, 1, 2, None], pa.int32()),
+            "driver_id": pa.array([1, 1, 1, 1, 2, None, 3], pa.int32()),
             "at": pa.array(
-                [from_micros(NOON + at * SECOND) for at in (10, 0, 30, 30, 30, 30)], pa.timestamp("us", "UTC")
+                [from_micros(NOON + at * SECOND) for at in (10, 0, 30, 30, 30, 30, 35)], pa.timestamp("us", "UTC")
             ),
-            "label": ["b", "edge", "tie" if pick == "last" else "c", "c", "of another", "of nobody"],
+            "label": ["b", "edge", "tie" if pick == "last" else "c", "c", "of another", "of nobody", "end"],
         }
     )
     made = sets.from_lookups(
@@ -294,7 +296,7 @@ def test_late_labels_are_joined_by_key_and_window(log, sets, pick, expected):
     record = made.manifest.lookups.labels
     assert expected == [label for (label,) in rows_of(made, "label")]
     assert (1, 1, 1, 2) == (record.unknown, record.without_key, record.unlabeled, record.open_windows)
-    assert 6 == record.used + record.superseded + record.unknown + record.without_key
+    assert 7 == record.used + record.superseded + record.unknown + record.without_key
 
 
 def test_labels_in_a_file_are_pinned_and_others_kept(repo, log, sets):
@@ -416,7 +418,9 @@ def test_a_rebuild_is_identical_after_lookups_came_and_tables_were_compacted(log
     for at, record in enumerate(records):
         write_segment(log, [record], first_sequence=at + 1)
         Sealer(log).seal()
-    made = sets.from_lookups("compacted", service="fraud", labels=ids(*records), until=from_micros(NOON + DAY))
+    made = sets.from_lookups(
+        "compacted", service="fraud", labels=ids(*records), until=from_micros(NOON + DAY), keep_unlabeled=True
+    )
     write_segment(log, [answered([99], 5, request_id="late")], first_sequence=4)
     write_segment(log, [answered([98], 6)], writer=WriterId(7, NOON))
     Sealer(log).seal()
