@@ -142,11 +142,15 @@ def seal(log: Path) -> dict[str, Any]:
     return done
 
 
-def write_log(log: Path, shape: Shape, *, entity_rows: int) -> int:
-    """Closed segments of one writer, and the definitions that they name; gives the number of lookups."""
+def write_log(log: Path, shape: Shape, *, entity_rows: int, views: Mapping[str, int] = ACCOUNTS.views) -> int:
+    """Closed segments of one writer, and the definitions that they name; gives the number of lookups.
+
+    Args:
+        views: of the service, with the number of features of each.
+    """
     directory, writer, lookups = LogDirectory(log), WriterId(0, _NOON), max(1, entity_rows // shape.rows)
     directory.segments.mkdir(parents=True)
-    payloads, first = _payloads(log, shape, lookups), 1
+    payloads, first = _payloads(log, shape, lookups, views), 1
     while first <= lookups:
         head = SegmentHeader(slot=0, epoch=_NOON, first_sequence=first, created_micros=_NOON, segment_id=os.urandom(16))
         sequence, size = first, len(header_bytes(head))
@@ -165,9 +169,9 @@ def write_log(log: Path, shape: Shape, *, entity_rows: int) -> int:
     return lookups
 
 
-def _payloads(log: Path, shape: Shape, lookups: int) -> Iterator[bytes]:
+def _payloads(log: Path, shape: Shape, lookups: int, counts: Mapping[str, int]) -> Iterator[bytes]:
     """Records, made as a worker makes them."""
-    views = {view: feature_names(view, count) for view, count in ACCOUNTS.views.items()}
+    views = {view: feature_names(view, count) for view, count in counts.items()}
     key = Field("account_id", 4)
     catalog = Catalog(
         project="bench",

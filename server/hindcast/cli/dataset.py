@@ -5,7 +5,7 @@ import logging
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import click
 from hindcast.cli import options
 from hindcast.cli.dataset_progress import PhaseBars
 from hindcast.cli.dataset_text import built_text, diff_text, dvc_text, list_text, rebuild_text, show_text, verify_text
+from hindcast.clock import from_micros
 from hindcast.errors import DatasetError, RepoError
 from hindcast.settings import TrainingSetsSettings
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _DIFFERS = 3
 """Exit code of a command that compares: it was done, and the two sides are not equal."""
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 _directory = click.option(
     "--dir",
@@ -62,6 +65,42 @@ def _pairs_of(_context: click.Context, _parameter: click.Parameter, texts: Seque
     return [(text.partition("=")[0], text.partition("=")[2]) for text in texts]
 
 
+_SPLITS = (
+    click.option(
+        "--split-at",
+        callback=_pairs_of,
+        multiple=True,
+        metavar="NAME=TIME",
+        help="A split by time, and where it ends; the last one is only named. As often as needed, in their order.",
+    ),
+    click.option(
+        "--split",
+        callback=_pairs_of,
+        multiple=True,
+        metavar="NAME=PARTS",
+        help="A split by key, and its share in whole parts, such as train=80. As often as needed.",
+    ),
+    click.option("--split-by", multiple=True, metavar="COLUMN", help="The key that --split hashes."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of --split."),
+)
+
+
+def _split_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_SPLITS):
+        command = option(command)
+    return command
+
+
+def _length_of(_context: click.Context, _parameter: click.Parameter, text: str | None) -> timedelta | None:
+    """How long: a number with s, m, h or d behind it."""
+    if text is None:
+        return None
+    try:
+        return timedelta(**{_UNITS[text[-1:]]: float(text[:-1])})
+    except (KeyError, ValueError, OverflowError) as error:
+        raise click.BadParameter(f"{text!r} is no length; write 90s, 15m, 2h or 7d") from error
+
+
 @click.group()
 def dataset() -> None:
     """Training sets that can be made again byte for byte, or that say which input has changed."""
@@ -87,22 +126,7 @@ def dataset() -> None:
     metavar="TIME",
     help="What could be known: up to a time, a column of the frame with a time per row, or `own` for each row's own time.  [default: now]",
 )
-@click.option(
-    "--split-at",
-    callback=_pairs_of,
-    multiple=True,
-    metavar="NAME=TIME",
-    help="A split by time, and where it ends; the last one is only named. As often as needed, in their order.",
-)
-@click.option(
-    "--split",
-    callback=_pairs_of,
-    multiple=True,
-    metavar="NAME=PARTS",
-    help="A split by key, and its share in whole parts, such as train=80. As often as needed.",
-)
-@click.option("--split-by", multiple=True, metavar="COLUMN", help="The key that --split hashes.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of --split.")
+@_split_options
 @click.option("--full-feature-names", is_flag=True, help="Columns are called view__feature.")
 @click.option("--snapshot", is_flag=True, help="Keep the sources' rows that answered with the set.")
 @click.option(
@@ -180,6 +204,111 @@ def build(
         click.echo(
             f"hindcast: the repo differs from commit {place.commit[:12]} ({shown}); commit it, so that Git has what the set was made of",
             err=True,
+        )
+    click.echo(json.dumps(_as_json(made)) if output == "json" else built_text(made))
+
+
+@dataset.command("from-lookups")
+@click.argument("name")
+@click.option("--service", required=True, metavar="NAME", help="The feature service whose lookups it is made of.")
+@options.since
+@options.until
+@click.option(
+    "--labels", required=True, metavar="FILE", help="The labels: a Parquet file, a directory of them, or SQL text."
+)
+@click.option(
+    "--on",
+    multiple=True,
+    metavar="COLUMN",
+    help="What labels are joined by: lookup_id, request_id, or with --window columns of keys.  [default: the id that the labels have]",
+)
+@click.option(
+    "--window",
+    callback=_length_of,
+    metavar="LENGTH",
+    help="Labels by keys: how long after its lookup a label may be, such as 7d.",
+)
+@click.option(
+    "--label-time", metavar="COLUMN", help="The time of each label.  [default: event_timestamp, or the only one]"
+)
+@click.option(
+    "--pick",
+    type=click.Choice(["first", "last"]),
+    help="Of several labels.  [default: by keys the first, by an id the last]",
+)
+@click.option("--keep-unlabeled", is_flag=True, help="Keep rows that have no label, with nulls.")
+@click.option(
+    "--features", multiple=True, metavar="VIEW:FEATURE", help="As often as needed.  [default: what was served]"
+)
+@click.option(
+    "--fill", type=click.Choice(["point-in-time"]), help="Read features that a lookup was answered without as of then."
+)
+@click.option("--statuses", is_flag=True, help="A column for the status of each feature.")
+@click.option("--ages", is_flag=True, help="A column for the age of each view's row.")
+@_split_options
+@click.option("--full-feature-names", is_flag=True, help="Columns are called view__feature.")
+@click.option("--snapshot", is_flag=True, help="With --fill: keep the sources' rows that answered with the set.")
+@click.option("--no-seal", is_flag=True, help="Read only what is sealed already; otherwise the log is sealed first.")
+@click.option(
+    "--sign", type=click.Path(path_type=Path), metavar="KEY", help="Sign the set by the Ed25519 key in this file."
+)
+@click.option("--threads", type=click.IntRange(1), help="Of DuckDB.  [default: as the repo says, or one per core]")
+@options.log_directory
+@_set_options
+def from_lookups(
+    name: str,
+    service: str,
+    since: int | None,
+    until: int | None,
+    labels: str,
+    on: tuple[str, ...],
+    window: timedelta | None,
+    label_time: str | None,
+    pick: str | None,
+    keep_unlabeled: bool,  # noqa: FBT001 - click's
+    features: tuple[str, ...],
+    fill: str | None,
+    statuses: bool,  # noqa: FBT001
+    ages: bool,  # noqa: FBT001
+    split_at: list[tuple[str, str]],
+    split: list[tuple[str, str]],
+    split_by: tuple[str, ...],
+    seed: int,
+    full_feature_names: bool,  # noqa: FBT001
+    snapshot: bool,  # noqa: FBT001
+    no_seal: bool,  # noqa: FBT001
+    sign: Path | None,
+    threads: int | None,
+    log_directory: Path | None,
+    repo_root: Path,
+    directory: Path | None,
+    output: str,
+) -> None:
+    """Build the next version of the training set NAME from what a service served, joined to labels."""
+    with PhaseBars() as bars:
+        made = _sets(repo_root, directory).from_lookups(
+            name,
+            service=service,
+            labels=labels,
+            since=None if since is None else from_micros(since),
+            until=None if until is None else from_micros(until),
+            on=on[0] if len(on) == 1 and window is None else list(on) or None,
+            window=window,
+            label_time=label_time,
+            pick=pick,
+            keep_unlabeled=keep_unlabeled,
+            features=list(features) or None,
+            fill=fill,
+            statuses=statuses,
+            ages=ages,
+            full_feature_names=full_feature_names,
+            splits=_splits(split_at, split, split_by, seed),
+            snapshot=snapshot,
+            sign=sign,
+            log_dir=log_directory,
+            seal=not no_seal,
+            threads=threads,
+            on_progress=bars,
         )
     click.echo(json.dumps(_as_json(made)) if output == "json" else built_text(made))
 
@@ -472,6 +601,7 @@ def _splits(
 
 def _as_json(one: "TrainingSet") -> dict[str, Any]:
     manifest = one.manifest
+    lookups = manifest.lookups
     return {
         "name": one.name,
         "version": one.version,
@@ -487,6 +617,7 @@ def _as_json(one: "TrainingSet") -> dict[str, Any]:
         "leaks": {leak.view: leak.rows for leak in manifest.leaks},
         "git": None if manifest.git is None else asdict(manifest.git),
         "path": str(one.path),
+        "lookups": None if lookups is None else asdict(lookups),
     }
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hindcast.datasets.manifest import KnownAt, Manifest
 
 _ID_DIGITS = 12
+SPLIT = "__split"
 _COLUMNS_MAX = 8
 _WORD_MAX = 40
 _GOOD, _BAD, _MEH = "green", "red", "yellow"
@@ -35,6 +36,7 @@ def built_text(one: "TrainingSet") -> str:
                 ("known at", known_at_text(manifest.known_at)),
                 ("splits", _splits_text(one.splits)),
                 ("leaks", _leaks_text(manifest)),
+                *_lookup_pairs(manifest),
                 ("path", str(one.path)),
             ]
         ),
@@ -88,6 +90,7 @@ def show_text(one: "TrainingSet") -> str:
                 ("features", _few(manifest.features)),
                 ("known at", known_at_text(manifest.known_at)),
                 ("entity frame", _frame_text(manifest)),
+                *_lookup_pairs(manifest),
                 ("splits", _splits_text(one.splits)),
                 (
                     "git",
@@ -209,15 +212,18 @@ def known_at_text(known_at: "KnownAt") -> str:
 
 
 def _change_line(change: "Change") -> str:
-    kind = {"source": "source file", "entity_frame": "entity frame", "transform": "on-demand view"}.get(
-        change.kind, change.kind
-    )
+    kind = {
+        "source": "source file",
+        "entity_frame": "entity frame",
+        "transform": "on-demand view",
+        "log": "log of lookups",
+    }.get(change.kind, change.kind)
     if change.what == "renamed":
         return f"{kind} {change.before} was renamed to {change.after}"
-    if change.kind in {"source", "entity_frame"}:
-        return (
-            f"{kind} {change.name} {'was ' if change.what in {'changed', 'removed', 'appended'} else ''}{change.what}"
-        )
+    if change.kind == "erasure":
+        return f"somebody was erased from the log of lookups ({change.name})"
+    if change.kind in {"source", "entity_frame", "log", "labels"}:
+        return f"{kind} {change.name} {'was ' if change.what in {'changed', 'removed', 'appended', 'dropped'} else ''}{change.what}"
     if change.kind == "transform":
         return f"{kind} {change.name}: its {change.what} was edited"
     if change.kind == "unknown":
@@ -267,8 +273,59 @@ def _frame_text(manifest: "Manifest") -> str:
         "sql": f"SQL: {frame.text}",
         "keys": f"all keys, {frame.text}",
         "rows": "rows of the caller",
+        "lookups": f"lookups of {frame.text}",
     }[frame.form]
     return f"{what}  ({frame.rows:,} rows, {len(frame.columns)} columns)"
+
+
+def _lookup_pairs(manifest: "Manifest") -> list[tuple[str, str]]:
+    """What a set of lookups was made of, and what is not there."""
+    record = manifest.lookups
+    if record is None:
+        return []
+    log, labels = record.log, record.labels
+    since = "the beginning" if record.since_micros is None else f"{from_micros(record.since_micros):%Y-%m-%d %H:%M:%S}"
+    lookups = [f"{log.answered:,} answered", f"{log.failed:,} failed"]
+    lookups += [f"{log.erased:,} erased"] if log.erased else []
+    lookups += [f"{log.unsealed:,} not sealed and not read"] if log.unsealed else []
+    rates = dict.fromkeys(one.sample_rate for one in log.catalogs if float(one.sample_rate) < 1)
+    lost = sum(one.lookups or 0 for one in log.losses)
+    more = " at least" if any(one.lookups is None for one in log.losses) else ""
+    joined = [f"{labels.used:,} of {labels.frame.rows:,} by {labels.on.replace('_', ' ')}"]
+    joined += [
+        f"{count:,} {what}"
+        for count, what in (
+            (labels.unknown, "fit no lookup"),
+            (labels.superseded, "lost to another label"),
+            (labels.without_key, "without a key"),
+        )
+        if count
+    ]
+    kept = "kept" if labels.keeps_unlabeled else "left out"
+    filled = [f"{one.column} {one.filled:,}" for one in record.features if one.filled]
+    lacking = [f"{one.column} {one.lacking:,}" for one in record.features if one.lacking]
+    return [
+        ("served", f"{since} to {from_micros(record.until_micros):%Y-%m-%d %H:%M:%S} UTC"),
+        ("lookups", f"{', '.join(lookups)}; {log.rows:,} rows"),
+        ("labels", ", ".join(joined)),
+        ("unlabeled", f"{labels.unlabeled:,} rows, {kept}" if labels.unlabeled else ""),
+        ("open windows", f"{labels.open_windows:,} rows, whose label may yet come" if labels.open_windows else ""),
+        ("read as of then", ", ".join(filled)),
+        ("not served", ", ".join(lacking)),
+        (
+            "sampled",
+            f"the log has a share of {', '.join(rates)} of all keys, and all lookups with a miss" if rates else "",
+        ),
+        (
+            "missing",
+            click.style(
+                f"{lost:,} lookups of any service{more}: {', '.join(dict.fromkeys(one.reason for one in log.losses))}",
+                fg=_MEH,
+            )
+            if log.losses
+            else "",
+        ),
+    ]
 
 
 def _splits_text(splits: Mapping[str, int]) -> str:
@@ -321,7 +378,12 @@ def _rounded(text: str | None, kind: str) -> str:
 
 
 def _origin_rows(manifest: "Manifest") -> list[tuple[str, str, str]]:
-    origin = dict.fromkeys(manifest.frame.columns, "entity frame")
+    lookups = manifest.lookups
+    origin = dict.fromkeys(manifest.frame.columns, "entity frame" if lookups is None else "lookups")
+    if lookups is not None:
+        origin |= dict.fromkeys((one.name for one in manifest.columns if one.name != SPLIT), "lookups")
+        origin |= dict.fromkeys(lookups.labels.frame.columns, "labels")
+        origin |= {one.column: f"{one.view}:{one.feature}" for one in lookups.features}
     views: list[ViewRecord | OnDemandRecord] = [*manifest.definitions.views, *manifest.definitions.on_demand]
     for view in views:
         origin |= {feature.column: f"{view.name}:{feature.name}" for feature in view.features}

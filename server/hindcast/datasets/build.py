@@ -1,11 +1,11 @@
 """Building a training set: a point-in-time read in a stream, digested and written a row group at a time, and its manifest."""
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +29,7 @@ from hindcast.datasets.manifest import (
 from hindcast.datasets.parts import GROUP_ROWS, PartsWriter, row_groups, stored_schema
 from hindcast.datasets.pins import by_view, file_names, file_record, shown_path, source_record
 from hindcast.datasets.progress import OnProgress, Progress, silent
-from hindcast.datasets.retrieval import FrameCall, Reading, Repo
+from hindcast.datasets.retrieval import FrameCall, Repo
 from hindcast.datasets.sign import SigningKey
 from hindcast.datasets.splits import COLUMN, Dealer
 from hindcast.datasets.statistics import ColumnStatistics, Statistics
@@ -116,7 +116,7 @@ def build(order: Order, repo: Repo, store: SetStore, *, on_progress: OnProgress 
         pins = beside.submit(source_records, sources, titles, repo.root)
         on_progress(Progress("frame", 0, 0))
         with repo.frame(order.frame, definitions, sources) as frame:
-            frame_record = _kept_frame(order.frame, frame, built, repo.root)
+            frame_record = kept_frame(order.frame, frame, built, repo.root)
             on_progress(Progress("read", 0, frame.rows))
             with repo.reading(definitions, sources, frame, order.known_at) as reading:
                 written = write_rows(
@@ -164,11 +164,15 @@ def build(order: Order, repo: Repo, store: SetStore, *, on_progress: OnProgress 
         return store.publish(order.name, built, manifest, key=order.key)
 
 
-def libraries_of(definitions: Definitions) -> Mapping[str, str]:
-    """The libraries that take part in reading some features."""
+def libraries_of(definitions: Definitions, *, has_log: bool = False) -> Mapping[str, str]:
+    """The libraries that take part in reading some features.
+
+    Args:
+        has_log: whether rows are read from a log of lookups.
+    """
     return libraries(
         modes=[view.mode for view in definitions.on_demand],
-        has_delta=any(view.source.file_format == "delta" for view in definitions.views),
+        has_delta=has_log or any(view.source.file_format == "delta" for view in definitions.views),
     )
 
 
@@ -226,8 +230,20 @@ def source_records(
     )
 
 
+class Rows(Protocol):
+    """The rows of a set as they come."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the batches."""
+
+    @property
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """In their order."""
+
+
 def write_rows(
-    reading: Reading,
+    reading: Rows,
     frame: EntityFrame,
     splits: SplitsRecord | None,
     place: Path,
@@ -333,7 +349,7 @@ def add_rows(taking: Hasher | Statistics, table: pa.Table) -> None:
         taking.update(batch)
 
 
-def _kept_frame(given: FrameCall, frame: EntityFrame, built: Path, root: Path) -> FrameRecord:
+def kept_frame(given: FrameCall, frame: EntityFrame, built: Path, root: Path, *, folder: str = FRAME) -> FrameRecord:
     """The record of a frame; its rows are kept unless they are in files that can be pinned."""
     form, text, path = _form(given, root)
     schema = stored_schema(frame.schema)
@@ -344,8 +360,8 @@ def _kept_frame(given: FrameCall, frame: EntityFrame, built: Path, root: Path) -
             add_rows(hasher, table)
         files = tuple(file_record(file.pin, root=root) for file in path.files)
     else:
-        (built / FRAME).mkdir()
-        with PartsWriter(built / FRAME, schema, within=built) as writer:
+        (built / folder).mkdir()
+        with PartsWriter(built / folder, schema, within=built) as writer:
             for table in groups:
                 add_rows(hasher, table)
                 writer.write(table)

@@ -57,8 +57,10 @@ class FrameRecord:
     """The entity frame.
 
     Attributes:
-        form: what the caller gave: `path`, `sql`, `rows` (a data frame, or Arrow data) or `keys` (all keys between two times).
-        text: the path as it was found, or the SQL; for `keys` the two times in ISO 8601 with a slash between; empty for rows.
+        form: what the caller gave: `path`, `sql`, `rows` (a data frame, or Arrow data) or `keys` (all keys between two times); `lookups` where
+            the rows are those of a log.
+        text: the path as it was found, or the SQL; for `keys` the two times in ISO 8601 with a slash between; for `lookups` the service; empty
+            for rows.
         is_kept: whether `files` are the set's own; otherwise they are the caller's, and pinned.
         columns: of the frame, which are the first of the set.
         as_of: the column with the time that each row asks about.
@@ -168,6 +170,153 @@ class EvidenceRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WriterRecord:
+    """How far the records of one writer of a log count: `<slot>-<epoch>`, and the last sequence."""
+
+    writer: str
+    last_sequence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogTableRecord:
+    """A table of a log, and its Delta version; None of a folder of Parquet parts."""
+
+    path: str
+    version: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogRecord:
+    """Definitions that some of a log's rows were answered from.
+
+    Attributes:
+        version: their digest.
+        sample_rate: the share of the service's lookups that was logged under them, as text.
+    """
+
+    version: str
+    rows: int
+    sample_rate: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossRecord:
+    """Records of a log that are missing, of any service, and may have been served in the time of a set.
+
+    Attributes:
+        lookups: how many; None where nobody knows.
+        reason: the word of a gap report.
+    """
+
+    writer: str
+    first_sequence: int
+    lookups: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRecord:
+    """A log of lookups as it was read.
+
+    Attributes:
+        path: of its directory; relative to the repo where it is in it.
+        tables: of all lookups, and of the service.
+        writers: whose records count, and how far; others do not.
+        catalogs: oldest first.
+        answered, failed, erased: lookups of the service in the time of the set.
+        rows: that were answered to them, and are in the tables.
+        unsealed: lookups that were in no table yet and were not read.
+        modes: log mode -> lookups.
+    """
+
+    path: str
+    tables: tuple[LogTableRecord, ...]
+    writers: tuple[WriterRecord, ...]
+    catalogs: tuple[CatalogRecord, ...]
+    answered: int
+    failed: int
+    erased: int
+    rows: int
+    unsealed: int
+    modes: Mapping[str, int]
+    losses: tuple[LossRecord, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelsRecord:
+    """Labels that were joined to lookups.
+
+    Attributes:
+        frame: what the caller gave; its `as_of` is the column with the labels' times, or empty.
+        on: `lookup_id`, `request_id` or `key`.
+        columns: of the labels that hold the id, or the keys.
+        row: their column with the number of the row in its lookup; empty where a label is for all rows of its lookup.
+        window_micros: for `key`: how long after its lookup a label may be.
+        pick: `first` or `last`, of several labels for one row.
+        used, superseded, unknown, without_key: labels that were taken, lost to another one, fit no lookup, and have a null in their key.
+        unlabeled: rows of lookups without a label.
+        open_windows: rows of lookups, for `key`, whose window ends after the latest of all labels: more may come.
+    """
+
+    frame: FrameRecord
+    on: str
+    columns: tuple[str, ...]
+    row: str
+    window_micros: int | None
+    pick: str
+    keeps_unlabeled: bool
+    used: int
+    superseded: int
+    unknown: int
+    without_key: int
+    unlabeled: int
+    open_windows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedRecord:
+    """A feature of a set of lookups.
+
+    Attributes:
+        column: of the set.
+        view: its name in the service, or its alias.
+        served, filled, lacking: rows that have what was served, that were filled, and that were answered without it and have a null.
+    """
+
+    column: str
+    view: str
+    feature: str
+    served: int
+    filled: int
+    lacking: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookupsRecord:
+    """What a set was made of that is made of lookups.
+
+    Attributes:
+        since_micros, until_micros: of served_at; the first counts (None: all), the second does not.
+        asked: `view:feature` each; empty for the features of the service.
+        fill: `point-in-time`, or empty.
+        has_statuses, has_ages: whether columns for them were asked for.
+        places: files with the place in the log and the label of each row.
+    """
+
+    service: str
+    since_micros: int | None
+    until_micros: int
+    log: LogRecord
+    labels: LabelsRecord
+    asked: tuple[str, ...]
+    features: tuple[ServedRecord, ...]
+    fill: str
+    has_statuses: bool
+    has_ages: bool
+    places: tuple[FileRecord, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """A training set. Digests are written `sha256:` and 64 hex digits, but for those of files.
 
@@ -177,6 +326,7 @@ class Manifest:
         digest: logical, of all rows and columns.
         delta_version: of the Delta table that `files` are; None where they are none.
         statistics: of each column.
+        lookups: of a set that was made of a log of lookups; None for others.
     """
 
     format: int = FORMAT
@@ -201,10 +351,13 @@ class Manifest:
     evidence: EvidenceRecord
     leaks: tuple[LeakRecord, ...]
     statistics: tuple[ColumnStatistics, ...]
+    lookups: LookupsRecord | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The columns of the frame that say what a row asks about: the keys of all views, and the time."""
+        """The columns of the frame that say what a row asks about: the keys of all views, and the time; of lookups id and row."""
+        if self.lookups is not None:
+            return ("lookup_id", "lookup_row")
         keys = dict.fromkeys(key.column for view in self.definitions.views for key in view.keys)
         return (*(key for key in keys if key in self.frame.columns), self.frame.as_of)
 

@@ -27,7 +27,7 @@ from hindcast.datasets.build import (
 )
 from hindcast.datasets.canonical import Hasher
 from hindcast.datasets.causes import Change, Provenance, Step, blamed_on, blamed_on_files, file_change
-from hindcast.datasets.compare import Side, compare
+from hindcast.datasets.compare import Differences, Side, compare
 from hindcast.datasets.definitions import PICKLED, DefinitionChange, Definitions, SourceDefinition, definition_changes
 from hindcast.datasets.manifest import Manifest, SourceRecord
 from hindcast.datasets.parts import read_parts
@@ -96,14 +96,14 @@ def rebuild(
         HindcastError: as of a build, where it is not an input of the set that is at fault.
     """
     with spill_directory(repo.spill_dir, prefix="rebuild-") as aside:
-        report = _Again(stored, repo, aside, as_recorded=as_recorded, on_progress=on_progress).report()
+        report = Again(stored, repo, aside, as_recorded=as_recorded, on_progress=on_progress).report()
         if keep is not None and report.identical:
             (aside / _NOW / DATA).rename(keep / DATA)
         return report
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
+class Made:
     """A table of a step.
 
     Attributes:
@@ -117,7 +117,7 @@ class _Made:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _State:
+class State:
     """What a table is made of."""
 
     definitions: Definitions
@@ -126,16 +126,18 @@ class _State:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Move:
+class Move:
     """One step from the state before: what is changed by it, and the state after."""
 
     files: tuple[FileChange, ...] = ()
     change: Change | None = None
-    state: _State
+    state: State
 
 
 @dataclass(slots=True)
-class _Again:
+class Again:
+    """One rebuild."""
+
     stored: StoredSet
     repo: Repo
     aside: Path
@@ -144,9 +146,11 @@ class _Again:
 
     @property
     def manifest(self) -> Manifest:
+        """Of the set."""
         return self.stored.manifest
 
     def report(self) -> Rebuild:
+        """Make it, and say what differs and why."""
         libraries = self._library_changes()
         pinned, files = self._sources()
         try:
@@ -168,7 +172,7 @@ class _Again:
                 raise
         return self._report(made, found, files_identical=None)
 
-    def _report(self, made: _Made, changes: Sequence[Change], *, files_identical: bool | None) -> Rebuild:
+    def _report(self, made: Made, changes: Sequence[Change], *, files_identical: bool | None) -> Rebuild:
         effective = [change for change in changes if change.has_effect]
         others = [change for change in changes if not change.has_effect]
         assert made.written is not None  # noqa: S101 - for the type
@@ -184,9 +188,16 @@ class _Again:
             as_recorded=self.as_recorded,
         )
 
-    def _failed(self, error: HindcastError, files: Sequence[FileChange], libraries: Sequence[Change]) -> Rebuild:
+    def _failed(
+        self,
+        error: HindcastError,
+        files: Sequence[FileChange],
+        libraries: Sequence[Change],
+        *,
+        first: Sequence[Change] = (),
+    ) -> Rebuild:
         """Something that was asked for cannot be had any more: what changed is what can be said."""
-        changes = [*(file_change(file, has_effect=None) for file in files), *libraries]
+        changes = [*first, *(file_change(file, has_effect=None) for file in files), *libraries]
         if isinstance(error, UnknownName):
             changes.insert(0, Change(kind="definition", name=error.name, what="removed", has_effect=None))
         if not changes:
@@ -205,7 +216,8 @@ class _Again:
         )
 
     def _library_changes(self) -> list[Change]:
-        before, now = self.manifest.libraries, libraries_of(self.manifest.definitions)
+        before = self.manifest.libraries
+        now = libraries_of(self.manifest.definitions, has_log=self.manifest.lookups is not None)
         return [
             Change(kind="library", name=name, what="version", before=before.get(name, ""), after=now.get(name, ""))
             for name in dict.fromkeys([*before, *now])
@@ -254,8 +266,8 @@ class _Again:
     def _source_of(self, view: str) -> SourceDefinition:
         return next(one.source for one in self.manifest.definitions.views if one.name == view)
 
-    def _recorded(self, pinned: Mapping[str, SourceFiles | DeltaTable]) -> _State:
-        return _State(
+    def _recorded(self, pinned: Mapping[str, SourceFiles | DeltaTable]) -> State:
+        return State(
             definitions=self.manifest.definitions,
             sources=self._sources_for(self.manifest.definitions, pinned),
             has_new_frame=False,
@@ -280,16 +292,16 @@ class _Again:
                 found[view.name] = self.repo.pinned(view.source)
         return found
 
-    def _moves(self, pinned: Mapping[str, SourceFiles | DeltaTable], files: tuple[FileChange, ...]) -> list[_Move]:
+    def _moves(self, pinned: Mapping[str, SourceFiles | DeltaTable], files: tuple[FileChange, ...]) -> list[Move]:
         """From what the manifest says to what is there now, an input at a time."""
         definitions = self.manifest.definitions
-        moves: list[_Move] = []
+        moves: list[Move] = []
         if files:
-            moves.append(_Move(files=files, state=self._recorded_or_none(pinned)))
+            moves.append(Move(files=files, state=self._recorded_or_none(pinned)))
         frame = self._frame_change()
         if frame is not None:
             moves.append(
-                _Move(
+                Move(
                     change=frame,
                     state=replace(
                         self._recorded_or_none(pinned), has_new_frame=frame.what != "removed" and not self.as_recorded
@@ -298,25 +310,33 @@ class _Again:
             )
         if self.as_recorded:
             return moves
-        now = self.repo.definitions(
-            self.manifest.features[0] if definitions.service else self.manifest.features,
-            full_feature_names=definitions.full_feature_names,
-        )
-        for change in definition_changes(definitions, now):
-            state = _State(
+        for change in definition_changes(definitions, self._definitions_now()):
+            state = State(
                 definitions=change.result,
                 sources=self._sources_for(change.result, pinned),
                 has_new_frame=moves[-1].state.has_new_frame if moves else False,
             )
-            moves.append(_Move(change=_of_definition(change), state=state))
+            moves.append(Move(change=_of_definition(change), state=state))
         return moves
 
-    def _recorded_or_none(self, pinned: Mapping[str, SourceFiles | DeltaTable]) -> _State:
+    def _definitions_now(self) -> Definitions:
+        """What the features mean in the repo.
+
+        Raises:
+            UnknownName: they are not there any more.
+        """
+        definitions = self.manifest.definitions
+        return self.repo.definitions(
+            self.manifest.features[0] if definitions.service else self.manifest.features,
+            full_feature_names=definitions.full_feature_names,
+        )
+
+    def _recorded_or_none(self, pinned: Mapping[str, SourceFiles | DeltaTable]) -> State:
         """As `_recorded`; a source that is gone is left to the definition that does not name it any more."""
         try:
             return self._recorded(pinned)
         except SourceError:
-            return _State(definitions=self.manifest.definitions, sources=pinned, has_new_frame=False)
+            return State(definitions=self.manifest.definitions, sources=pinned, has_new_frame=False)
 
     def _frame_change(self) -> Change | None:
         record = self.manifest.frame
@@ -329,15 +349,15 @@ class _Again:
             return replace(change, what="removed")
         return None if now == record.files else change
 
-    def _without_effect(self, moves: Sequence[_Move]) -> list[Change]:
+    def _without_effect(self, moves: Sequence[Move]) -> list[Change]:
         changes = [file_change(file) for move in moves for file in move.files]
         return [*changes, *(move.change for move in moves if move.change is not None and not _is_suspect(move.change))]
 
-    def _explained(self, moves: Sequence[_Move], last: _Made, libraries: Sequence[Change]) -> list[Change]:
+    def _explained(self, moves: Sequence[Move], last: Made, libraries: Sequence[Change]) -> list[Change]:
         """The changes of the moves, each with what it did."""
         before = self._itself()
         found: list[Change] = []
-        waiting: list[_Move] = []
+        waiting: list[Move] = []
         for number, move in enumerate(moves):
             waiting.append(move)
             if number == len(moves) - 1:
@@ -352,7 +372,7 @@ class _Again:
             before, waiting = after, []
         return [change for change in found if change.has_effect or not _is_suspect(change)] + list(libraries)
 
-    def _blamed(self, before: _Made, after: _Made, moves: Sequence[_Move]) -> list[Change]:
+    def _blamed(self, before: Made, after: Made, moves: Sequence[Move]) -> list[Change]:
         """What some moves did together: it is put down to the first of them."""
         first, *rest = moves
         later = self._without_effect(rest)
@@ -360,7 +380,7 @@ class _Again:
             return [*self._without_effect([first]), *later]
         keys = self._labels() if _is_of_frame(moves) else ()
         step = Step(
-            differences=compare(before.side, after.side, keys=keys),
+            differences=self._differences(before, after, keys),
             before=before.side,
             after=after.side,
             definitions=self.manifest.definitions,
@@ -374,11 +394,11 @@ class _Again:
         some = [file_change(file, has_effect=None) for file in first.files]
         return [blamed_on(some[0], step, "source"), *some[1:], *later]
 
-    def _unexplained(self, made: _Made, libraries: Sequence[Change]) -> list[Change]:
+    def _unexplained(self, made: Made, libraries: Sequence[Change]) -> list[Change]:
         """No input is another one, but a library may be."""
         before = self._itself()
         step = Step(
-            differences=compare(before.side, made.side),
+            differences=self._differences(before, made, ()),
             before=before.side,
             after=made.side,
             definitions=self.manifest.definitions,
@@ -394,19 +414,23 @@ class _Again:
         unknown = Change(kind="unknown", name=name or "rows", what="not the same twice")
         return [blamed_on(unknown, step, "code that gives something else each time" if name else "unknown")]
 
+    def _differences(self, before: Made, after: Made, keys: Sequence[str]) -> Differences:
+        """What of a step is to be explained."""
+        return compare(before.side, after.side, keys=keys)
+
     def _labels(self) -> tuple[str, ...]:
         return self.manifest.labels
 
-    def _itself(self) -> _Made:
+    def _itself(self) -> Made:
         """The set, as it is stored."""
         side = Side.of(self.stored.path, self.manifest)
         try:
             provenance = Provenance.of_set(self.stored.path, self.manifest)
         except DatasetError:
             provenance = None
-        return _Made(side, self.manifest.digest, provenance)
+        return Made(side, self.manifest.digest, provenance)
 
-    def _run(self, state: _State, name: str) -> _Made:
+    def _run(self, state: State, name: str) -> Made:
         """A table made of a state."""
         if self.manifest.delta_version is not None:
             # In Delta's types, so that files can be the same; rows that do not fit into them are other ones, and compared all the same.
@@ -414,7 +438,7 @@ class _Again:
                 return self._run_into(self.aside / f"{name}-delta", state, is_delta=True)
         return self._run_into(self.aside / name, state, is_delta=False)
 
-    def _run_into(self, place: Path, state: _State, *, is_delta: bool) -> _Made:
+    def _run_into(self, place: Path, state: State, *, is_delta: bool) -> Made:
         place.mkdir()
         lacking = [view for view in state.definitions.views if view.name not in state.sources]
         sources = {**state.sources, **{view.name: self.repo.pinned(view.source) for view in lacking}}
@@ -427,7 +451,7 @@ class _Again:
             )
             provenance = Provenance.read(reading.origins, root=self.repo.root)
         side = Side(directory=place, files=written.files, groups=written.groups, schema=written.schema)
-        return _Made(side, sha256(written.digest.root), provenance, written)
+        return Made(side, sha256(written.digest.root), provenance, written)
 
     @contextmanager
     def _frame(self, *, is_new: bool) -> Iterator[EntityFrame]:
@@ -466,7 +490,7 @@ def _is_suspect(change: Change) -> bool:
     return change.what == PICKLED
 
 
-def _is_of_frame(moves: Sequence[_Move]) -> bool:
+def _is_of_frame(moves: Sequence[Move]) -> bool:
     return any(move.change is not None and move.change.kind == "entity_frame" for move in moves)
 
 

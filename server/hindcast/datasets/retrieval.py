@@ -140,6 +140,35 @@ class Repo:
         """For what does not fit."""
         return self._call().limits.spill_dir
 
+    @property
+    def threads(self) -> int | None:
+        """Of a read; None for one a core."""
+        return self._call().limits.threads
+
+    def service_features(self, service: str) -> list[tuple[str, str]]:
+        """View (or its alias) and feature of each feature of a service, as it is now.
+
+        Raises:
+            UnknownName: there is no such service.
+        """
+        return [
+            (projection.name_to_use(), feature.name)
+            for projection in self._projections(service)
+            for feature in projection.features
+        ]
+
+    def service_aliases(self, service: str) -> set[str]:
+        """The names of views that only a service gives them; none where there is no such service."""
+        try:
+            projections = self._projections(service)
+        except UnknownName:
+            return set()
+        return {one.name_to_use() for one in projections if one.name_alias or one.join_key_map}
+
+    def _projections(self, service: str) -> list[Any]:
+        with _in_our_words(service):
+            return list(self._store.get_feature_service(service).feature_view_projections)
+
     def definitions(self, features: str | Sequence[str], *, full_feature_names: bool) -> Definitions:
         """What some features mean now.
 

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from hindcast.datasets.store import SetStore, check_name
 from hindcast.datasets.training_set import TrainingSet
 from hindcast.datasets.verify import Verification, verify
 from hindcast.errors import InvalidArgument, RepoError
-from hindcast.settings import state_dir
+from hindcast.settings import log_directory_of, state_dir
 
 if TYPE_CHECKING:
     from hindcast.datasets.definitions import Definitions
@@ -148,6 +148,96 @@ class TrainingSets:
 
         return Repo(self._root).definitions(features, full_feature_names=full_feature_names)
 
+    def from_lookups(
+        self,
+        name: str,
+        *,
+        service: str,
+        labels: Any,
+        since: datetime | date | None = None,
+        until: datetime | date | None = None,
+        on: str | Sequence[str] | None = None,
+        window: timedelta | None = None,
+        label_time: str | None = None,
+        pick: str | None = None,
+        keep_unlabeled: bool = False,
+        features: Sequence[str] | None = None,
+        fill: str | None = None,
+        statuses: bool = False,
+        ages: bool = False,
+        full_feature_names: bool = False,
+        splits: Splits | None = None,
+        snapshot: bool = False,
+        sign: Path | str | None = None,
+        log_dir: Path | str | None = None,
+        seal: bool = True,
+        threads: int | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> TrainingSet:
+        """Build the next version of a set from what a feature service served, joined to labels.
+
+        Rows are those of answered lookups, in the order of served_at, then of lookup ids, then of rows in a lookup; their values are bit for
+        bit the ones served. The columns are `lookup_id`, `lookup_row`, `served_at`, (`request_id`,) what callers sent, the labels', the
+        features, and those that are asked for.
+
+        Args:
+            name: letters, digits, dots, dashes and underscores.
+            service: the feature service.
+            labels: in any form of an entity frame; all of its columns but ids, row numbers and keys are columns of the set.
+            since, until: of served_at; the first counts, the second does not. None: all; now, which is written down.
+            on: `"lookup_id"` or `"request_id"`, or a list of columns of keys; None for the id that the labels have a column of. With a column
+                `lookup_row` (or `hc_row`, or `row`) a label is for that row of its lookup, otherwise for all of them.
+            window: for keys: a label is at most so long after served_at.
+            label_time: the labels' column of times; None for keys: `event_timestamp`, or the only one.
+            pick: of several labels that fit the `"first"` or the `"last"`, by time and then by position; None: by keys the first, by an id the last.
+            keep_unlabeled: keep rows that have no label, with nulls; otherwise they are counted and left out.
+            features: `view:feature` each; None for those that the lookups were answered with, and with `fill` those of the service now.
+            fill: `"point-in-time"` reads what a row was not answered with as of served_at, by what was known then. A column `<feature>__origin`
+                says of each cell whether it was `served` or read. None leaves nulls.
+            statuses, ages: a column `<feature>__status` for each feature, `<view>__age_seconds` for each view.
+            full_feature_names: `view__feature` instead of `feature`.
+            splits, snapshot, sign, threads, on_progress: as `build`; splits by time go by served_at.
+            log_dir: of the log; None for the server's own in the repo's state directory.
+            seal: put what was answered into tables first, which writes to the log's directory. Otherwise only what is in tables is read, and
+                what is not is counted.
+        Raises:
+            InvalidArgument, UnknownName: what is asked for cannot be had; the message says what.
+            RepoError, SealError, StoredDataError: the repo cannot be opened, the log not sealed, or not read.
+            SourceError, TransformError: as `build`, where cells are filled.
+            StoreUnavailable, DatasetError: the disk did not take something.
+        """
+        from hindcast.datasets.from_lookups import LookupsOrder, build_from_lookups  # noqa: PLC0415 - see `build`
+        from hindcast.datasets.retrieval import Repo, given_micros  # noqa: PLC0415 - see `build`
+        from hindcast.lookups.served_log import Range  # noqa: PLC0415 - see `build`
+
+        check_name(name)
+        order = LookupsOrder(
+            name=name,
+            service=service,
+            during=Range(
+                since_micros=None if since is None else given_micros("since", since),
+                until_micros=self._clock() if until is None else given_micros("until", until),
+            ),
+            log_directory=log_directory_of(self._root) if log_dir is None else Path(log_dir).expanduser().resolve(),
+            features=features,
+            labels=labels,
+            on=on,
+            label_time=label_time,
+            window_micros=None if window is None else window // timedelta(microseconds=1),
+            pick=pick,
+            keeps_unlabeled=keep_unlabeled,
+            fill=fill,
+            full_feature_names=full_feature_names,
+            has_statuses=statuses,
+            has_ages=ages,
+            splits=None if splits is None else splits_record(splits, micros=given_micros),
+            snapshot=snapshot,
+            seals=seal,
+            key=None if sign is None else read_signing_key(Path(sign)),
+        )
+        repo = Repo(self._root, threads=threads)
+        return TrainingSet(build_from_lookups(order, repo, self._store, on_progress=on_progress or silent), self._root)
+
     def get(self, ref: str) -> TrainingSet:
         """A set that is there.
 
@@ -225,12 +315,14 @@ class TrainingSets:
             UnknownName, DatasetError: there is no such set, or its own files are gone or damaged.
             HindcastError: as `build`, where no input of the set is at fault.
         """
+        from hindcast.datasets.lookup_rebuild import rebuild_lookups  # noqa: PLC0415 - see `build`
         from hindcast.datasets.rebuild import rebuild  # noqa: PLC0415 - see `build`
         from hindcast.datasets.retrieval import Repo  # noqa: PLC0415 - see `build`
 
         stored = self._store.find(ref)
         repo = Repo(self._root, threads=threads)
-        return rebuild(stored, repo, as_recorded=as_recorded, on_progress=on_progress or silent)
+        again = rebuild if stored.manifest.lookups is None else rebuild_lookups
+        return again(stored, repo, as_recorded=as_recorded, on_progress=on_progress or silent)
 
     def verify(self, ref: str, *, key: Path | str | None = None) -> Verification:
         """Read all files of a set and hold them against its manifest.

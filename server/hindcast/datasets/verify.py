@@ -62,6 +62,10 @@ def _files(manifest: Manifest) -> Iterator[FileRecord]:
         yield from manifest.frame.files
     yield from manifest.evidence.origins
     yield from manifest.evidence.snapshots.values()
+    if manifest.lookups is not None:
+        yield from manifest.lookups.places
+        if manifest.lookups.labels.frame.is_kept:
+            yield from manifest.lookups.labels.frame.files
 
 
 def file_trouble(directory: Path, file: FileRecord) -> str | None:

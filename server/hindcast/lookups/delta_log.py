@@ -150,6 +150,7 @@ class DeltaLog:
             _files(table, self.path),
             _types(table.schema()),
             lambda writer, _day: table.transaction_version(str(writer)) or 0,
+            version=table.version(),
         )
 
     def compact(self) -> None:

@@ -28,7 +28,7 @@ from hindcast.settings import LogMode
 _SKEW_MICROS = 5_000_000
 """A file's last write is told by a coarse clock, and clocks are set back by a little now and then."""
 
-_SHOWN_MAX = 1_000
+SHOWN_MAX = 1_000
 """Characters of a service's name that a failure's record has (serving/recorder.py)."""
 
 Tick = Callable[[], None]
@@ -101,7 +101,7 @@ class Matching:
     @property
     def service_shown(self) -> str | None:
         """The service as a record has it."""
-        return None if self.service is None else self.service[:_SHOWN_MAX]
+        return None if self.service is None else self.service[:SHOWN_MAX]
 
     def takes_time(self, served_at_micros: int) -> bool:
         """Whether the time is one that is wanted."""

@@ -137,6 +137,7 @@ class Snapshot:
         service: whose rows it has.
         files: its Parquet files.
         types, sealed_through, folds_names: see `SealedTable`.
+        version: of a Delta table; None of a folder, and where there is no table yet.
     """
 
     key: str
@@ -145,3 +146,4 @@ class Snapshot:
     types: Mapping[str, pa.DataType]
     sealed_through: Callable[[WriterId, date], int]
     folds_names: bool = True
+    version: int | None = None

@@ -102,13 +102,39 @@ def entity_frame(
         SourceError: a Parquet file is damaged, or changed meanwhile.
         StoreUnavailable: the disk did not take the rows.
     """
+    with held_rows(
+        given,
+        times=as_of or AS_OF,
+        spill_dir=spill_dir,
+        repo_root=repo_root,
+        memory_bytes=memory_bytes,
+        threads=threads,
+    ) as held:
+        yield EntityFrame(held, as_of=_as_of_column(held.schema, as_of))
+
+
+@contextmanager
+def held_rows(
+    given: Any,
+    *,
+    times: str = AS_OF,
+    spill_dir: Path,
+    repo_root: Path,
+    memory_bytes: int = 2**30,
+    threads: int | None = None,
+) -> Iterator[HeldRows]:
+    """Rows in any form of an entity frame, whether they have times or not; as `entity_frame`.
+
+    Args:
+        times: of a pandas frame: the column that may hold Python's own times.
+    """
     with spill_directory(spill_dir, prefix="frame-") as spilled:
         if _is_of("pandas", "DataFrame", given):
-            held: HeldRows = TableRows(pandas_table(given, times=as_of or AS_OF))
+            held: HeldRows = TableRows(pandas_table(given, times=times))
         else:
             held = _held_rows(given, spilled=spilled, repo_root=repo_root, memory_bytes=memory_bytes, threads=threads)
         check_columns(held.schema)
-        yield EntityFrame(held, as_of=_as_of_column(held.schema, as_of))
+        yield held
 
 
 def as_of_micros(frame: EntityFrame) -> tuple[np.ndarray, np.ndarray | None]:

@@ -1,0 +1,297 @@
+"""Making a set of lookups again: from the rows of the log that counted then, the labels, and the sources of what was filled.
+
+Rows leave a log when somebody is erased, or with their age; none that counted then can come. What differs is put down for the log or an
+erasure, for the labels, and as of other sets for what filled cells are made of, in this order.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from hindcast.datasets.build import sha256, write_rows
+from hindcast.datasets.canonical import Hasher
+from hindcast.datasets.causes import Change, Provenance, Step
+from hindcast.datasets.compare import Differences, Side, compare
+from hindcast.datasets.definitions import Definitions
+from hindcast.datasets.from_lookups import LABELS, Filling, fill_definitions, opened_labels, wanted_features
+from hindcast.datasets.label_join import LAST, LOOKUP_ID, REQUEST_ID, LabelJoin
+from hindcast.datasets.lookup_causes import RowPlaces, own_changes
+from hindcast.datasets.manifest import LookupsRecord
+from hindcast.datasets.parts import read_parts
+from hindcast.datasets.pins import absolute_path
+from hindcast.datasets.progress import OnProgress, silent
+from hindcast.datasets.rebuild import Again, Made, Rebuild, State
+from hindcast.datasets.retrieval import Repo
+from hindcast.datasets.served_rows import ORIGIN, PLACES, Layout, ServedRows, layout_of, log_connection, served_rows
+from hindcast.datasets.splits import COLUMN
+from hindcast.datasets.store import StoredSet
+from hindcast.errors import DatasetError, HindcastError
+from hindcast.lookups.directory import WriterId
+from hindcast.lookups.erasures import fate_of, tombstones_of
+from hindcast.lookups.served_log import Range, ServedLog
+from hindcast.offline.frames.frame import EntityFrame
+from hindcast.offline.frames.held import READ_ROWS
+from hindcast.offline.spill import spill_directory
+
+_KEYS = ("lookup_id", "lookup_row")
+
+
+def rebuild_lookups(
+    stored: StoredSet, repo: Repo, *, as_recorded: bool = False, on_progress: OnProgress = silent
+) -> Rebuild:
+    """As `hindcast.datasets.rebuild.rebuild`, of a set of lookups."""
+    with (
+        spill_directory(repo.spill_dir, prefix="rebuild-") as aside,
+        log_connection(memory_bytes=repo.memory_bytes, threads=repo.threads, spill_dir=repo.spill_dir) as connection,
+        ExitStack() as stack,
+    ):
+        again = _AgainFromLookups(
+            stored, repo, aside, as_recorded=as_recorded, on_progress=on_progress, connection=connection, stack=stack
+        )
+        return again.report()
+
+
+@dataclass(slots=True)
+class _AgainFromLookups(Again):
+    connection: duckdb.DuckDBPyConnection = field(kw_only=True)
+    stack: ExitStack = field(kw_only=True)
+    _looked: ServedLog | None = field(default=None, init=False)
+    _opened: dict[Layout, ServedRows] = field(default_factory=dict, init=False)
+
+    @property
+    def _record(self) -> LookupsRecord:
+        assert self.manifest.lookups is not None  # noqa: S101 - for the type
+        return self.manifest.lookups
+
+    def report(self) -> Rebuild:
+        """See `Again`."""
+        libraries = self._library_changes()
+        labels = self._label_change()
+        known = [] if labels is None else [labels]
+        log_directory = absolute_path(self._record.log.path, root=self.repo.root)
+        if not log_directory.is_dir():
+            known.insert(0, Change(kind="log", name=self._record.log.path, what="removed", has_effect=None))
+            return self._failed(
+                DatasetError(f"the log {self._record.log.path} is not there any more"), (), (), first=known
+            )
+        pinned, files = self._sources()
+        try:
+            moves = self._moves(pinned, files)
+            made = self._run(moves[-1].state if moves else self._recorded(pinned), "now")
+        except HindcastError as error:
+            return self._failed(error, files, libraries, first=known)
+        silent_ones = self._without_effect(moves)
+        if made.digest == self.manifest.digest:
+            assert made.written is not None  # noqa: S101 - for the type
+            files_identical = made.written.files == self.manifest.files if not libraries else None
+            return self._report(made, [*known, *silent_ones, *libraries], files_identical=files_identical)
+        own = self._own_changes(made, labels)
+        if moves:
+            rest = self._explained(moves, made, libraries)
+        elif self._differences(self._itself(), made, ()).cells:
+            rest = self._unexplained(made, libraries)
+        else:
+            rest = libraries
+        if any(change.what == "features" for change in own):
+            rest = [change for change in rest if change.what != "features"]
+        return self._report(made, [*own, *rest], files_identical=None)
+
+    # What is made.
+
+    def _log(self) -> ServedLog:
+        if self._looked is None:
+            record = self._record
+            self._looked = ServedLog(
+                self.connection,
+                absolute_path(record.log.path, root=self.repo.root),
+                record.service,
+                Range(since_micros=record.since_micros, until_micros=record.until_micros),
+                through={_writer(one.writer): one.last_sequence for one in record.log.writers},
+                versions=[one.version for one in record.log.catalogs],
+            )
+        return self._looked
+
+    def _layout(self, *, is_new: bool) -> Layout:
+        """The columns of the set; where it has all features of its service, and fills them, those that the service has now are others."""
+        record = self._record
+        wanted = [(one.view, one.feature) for one in record.features]
+        if is_new and not record.asked and record.fill:
+            now = wanted_features(None, record.service, self.repo, fills=True)
+            wanted = wanted if now is None else now
+        return layout_of(
+            self._log(),
+            wanted=wanted,
+            fills=bool(record.fill),
+            full_feature_names=self.manifest.definitions.full_feature_names,
+            has_statuses=record.has_statuses,
+            has_ages=record.has_ages,
+            has_request_id=record.labels.on == REQUEST_ID,
+        )
+
+    def _definitions_now(self) -> Definitions:
+        if not self.manifest.definitions.refs and not self._record.fill:
+            return self.manifest.definitions
+        return fill_definitions(
+            self._layout(is_new=True),
+            self._record.service,
+            self.repo,
+            full_feature_names=self.manifest.definitions.full_feature_names,
+        )
+
+    def _layout_for(self, definitions: Definitions) -> Layout:
+        """The newest layout whose filled features are all defined."""
+        defined = {feature.column for view in definitions.views for feature in view.features}
+        defined |= {feature.column for view in definitions.on_demand for feature in view.features}
+        if not self.as_recorded:
+            layout = self._layout(is_new=True)
+            if all(feature.column in defined for feature in layout.filled):
+                return layout
+        return self._layout(is_new=False)
+
+    def _rows(self, layout: Layout) -> ServedRows:
+        if layout not in self._opened:
+            labels, join = self.stack.enter_context(self._labels_as_they_are())
+            rows = served_rows(self.connection, self._log(), layout, labels, join, spill_dir=self.repo.spill_dir)
+            self._opened[layout] = self.stack.enter_context(rows)
+        return self._opened[layout]
+
+    def _run(self, state: State, name: str) -> Made:
+        place = self.aside / name
+        place.mkdir()
+        rows = self._rows(self._layout_for(state.definitions))
+        lacking = [view for view in state.definitions.views if view.name not in state.sources]
+        sources = {**state.sources, **{view.name: self.repo.pinned(view.source) for view in lacking}}
+        filling = Filling(self.repo, state.definitions)
+        with filling.read(rows, sources) as reading:
+            written = write_rows(reading, rows.frame, self.manifest.splits, place, on_progress=self.on_progress)
+            provenance = Provenance.read(filling.origins, root=self.repo.root)
+        side = Side(directory=place, files=written.files, groups=written.groups, schema=written.schema)
+        return Made(side, sha256(written.digest.root), provenance, written)
+
+    # Labels.
+
+    def _frame_change(self) -> Change | None:
+        # Rows of the log are no frame that somebody gave.
+        return None
+
+    def _label_change(self) -> Change | None:
+        record = self._record.labels.frame
+        if record.is_kept:
+            return None
+        change = Change(kind="labels", name=record.text)
+        try:
+            now = self.repo.frame_files(record.text)
+        except HindcastError:
+            return replace(change, what="removed", has_effect=None)
+        return None if now == record.files else change
+
+    def _join(self) -> LabelJoin:
+        record = self._record.labels
+        return LabelJoin(
+            on=record.on,
+            columns=record.columns,
+            row=record.row,
+            time=record.frame.as_of,
+            window_micros=record.window_micros,
+            pick=record.pick,
+            keeps_unlabeled=record.keeps_unlabeled,
+        )
+
+    @contextmanager
+    def _labels_as_they_are(self) -> Iterator[tuple[EntityFrame, LabelJoin]]:
+        """The labels: those that were kept, those in the files that were given, or what the set has of them, where these are other ones."""
+        record, join = self._record.labels.frame, self._join()
+        change = self._label_change()
+        given: Any
+        if record.is_kept:
+            given = self.stored.path / LABELS
+        elif change is not None and self.as_recorded:
+            given = self._labels_of_set()
+            join = replace(
+                join, on=LOOKUP_ID, columns=("lookup_id",), row="lookup_row", time="", window_micros=None, pick=LAST
+            )
+        else:
+            given = absolute_path(record.text, root=self.repo.root)
+        with opened_labels(given, self.repo, time=join.time or None) as labels:
+            if record.is_kept:
+                self._check(labels)
+            labels.as_of = join.time
+            yield labels, join
+
+    def _check(self, labels: EntityFrame) -> None:
+        hasher = Hasher(labels.schema)
+        for batch in labels.batches(READ_ROWS):
+            hasher.update(batch)
+        if sha256(hasher.finish().root) != self._record.labels.frame.digest:
+            raise DatasetError(
+                f"the labels of {self.stored.ref} are not those that its manifest names; the files in {self.stored.path} were changed, "
+                "and `hindcast dataset verify` says which"
+            )
+
+    def _labels_of_set(self) -> pa.Table:
+        columns = [*_KEYS, *self._label_columns()]
+        rows = pa.concat_tables(read_parts(self.stored.path, self.manifest.files, columns=columns))
+        return rows.filter(self._places().column("label").is_valid())
+
+    def _label_columns(self) -> list[str]:
+        record = self._record.labels
+        return [name for name in record.frame.columns if name not in {*record.columns, record.row}]
+
+    def _places(self) -> pa.Table:
+        """Where the rows of the set stood in the log."""
+        return pa.concat_tables(read_parts(self.stored.path, self._record.places, columns=list(PLACES)))
+
+    # Why it is another one.
+
+    def _filled(self) -> set[str]:
+        names = {column.name for column in self.manifest.columns}
+        return {one.column for one in self._record.features if f"{one.column}{ORIGIN}" in names}
+
+    def _differences(self, before: Made, after: Made, keys: Sequence[str]) -> Differences:  # noqa: ARG002 - theirs are always told apart
+        """Cells that are filled, of rows that both have; all else is told in `_own_changes`."""
+        found = compare(before.side, after.side, keys=_KEYS)
+        nothing: np.ndarray = np.empty(0, np.int64)
+        filled = self._filled()
+        cells = {column: at for column, at in found.cells.items() if column in filled}
+        return replace(found, only_before=nothing, only_after=nothing, dropped=(), added=(), retyped=(), cells=cells)
+
+    def _own_changes(self, made: Made, labels: Change | None) -> list[Change]:
+        """What the log, an erasure, the labels and the list of features did."""
+        itself = self._itself()
+        found = compare(itself.side, made.side, keys=_KEYS)
+        filled = self._filled()
+        cells = {column: at for column, at in found.cells.items() if column not in filled}
+        touched = [found.only_before, *(found.before_rows[at] for at in cells.values())]
+        places = RowPlaces.of(self._places(), self._column("lookup_row"))
+        log_directory = absolute_path(self._record.log.path, root=self.repo.root)
+        fate = fate_of(self.connection, log_directory, places.distinct(np.concatenate(touched)))
+        layouts = self._layout(is_new=False), self._layout(is_new=not self.as_recorded)
+        return own_changes(
+            Step(
+                differences=replace(found, cells=cells),
+                before=itself.side,
+                after=made.side,
+                definitions=self.manifest.definitions,
+                labels=_KEYS,
+            ),
+            self._record,
+            places,
+            fate,
+            labels=labels,
+            label_columns={*self._label_columns(), COLUMN},
+            features=([one.column for one in layouts[0].features], [one.column for one in layouts[1].features]),
+            tombstones=tombstones_of(log_directory, fate.erased),
+        )
+
+    def _column(self, name: str) -> pa.ChunkedArray:
+        return pa.concat_tables(read_parts(self.stored.path, self.manifest.files, columns=[name])).column(0)
+
+
+def _writer(text: str) -> WriterId:
+    slot, _, epoch = text.partition("-")
+    return WriterId(int(slot), int(epoch, 16))
