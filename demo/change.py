@@ -50,7 +50,9 @@ def change(repo: Path, training_set: TrainingSet) -> Changed:
     source = pq.read_table(path)
     values = source[COLUMN].to_pylist()
     evidence = [training_set.path / file.path for file in training_set.manifest.evidence.origins]
-    rows = pc.value_counts(pa.concat_tables(pq.read_table(part, columns=[f"{VIEW}.row"]) for part in evidence).column(0))
+    rows = pc.value_counts(
+        pa.concat_tables(pq.read_table(part, columns=[f"{VIEW}.row"]) for part in evidence).column(0)
+    )
     counted = [(count.as_py(), row.as_py()) for row, count in zip(*rows.flatten(), strict=True)]
     answered, row = max(pair for pair in counted if pair[1] is not None and values[pair[1]] is not None)
     before = values[row]
