@@ -1,18 +1,20 @@
-"""Training sets: what their digests and statistics cost, at 1,000,000 rows of 53 columns.
+"""Training sets: what one costs over the query it is made by (`set_cost.py`), and what its digests and statistics cost by themselves.
 
-50 doubles, one in 50 of every fifth's null, a key of text, a time and a label, in batches of 65,536 rows. Both are measured by themselves and
-together, since a build takes them together, with the threads of a build. HINDCAST_BENCH_SCALE makes rows fewer, for trying this out.
+The latter at 1,000,000 rows of 53 columns: 50 doubles, one in 50 of every fifth's null, a key of text, a time and a label, in batches of 65,536 rows. Both
+are measured by themselves and together, since a build takes them together, with the threads of a build. HINDCAST_BENCH_SCALE makes rows fewer, for trying
+this out.
 """
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+import set_cost
 from hindcast.datasets.canonical import GROUP_ROWS, Hasher
 from hindcast.datasets.statistics import Statistics
 
@@ -71,6 +73,18 @@ def summaries() -> dict[str, Any]:
     return {"rows": given.num_rows, "columns": given.num_columns, "bytes": given.nbytes, "taken": figures}
 
 
+PARTS: Mapping[str, Callable[[], dict[str, Any]]] = {
+    "cost": set_cost.run,
+    "summaries": summaries,
+}
+"""Each prints its table and returns its figures, floors among them."""
+
+
+def run() -> dict[str, Any]:
+    """Measure all parts."""
+    return {name: part() for name, part in PARTS.items()}
+
+
 def _taken(makers: Sequence[Callable[[pa.Schema], Any]], batches: Sequence[pa.RecordBatch], given: pa.Table) -> Taken:
     began, began_cpu = time.perf_counter(), time.process_time()
     takers = [make(given.schema) for make in makers]
@@ -81,7 +95,3 @@ def _taken(makers: Sequence[Callable[[pa.Schema], Any]], batches: Sequence[pa.Re
         taker.finish()
     seconds = time.perf_counter() - began
     return Taken(seconds, time.process_time() - began_cpu, given.nbytes / seconds / 1e6)
-
-
-if __name__ == "__main__":
-    summaries()
