@@ -10,7 +10,7 @@ SPARK_STAMP := $(SPARK_VENV)/.installed
 COMPILED := $(shell find server -name '*.pyx')
 PROTOS := $(shell find protos -name '*.proto')
 
-.PHONY: demo serve test faults spark lint bench proto
+.PHONY: demo serve test faults mutations spark lint bench proto
 .DEFAULT_GOAL := demo
 
 $(STAMP): pyproject.toml constraints.txt hatch_build.py $(COMPILED)
@@ -49,6 +49,10 @@ test: $(STAMP)
 # Every fault 20 times over; `make test` has each of them twice.
 faults: $(STAMP)
 	@HINDCAST_FAULT_CYCLES=20 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile tests/faults tests/property/test_segments.py
+
+# 200 random changes of what a training set was made of, each of which a rebuild must name; `make test` has 21 of them.
+mutations: $(STAMP)
+	@HINDCAST_MUTATIONS=200 $(BIN)/python -m pytest --numprocesses=auto --dist=load tests/integration/test_rebuild_mutations.py
 
 # The offline store on Spark, in local mode, against DuckDB. Needs Java 17; `make test` does not.
 spark: $(SPARK_STAMP)

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,9 +48,13 @@ class Apart:
 
 
 @contextlib.contextmanager
-def started(script: Path, *arguments: str | Path, what: str, log_path: Path) -> Iterator[Apart]:
+def started(
+    script: Path, *arguments: str | Path, what: str, log_path: Path, env: Mapping[str, str] | None = None
+) -> Iterator[Apart]:
     """Start a script of this folder and wait until it is ready; at the end, until it has ended.
 
+    Args:
+        env: what it has in its environment besides, or instead of, ours.
     Raises:
         BenchmarkFailed: it did not start.
     """
@@ -62,7 +66,7 @@ def started(script: Path, *arguments: str | Path, what: str, log_path: Path) -> 
             stderr=log,
             text=True,
             cwd=log_path.parent,  # DuckDB spills into the working directory, and leaves that there when it is killed
-            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+            env={**os.environ, "PYTHONWARNINGS": "ignore", **(env or {})},
             start_new_session=True,  # so that what it starts ends with it
         )
     with process:

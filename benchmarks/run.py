@@ -23,6 +23,7 @@ import metrics  # noqa: E402
 import point_in_time  # noqa: E402
 import receipts  # noqa: E402
 import serving  # noqa: E402
+import training_sets  # noqa: E402
 from failure import BenchmarkFailed  # noqa: E402
 from load import h2load_version  # noqa: E402
 
@@ -33,6 +34,7 @@ CLAIMS = {
     "metrics": metrics.run,
     "point-in-time": point_in_time.run,
     "receipts": receipts.run,
+    "training-sets": training_sets.run,
 }
 PACKAGES = (
     "duckdb",

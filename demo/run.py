@@ -13,13 +13,16 @@ import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+import click
 import pandas as pd
 import pyarrow.parquet as pq
 
+from change import change, undo
 from generate import LiveEntity, generate
+from hindcast.cli.dataset_text import built_text, rebuild_text
 from hindcast.clock import system_clock
+from hindcast.datasets import KeySplits, TrainingSet, TrainingSets
 from hindcast.replay import replay
 from hindcast.replay.replay_text import replay_text
 from hindcast_client import Client
@@ -29,7 +32,7 @@ OUT = DEMO / "out"
 REPO = OUT / "feature_repo"
 BIN = Path(sys.executable).parent
 SERVICE = "payment_risk"
-STEPS = 8
+STEPS = 10
 SHOWN_LINES = 9
 
 
@@ -44,11 +47,13 @@ def main() -> int:
         with step_serve() as address:
             lookup_id = step_lookup(address, live)
             step_receipt(lookup_id)
-            training_set = step_training_set()
             step_replay(lookup_id)
+        training_set = step_training_set()
+        step_rebuild(training_set)
+        step_change(training_set)
     finally:
         run("hindcast", "redis", "stop", "--repo", str(REPO))
-    print(f"\nDone in {time.monotonic() - began:.0f} s. The training set is {shown(training_set)}.")
+    print(f"\nDone in {time.monotonic() - began:.0f} s. The training set is in {shown(training_set.path)}.")
     print("To do the same by hand: README.md, 'Five minutes'. To keep a server running: make serve.")
     return 0
 
@@ -137,45 +142,57 @@ def step_receipt(lookup_id: str) -> None:
     show(run("hindcast", "receipt", lookup_id, "--repo", str(REPO), "--rows", "1"))
 
 
-def step_training_set() -> Path:
-    """Build a training set, each row as of its own time."""
-    begin(7, "A training set: what was known at the time of 2,000 past payments")
-    labels = REPO / "data" / "labels.parquet"
-    job = historical(labels)
-    path = OUT / "training_set.parquet"
-    pq.write_table(job.to_arrow(), path)
-    frame = pd.read_parquet(path)
-    payments = pq.read_metadata(labels).num_rows
-    if payments != len(frame):
-        raise SystemExit(f"{payments} payments gave {len(frame)} rows; every payment must stand there once")
-    fraud = frame["is_fraud"]
-    say(
-        f"{len(frame):,} rows x {len(frame.columns)} columns, {int(fraud.sum())} of them fraud, in the order of the payments"
-    )
-    means = frame.groupby("is_fraud")["amount_to_mean"].mean()
-    say(f"amount against the account's own mean: {means[True]:.2f}x where fraud, {means[False]:.2f}x elsewhere")
-    view, worst = max(job.leaks().items(), key=lambda of_view: of_view[1].rows)
-    hours = worst.worst_micros / 3.6e9
-    say(f"leak report: {worst.rows} rows take a value of {view} that came after the payment, up to {hours:.0f} hours")
-    return path
-
-
 def step_replay(lookup_id: str) -> None:
     """Ask the same again: offline as of the moment of the answer, and online as of now."""
-    begin(8, f"hindcast replay {lookup_id}: was it the truth, and is it still?")
-    replayed = replay(REPO, lookup_id)  # in this process, which has Feast in it by now; the command takes 5 s more
+    begin(7, f"hindcast replay {lookup_id}: was it the truth, and is it still?")
+    warnings.simplefilter("ignore")  # Feast calls on-demand views experimental, at every use
+    replayed = replay(REPO, lookup_id)  # in this process, which has Feast in it from now on; the command takes 5 s more
     show(replay_text(replayed, now_micros=system_clock(), rows_max=1))
     if not replayed.is_equal:
         raise SystemExit("what was served differs from the offline truth")
 
 
-def historical(entities: pd.DataFrame | Path) -> Any:
-    """The job for features of an entity frame, by Feast's own API; rows come in the frame's order."""
-    warnings.simplefilter("ignore")  # Feast calls on-demand views experimental, at every use
-    import feast  # noqa: PLC0415 - 5 s, and only the steps that train need it
+def step_training_set() -> TrainingSet:
+    """Build a training set, each row as of its own time."""
+    begin(8, "hindcast dataset build fraud: what was known at the time of 2,000 past payments")
+    labels = REPO / "data" / "labels.parquet"
+    made = TrainingSets(REPO).build(
+        "fraud",
+        features=SERVICE,
+        entity_frame=labels,
+        full_feature_names=True,
+        splits=KeySplits({"train": 80, "test": 20}, by="account_id", seed=7),
+    )
+    payments = pq.read_metadata(labels).num_rows
+    if payments != made.rows:
+        raise SystemExit(f"{payments} payments gave {made.rows} rows; every payment must stand there once")
+    say_all(built_text(made).replace(str(made.path), shown(made.path)))
+    means = made.to_pandas().groupby("is_fraud")["amount_checks__amount_to_mean"].mean()
+    say(f"  amount against the account's own mean: {means[True]:.2f}x where fraud, {means[False]:.2f}x elsewhere")
+    return made
 
-    store = feast.FeatureStore(repo_path=REPO)
-    return store.get_historical_features(entity_df=entities, features=store.get_feature_service(SERVICE))
+
+def step_rebuild(made: TrainingSet) -> None:
+    """Make it again from its manifest."""
+    begin(9, f"hindcast dataset rebuild {made.ref}: the same again, from the manifest alone?")
+    report = TrainingSets(REPO).rebuild(made.ref)
+    say_all(rebuild_text(report))
+    if not (report.identical and report.files_identical):
+        raise SystemExit("the training set did not come out the same")
+
+
+def step_change(made: TrainingSet) -> None:
+    """Change one row of a source, ask again, and put the row back."""
+    begin(10, f"One row of a source is changed. hindcast dataset rebuild {made.ref}: which?")
+    try:
+        say(str(change(REPO, made)))
+        report = TrainingSets(REPO).rebuild(made.ref)
+    finally:
+        undo(REPO)
+    say_all(rebuild_text(report))
+    first = report.first_change
+    if report.identical or first is None or (first.kind, first.name) != ("source", "data/account_profile.parquet"):
+        raise SystemExit("the rebuild did not name the source that was changed")
 
 
 def run(program: str, *arguments: str, cwd: Path = OUT) -> str:
@@ -201,6 +218,12 @@ def begin(number: int, title: str) -> None:
 def say(line: str) -> None:
     """One line of a step."""
     print(f"      {line}", flush=True)
+
+
+def say_all(page: str) -> None:
+    """A page of a command, without its colours."""
+    for line in click.unstyle(page).splitlines():
+        print(f"      {line}".rstrip(), flush=True)
 
 
 def show(page: str) -> None:

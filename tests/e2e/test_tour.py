@@ -11,9 +11,10 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def test_the_tour_works_when_pasted(checkout):
-    """Every block of the README's tour runs in order, the client prints what its comments promise, and the lookup is replayed."""
+    """Every block of the README's tour runs in order, the client prints what its comments promise, the lookup is replayed, and training sets print what is quoted."""
     tour = (ROOT / "README.md").read_text().split("<!-- tour:")[1].split("<!-- end of tour -->")[0]
-    commands, program, questions = re.findall(r"```(?:bash|python)\n(.*?)```", tour, re.DOTALL)
+    commands, program, questions, training = re.findall(r"```(?:bash|python)\n(.*?)```", tour, re.DOTALL)
+    (quoted,) = re.findall(r"```text\n(.*?)```", tour, re.DOTALL)
     # The one change: a free port, since 50051 may be taken where tests run.
     address = f"127.0.0.1:{free_port()}"
     assert commands.count("hindcast serve --workers 2") == 1
@@ -33,12 +34,15 @@ def test_the_tour_works_when_pasted(checkout):
         assert shell.poll() is None, log.read_text()
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
         # In another terminal, with the environment that the first one has entered.
-        asked = subprocess.run(
-            ["bash", "-ec", f"source .venv/bin/activate\n{questions}"],
-            cwd=checkout,
-            capture_output=True,
-            text=True,
-            check=False,
+        asked, trained = (
+            subprocess.run(
+                ["bash", "-ec", f"source .venv/bin/activate\n{block}"],
+                cwd=checkout,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            for block in (questions, training)
         )
     finally:
         shell.terminate()
@@ -53,3 +57,7 @@ def test_the_tour_works_when_pasted(checkout):
     assert "request id   tour" in asked.stdout
     assert "values are those of the offline store, bit for bit" in asked.stdout
     assert "1 lookups, 3 rows" in asked.stdout
+    assert 0 == trained.returncode, trained.stdout + trained.stderr
+    for line in quoted.splitlines():
+        expected = ".+".join(re.escape(part) for part in line.split("…"))
+        assert re.search(f"^ *{expected}$", trained.stdout, re.MULTILINE), line + trained.stdout

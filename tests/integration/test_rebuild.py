@@ -1,9 +1,7 @@
 """Making training sets again: the same bytes, or the input that changed, and what it did."""
 
 import json
-import os
 import subprocess
-import sys
 from datetime import timedelta
 
 import pyarrow as pa
@@ -239,30 +237,6 @@ def test_a_delta_table_is_read_at_its_version(tmp_path):
         (root / file.path).unlink()
     change = sets.rebuild("rides").first_change
     assert ("source", made.manifest.sources[0].files[0].path, "removed") == (change.kind, change.name, change.what)
-
-
-SCRIPT = """
-import sys
-from hindcast.datasets import TrainingSets
-report = TrainingSets(sys.argv[1]).rebuild("rides@v1", threads=int(sys.argv[2]))
-print(report.identical, report.files_identical, report.digest)
-"""
-
-
-@pytest.mark.parametrize("threads", ["1", "4"])
-def test_the_digest_depends_on_no_setting_of_the_process(built, tmp_path, threads):
-    """In a process with another hash seed, time zone, locale and working directory, and any number of threads, a set has the same bytes."""
-    copied(built[0], tmp_path / "repo")
-    settings = {"PYTHONHASHSEED": threads, "TZ": "Asia/Kathmandu", "LC_ALL": "C.UTF-8", "LANG": "tr_TR.UTF-8"}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT, tmp_path / "repo", threads],
-        env=os.environ | settings,
-        cwd=tmp_path,
-        capture_output=True,
-        check=True,
-        text=True,
-    )
-    assert f"True True {built[1]}\n" == done.stdout
 
 
 def test_the_command_line_says_it_by_exit_code_and_json(built, tmp_path):

@@ -3,8 +3,9 @@
 import hashlib
 import io
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,10 +27,12 @@ _OPTIONS: dict[str, Any] = {
     "write_statistics": True,
     "store_schema": True,
 }
+_AHEAD = 2
+"""Row groups that wait to be written: enough that neither side waits for the other, where both take as long."""
 
 
 class PartsWriter:
-    """Writes row groups into `part-00000.parquet` and so on of a directory, each synced when it is whole.
+    """Writes row groups into `part-00000.parquet` and so on of a directory, each synced when it is whole, in a thread of its own.
 
     A `with` block; after it `files` says what was written. There is at least one file.
     """
@@ -42,6 +45,7 @@ class PartsWriter:
         within: Path,
         groups: int | None = PART_GROUPS,
         read_as: pa.Schema | None = None,
+        repeated: Sequence[str] | None = None,
     ) -> None:
         """Parts in a directory that is there.
 
@@ -50,14 +54,16 @@ class PartsWriter:
             within: what the paths of `files` are relative to.
             groups: row groups of a file; None for one file, however many.
             read_as: what the rows are when they are read here, where that is another schema.
+            repeated: the columns whose values repeat, which are written with a dictionary; None to go by their types.
         """
         self._note = None if read_as is None or read_as.equals(schema) else schema_note(read_as)
         self._groups_max = groups
         self._directory = directory
         self._schema = schema.remove_metadata()
         self._within = within
-        self._repeated: Any = _repeated(schema) or False
-        self._stack = ExitStack()
+        self._repeated: Any = list(_repeated(schema) if repeated is None else repeated) or False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="hindcast-parts")
+        self._waiting: deque[Future[None]] = deque()
         self._groups = 0
         self._open: tuple[Path, _Hashed, pq.ParquetWriter] | None = None
         self.files: tuple[FileRecord, ...] = ()
@@ -66,18 +72,35 @@ class PartsWriter:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if kind is None and not self.files and self._open is None:
-            self._begin()
-        self._end(is_whole=kind is None)
+        is_whole = kind is None
+        try:
+            if is_whole:
+                self._wait(0)
+                if not self.files and self._open is None:
+                    self._begin()
+        except BaseException:
+            is_whole = False
+            raise
+        finally:
+            self._thread.shutdown(cancel_futures=True)
+            self._end(is_whole=is_whole)
 
     def write(self, group: pa.Table) -> None:
-        """Append a row group.
+        """Append a row group; it may be looked at after this returns, so nothing may write to its buffers.
 
         Args:
             group: of the writer's schema.
         Raises:
-            OSError: the disk did not take it.
+            OSError: the disk did not take one that came before; what it did not take of the last ones is raised at the end of the block.
         """
+        self._wait(_AHEAD - 1)
+        self._waiting.append(self._thread.submit(self._write, group))
+
+    def _wait(self, waiting_max: int) -> None:
+        while len(self._waiting) > waiting_max:
+            self._waiting.popleft().result()
+
+    def _write(self, group: pa.Table) -> None:
         if self._open is None:
             self._begin()
         assert self._open is not None  # noqa: S101 - for the type
