@@ -44,11 +44,11 @@ feature_repo/data/registry.db: | $(STAMP)
 	@cd feature_repo && ../$(BIN)/feast materialize-incremental "$$(date -u +%Y-%m-%dT%H:%M:%S)"
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
+	@$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 # Every fault 20 times over; `make test` has each of them twice.
 faults: $(STAMP)
-	@HINDCAST_FAULT_CYCLES=20 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile tests/faults tests/property/test_segments.py
+	@HINDCAST_FAULT_CYCLES=20 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder tests/faults tests/property/test_segments.py
 
 # 200 random changes of what a training set was made of, each of which a rebuild must name; `make test` has 21 of them.
 mutations: $(STAMP)
