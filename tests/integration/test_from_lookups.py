@@ -20,11 +20,10 @@ from dataset_repo import RATINGS, TRIPS, definitions, ratings
 from faults.repos import make_repo as make_served_repo
 from faults.repos import store_rows
 from hindcast.catalog import Field as CatalogField
-from hindcast.catalog import Logging, Projection, Service, View, read_repo
+from hindcast.catalog import Logging, Projection, Service, View
 from hindcast.cli.dataset import dataset
 from hindcast.clock import from_micros, to_micros
 from hindcast.datasets import KeySplits, TimeSplits, TrainingSets
-from hindcast.datasets.dvc import pipeline
 from hindcast.datasets.proven import proven
 from hindcast.errors import InvalidArgument, NotProven, SealError, UnknownName
 from hindcast.lookups import delta_log
@@ -737,15 +736,6 @@ def test_gone_rows_of_somebody_who_was_erased_do_not_come_back(repo, log, sets):
         proven(made.ref, set_id=made.id, digest=made.digest, directory=sets.directory, repo=repo)
     change = sets.rebuild("forgotten").first_change
     assert ("erasure", None, 0) == (change.kind, change.has_effect, change.rows)
-
-
-def test_there_are_no_dvc_stages_of_lookups(repo, log, sets):
-    """DVC cannot watch a log that a server writes on, so a set of lookups is refused, by that reason."""
-    one = answered([1])
-    write_segment(log, [one])
-    made = sets.from_lookups("stages", service="fraud", labels=ids(one))
-    with pytest.raises(InvalidArgument, match=r"was made of lookups.*DVC cannot watch; build it by"):
-        pipeline(made.manifest, read_repo(repo), file=repo / "dvc.yaml")
 
 
 def test_the_command_builds_shows_and_rebuilds(repo, log):
