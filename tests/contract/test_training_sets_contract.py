@@ -1,11 +1,15 @@
 """Training sets here and through a server are one thing: the same scenarios on `hindcast.datasets` and on `hindcast_client`, over a real port."""
 
+import asyncio
+import contextlib
 import json
 import os
+import shutil
 import subprocess
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from datetime import date
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -13,13 +17,22 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+from feast import FeatureStore
 
 import hindcast.datasets
 import hindcast_client
 from dataset_repo import RATINGS, TRIPS, frame, make_repo, ratings
+from hindcast.catalog import Field as CatalogField
+from hindcast.catalog import Projection, Service, View
+from hindcast.clock import to_micros
+from hindcast.datasets.registration import NotRegistered
 from hindcast.errors import InvalidArgument, UnknownName
+from hindcast.lookups.record import StoredRows
+from logged import log_directory, record_id
 from offline_repo import hours, trips, write
+from sealing import INT64, header, keep, make_catalog, make_record, write_segment
 from services import run_training_sets, wait_for
+from twins import close
 
 FEATURES = ["trips:trips", "ratings:rating"]
 LATER = hours(24 * 365)
@@ -47,6 +60,34 @@ def repo(tmp_path_factory):
     make_repo(root)
     write(root / "labels/labels.parquet", pa.Table.from_pandas(frame(), preserve_index=False))
     return root
+
+
+@pytest.fixture(scope="module")
+def lookups(repo):
+    """Four lookups of the service `rides` in the log of the repo, which were answered without ratings, and labels of them in a file."""
+    log = log_directory(repo)
+    view = View("trips", (CatalogField("driver_id", INT64),), (CatalogField("trips", INT64),), 0, 0, "trips")
+    service = Service("rides", (Projection("trips", "trips", ("trips",)),), None)
+    keep(log, replace(make_catalog(), views={"trips": view}, services={"rides": service}))
+    records = [
+        make_record(
+            [driver],
+            {"trips": [10 * driver]},
+            served_at_micros=to_micros(hours(at)),
+            service="rides",
+            rows=[StoredRows("trips", header(to_micros(hours(at)) - 1))],
+        )
+        for driver, at in ((1, 1), (2, 3), (1, 4), (4, 6))
+    ]
+    write_segment(log, records)
+    write(repo / "labels/late.parquet", late_labels(7))
+    return [record_id(one) for one in records]
+
+
+def late_labels(last: int) -> pa.Table:
+    """Labels of drivers, with times after some of their lookups."""
+    at = pa.array([hours(2), hours(5), hours(5)], pa.timestamp("us", "UTC"))
+    return pa.table({"driver_id": [1, 1, 2], "at": at, "label": [5, 6, last]})
 
 
 @pytest.fixture(scope="module")
@@ -281,6 +322,7 @@ BAD: dict[str, dict[str, Any]] = {
     "a frame without times": {"features": FEATURES, "entity_frame": frame().drop(columns="event_timestamp")},
     "a frame with keys of text": {"features": FEATURES, "entity_frame": frame().assign(driver_id="one")},
     "SQL that is none": {"features": FEATURES, "entity_frame": "SELECT FROM WHERE"},
+    "a format that is none": {"features": FEATURES, "entity_frame": frame(), "format": "orc"},
     "a known_at column that is not there": {"features": FEATURES, "entity_frame": frame(), "known_at": "seen"},
 }
 
@@ -359,3 +401,180 @@ def test_a_signature_is_verified_alike(both, tmp_path):
         [asdict(one) for one in found[1]],
         [one.intact for one in found[1]],
     ]
+
+
+LATE: dict[str, Any] = {"service": "rides", "until": hours(24), "on": ["driver_id"], "window": timedelta(hours=3)}
+OF_LOOKUPS: dict[str, Callable[[Form, list[str]], dict[str, Any]]] = {
+    "rows by id": lambda _, ids: {
+        "service": "rides",
+        "until": hours(24),
+        "labels": pa.table({"lookup_id": ids, "label": range(4)}),
+        "splits": None,
+    },
+    "SQL by key, with all columns": lambda form, _: {
+        **LATE,
+        "labels": "SELECT * FROM 'labels/late.parquet'",
+        "since": hours(1),
+        "label_time": "at",
+        "pick": "last",
+        "keep_unlabeled": True,
+        "statuses": True,
+        "ages": True,
+        "full_feature_names": True,
+        "splits": form.module.TimeSplits({"train": hours(4), "test": None}),
+        "git": False,
+    },
+    "a path by key, filled": lambda form, _: {
+        **LATE,
+        "on": "driver_id",
+        "labels": "labels/late.parquet",
+        "features": FEATURES,
+        "fill": "point-in-time",
+        "snapshot": True,
+        "splits": form.module.KeySplits({"train": 1, "test": 1}, by="driver_id", seed=1),
+        "format": "delta",
+        "seal": False,
+        "register": False,
+        "threads": 1,
+    },
+}
+
+
+@pytest.mark.parametrize("what", OF_LOOKUPS)
+def test_sets_of_lookups_are_the_same(both, lookups, what):
+    """Whatever is asked of lookups and however labels are given, local and remote sets have one id, and so one logical digest, and the same rows."""
+    made = [
+        form.sets.from_lookups(f"of-{what.partition(' ')[0].lower()}", **OF_LOOKUPS[what](form, lookups))
+        for form in both.values()
+    ]
+    rows = {"rows by id": 4, "SQL by key, with all columns": 4, "a path by key, filled": 3}
+    assert (rows[what], made[0].id, made[0].to_arrow()) == (made[1].rows, made[1].id, made[1].to_arrow())
+
+
+def test_a_set_of_lookups_from_a_loop(both, server, repo, lookups, monkeypatch):
+    """The asyncio client builds the set of lookups that the others build, and tells its phases."""
+    monkeypatch.chdir(repo)
+    asked = {**LATE, "labels": "labels/late.parquet"}
+    told: list[Any] = []
+
+    async def build() -> str:
+        async with hindcast_client.AsyncTrainingSets(server.address) as sets:
+            made = await sets.from_lookups("loop", **asked, on_progress=told.append)
+            return made.id
+
+    ids = {asyncio.run(build()), *(form.sets.from_lookups("loop", **asked).id for form in both.values())}
+    assert (1, ["frame", "read", "write", "evidence"]) == (len(ids), list(dict.fromkeys(one.phase for one in told)))
+
+
+def test_changed_labels_are_named_alike(both, form, repo, lookups):
+    """A label that was changed in its file is the first change of a rebuild of a set of lookups, and local and remote reports are equal."""
+    made = form.sets.from_lookups(form.named("relabeled"), **LATE, labels="labels/late.parquet")
+    try:
+        write(repo / "labels/late.parquet", late_labels(8))
+        reports = [one.sets.rebuild(made.ref) for one in both.values()]
+    finally:
+        write(repo / "labels/late.parquet", late_labels(7))
+    first = reports[1].first_change
+    assert ("labels", "labels/late.parquet", {"label": 1}) == (first.kind, first.name, first.columns)
+    assert asdict(reports[0]) == asdict(reports[1])
+
+
+BAD_LOOKUPS: dict[str, dict[str, Any]] = {
+    "a pick that is none": {"pick": "best"},
+    "a fill that is none": {"fill": "later"},
+    "keys without a window": {"window": None},
+    "keys that labels have not": {"on": ["fare"]},
+    "a feature that is none": {"features": ["trips"]},
+    "times in the wrong order": {"since": hours(48)},
+    "a format that is none": {"format": "orc"},
+    "a name that is none": {"name": "../up"},
+}
+
+
+@pytest.mark.parametrize("what", BAD_LOOKUPS)
+def test_a_bad_set_of_lookups_is_refused_in_the_same_words(both, lookups, what):
+    """What cannot be built of lookups is refused with the same field and message, and nothing is left of it."""
+    said = []
+    for form in both.values():
+        asked = {"name": form.named("bad"), "labels": late_labels(7), **LATE, **BAD_LOOKUPS[what]}
+        with pytest.raises(form.invalid) as caught:
+            form.sets.from_lookups(**asked)
+        said.append([(one.field, one.description) for one in caught.value.violations])
+        assert [] == [one for one in form.sets.list() if one.name == asked["name"]]
+    assert said[0]
+    assert said[0] == said[1]
+
+
+def test_how_a_set_is_kept_is_asked_for_alike(both, repo):
+    """A set is a Delta table, without a commit and in Feast's registry or not, as it is asked for, from here and from elsewhere."""
+    asked = {"features": FEATURES, "entity_frame": frame(), "known_at": LATER}
+    subprocess.run(["git", "init", "--quiet", repo], check=True)
+    commit = ["-c", "user.name=A", "-c", "user.email=a@example.com", "commit", "--quiet", "--allow-empty", "-m", "A"]
+    subprocess.run(["git", "-C", repo, *commit], check=True)
+    try:
+        kept = [form.sets.build("kept", **asked, format="delta", git=False, register=False) for form in both.values()]
+        usual = [form.sets.build("usual", **asked) for form in both.values()]
+    finally:
+        shutil.rmtree(repo / ".git")
+    with closing_store(repo) as store:
+        listed = {one.name for one in store.list_saved_datasets()}
+    assert (1, 1, 1) == tuple(
+        len(set(found))
+        for found in ([one.id for one in kept], [one.id for one in usual], [one.digest for one in kept + usual])
+    )
+    assert [(0, None, False, None, True, True)] * 2 == [
+        (
+            one.manifest.delta_version,
+            one.manifest.git,
+            one.ref in listed,
+            other.manifest.delta_version,
+            other.manifest.git is not None,
+            other.ref in listed,
+        )
+        for one, other in zip(kept, usual, strict=True)
+    ]
+
+
+@contextlib.contextmanager
+def closing_store(repo: Path) -> Iterator[FeatureStore]:
+    """Feast's store of a repo."""
+    store = FeatureStore(repo_path=str(repo))
+    try:
+        yield store
+    finally:
+        close(store)
+
+
+@pytest.mark.parametrize("what", ["build", "from_lookups"])
+def test_a_registry_that_has_another_of_the_name_is_told_alike(both, repo, lookups, tmp_path, what):
+    """A set that Feast's registry does not take is built, and whoever asked for it is warned, in the same words from elsewhere."""
+    asked = {
+        "build": {"features": FEATURES, "entity_frame": frame(), "known_at": LATER},
+        "from_lookups": {**LATE, "labels": late_labels(7)},
+    }[what]
+    name = f"taken-{what.partition('_')[0]}"
+    other = hindcast.datasets.TrainingSets(repo, tmp_path)
+    for _ in both:
+        getattr(other, what)(name, **asked)
+    said = []
+    for form, kind in zip(both.values(), (NotRegistered, hindcast_client.NotRegistered), strict=True):
+        with pytest.warns(kind, match="of another place, which stays") as warned:
+            made = getattr(form.sets, what)(name, **asked)
+        said.append((str(warned[0].message).replace(made.ref, ""), warned[0].filename, made.rows > 0))
+    assert said[0] == said[1]
+    assert __file__ == said[1][1]
+
+
+def test_an_entry_that_stays_after_a_removal_is_told_alike(both, repo):
+    """Where the registry cannot be had, a set is removed all the same, and whoever asked for it is warned with what to run."""
+    said = []
+    for form, kind in zip(both.values(), (NotRegistered, hindcast_client.NotRegistered), strict=True):
+        made = form.sets.build(form.named("entry"), features=FEATURES, entity_frame=frame())
+        (repo / "feature_store.yaml").rename(repo / "away.yaml")
+        try:
+            with pytest.warns(kind, match=f"`feast delete {made.ref}`") as warned:
+                form.sets.remove(made.ref)
+        finally:
+            (repo / "away.yaml").rename(repo / "feature_store.yaml")
+        said.append((str(repo) in str(warned[0].message), [one for one in form.sets.list() if one.ref == made.ref]))
+    assert [(True, []), (False, [])] == said

@@ -20,6 +20,7 @@ from dataset_repo import TRIPS, copied, frame, make_repo
 from hindcast.datasets import KeySplits, TrainingSets
 from hindcast.datasets import delta_table as module
 from hindcast.datasets.canonical import digest_of
+from hindcast.datasets.proven import proven
 from hindcast.errors import DatasetError, InvalidArgument
 from offline_repo import hours, trips, write
 from twins import close
@@ -262,3 +263,13 @@ def test_the_note_in_a_footer_is_the_schema(sets):
     assert [True, False] == [b"hindcast.schema" in one for one in keys]
     assert plain.manifest.files == bare.manifest.files
     assert "u" in json.loads(noted.manifest.encoded())["columns"][-3]["name"]
+
+
+def test_a_delta_set_whose_files_are_gone_is_made_again(repo, sets):
+    """Who was told the digest of a Delta set gets its rows as a Delta table again, where its files are gone."""
+    made = build(sets, "gone", format="delta")
+    rows = made.to_arrow()
+    shutil.rmtree(made.path / "data")
+    found = proven(made.ref, set_id=made.id, digest=made.digest, directory=sets.directory, repo=repo)
+    table = deltalake.DeltaTable(found.path / "data").to_pyarrow_table()
+    assert (rows, rows.to_pylist()) == (found.to_arrow(), table.to_pylist())

@@ -3,12 +3,15 @@
 import json
 import shutil
 import struct
+import subprocess
 from dataclasses import replace
 from datetime import timedelta
 
+import deltalake
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from click.testing import CliRunner
 from feast import FeatureService, FeatureStore
 from msgspec import structs
@@ -21,7 +24,8 @@ from hindcast.catalog import Logging, Projection, Service, View
 from hindcast.cli.dataset import dataset
 from hindcast.clock import from_micros, to_micros
 from hindcast.datasets import KeySplits, TimeSplits, TrainingSets
-from hindcast.errors import InvalidArgument, SealError, UnknownName
+from hindcast.datasets.proven import proven
+from hindcast.errors import InvalidArgument, NotProven, SealError, UnknownName
 from hindcast.lookups import delta_log
 from hindcast.lookups.delta_log import DeltaLog
 from hindcast.lookups.directory import WriterId
@@ -634,6 +638,106 @@ def test_what_cannot_be_built_is_refused(log, sets, what):
     assert [] == sets.list()
 
 
+def saved_sets(root):
+    """The saved data sets of a repo's registry, by name."""
+    store = FeatureStore(repo_path=str(root))
+    try:
+        return {one.name: one for one in store.list_saved_datasets()}
+    finally:
+        close(store)
+
+
+def test_a_set_of_lookups_is_listed_by_feast(repo, log, sets):
+    """Feast lists a set of lookups with its service, its features and its times, unless it is not to be registered, and no more when it was removed."""
+    one, other = answered([1]), answered([2], 3)
+    write_segment(log, [one, other])
+    made = sets.from_lookups("listed", service="fraud", labels=ids(one, other))
+    quiet = sets.from_lookups("listed", service="fraud", labels=ids(one, other), register=False)
+    listed = saved_sets(repo)
+    found = listed[made.ref]
+    assert (False, "fraud", ["driver:trips", "driver:rating", "driver:city"], made.id) == (
+        quiet.ref in listed,
+        found.feature_service_name,
+        found.features,
+        found.tags["hindcast.id"],
+    )
+    assert [NOON, NOON + 3 * SECOND] == [to_micros(at) for at in (found.min_event_timestamp, found.max_event_timestamp)]
+    sets.remove(made.ref)
+    sets.register(quiet.ref)
+    assert [quiet.ref] == list(saved_sets(repo))
+
+
+def test_a_set_of_lookups_can_be_a_delta_table(grown, sets):
+    """As a Delta table a set of lookups has the digest that it has as Parquet, other readers find its rows, and a rebuild gives the same files."""
+    asked = {"labels": ids(*grown), "fill": "point-in-time", **LATE}
+    plain = sets.from_lookups("plain", **asked)
+    made = sets.from_lookups("table", format="delta", **asked)
+    rows = deltalake.DeltaTable(made.path / "data").to_pyarrow_table().to_pylist()
+    assert (plain.digest, plain.to_arrow().to_pylist(), 0) == (made.digest, rows, made.manifest.delta_version)
+    report = sets.rebuild(made.ref)
+    assert (True, True, True) == (report.identical, report.files_identical, sets.verify(made.ref).intact)
+
+
+def test_the_commit_is_in_the_manifest_unless_it_is_not_to_be(repo, log, sets):
+    """A set of lookups says at which commit the repo was, and with `git=False` does not."""
+    one = answered([1])
+    write_segment(log, [one])
+    git = ["git", "-C", str(repo), "-c", "user.name=A", "-c", "user.email=a@example.com"]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "Begin"], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    made, without = (
+        sets.from_lookups("commit", service="fraud", labels=ids(one), git=has_git) for has_git in (True, False)
+    )
+    assert (head, None) == (made.manifest.git.commit, without.manifest.git)
+
+
+def test_a_set_of_lookups_is_told_as_lineage(grown, repo, sets, monkeypatch, tmp_path):
+    """START and COMPLETE of a set of lookups are sent, the latter with the log's tables, the labels' file, the sources of filled cells, and the set."""
+    write(repo / "labels.parquet", ids(*grown))
+    config = {"transport": {"type": "file", "log_file_path": str(tmp_path / "events.json"), "append": True}}
+    (tmp_path / "openlineage.yml").write_text(yaml.safe_dump(config))
+    monkeypatch.setenv("OPENLINEAGE_CONFIG", str(tmp_path / "openlineage.yml"))
+    made = sets.from_lookups("told", labels=repo / "labels.parquet", fill="point-in-time", **LATE)
+    began, ended = map(json.loads, (tmp_path / "events.json").read_text().splitlines())
+    tables = [(str(repo / one.path), str(one.version)) for one in made.manifest.lookups.log.tables]
+    files = [*tables, (str(repo / "labels.parquet"), made.manifest.lookups.labels.frame.digest)]
+    assert ("START", [], "COMPLETE") == (began["eventType"], began["inputs"], ended["eventType"])
+    assert [("rides", "ratings"), *(("file", name) for name, _ in files)] == [
+        (one["namespace"], one["name"]) for one in ended["inputs"]
+    ]
+    assert [version for _, version in files] == [
+        one["facets"]["version"]["datasetVersion"] for one in ended["inputs"][1:]
+    ]
+    assert made.digest == ended["outputs"][0]["facets"]["version"]["datasetVersion"]
+
+
+@pytest.mark.parametrize("form", ["parquet", "delta"])
+def test_rows_of_lookups_that_are_gone_are_made_again(grown, repo, sets, form):
+    """Where the files of a set's rows are gone, who was told its digest gets them from the log, the labels and the sources; of a Delta table a table."""
+    made = sets.from_lookups("gone", labels=ids(*grown), fill="point-in-time", format=form, **LATE)
+    rows = made.to_arrow()
+    shutil.rmtree(made.path / "data")
+    found = proven(made.ref, set_id=made.id, digest=made.digest, directory=sets.directory, repo=repo)
+    assert (made.id, rows, False) == (found.id, found.to_arrow(), (made.path / "data").exists())
+    if form == "delta":
+        table = deltalake.DeltaTable(found.path / "data").to_pyarrow_table()
+        assert rows.to_pylist() == table.to_pylist()
+
+
+def test_gone_rows_of_somebody_who_was_erased_do_not_come_back(repo, log, sets):
+    """Where the files of a set's rows are gone and a row of it was erased from the log, nothing is given, and the tombstone is named."""
+    one, other = answered([1]), answered([2], 1)
+    write_segment(log, [one, other])
+    made = sets.from_lookups("forgotten", service="fraud", labels=ids(one, other))
+    erased = erase(log, key="driver_id", value="2", repo_root=repo)
+    shutil.rmtree(made.path / "data")
+    with pytest.raises(NotProven, match=f"erasure tombstones/{erased.tombstone.name} .erased."):
+        proven(made.ref, set_id=made.id, digest=made.digest, directory=sets.directory, repo=repo)
+    change = sets.rebuild("forgotten").first_change
+    assert ("erasure", None, 0) == (change.kind, change.has_effect, change.rows)
+
+
 def test_the_command_builds_shows_and_rebuilds(repo, log):
     """`hindcast dataset from-lookups` builds the set, `show` says what it is made of, and `rebuild` ends with 0."""
     records = [answered([1]), answered([2], 1)]
@@ -652,10 +756,16 @@ def test_the_command_builds_shows_and_rebuilds(repo, log):
         assert 0 == done.exit_code, done.output
         return done.stdout
 
+    more = ["--format", "delta", "--no-register", "--no-git"]
     joined = ["--labels", "labels.parquet", "--on", "driver_id", "--window", "1h", "--since", "2026-11-01"]
     built = json.loads(
-        run("from-lookups", "cli", "--service", "fraud", *joined, "--until", "2026-11-02", "--output", "json")
+        run("from-lookups", "cli", "--service", "fraud", *joined, *more, "--until", "2026-11-02", "--output", "json")
     )
-    assert (2, 2) == (built["rows"], built["lookups"]["labels"]["used"])
+    assert (2, 2, 0, {}) == (
+        built["rows"],
+        built["lookups"]["labels"]["used"],
+        built["delta_version"],
+        saved_sets(repo),
+    )
     assert "2 of 2 by key" in run("show", "cli")
     assert "identical" in run("rebuild", "cli")

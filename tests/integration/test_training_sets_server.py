@@ -306,6 +306,36 @@ def test_a_manifest_that_is_not_its_ids_is_refused():
         TrainingSet(None, pb.TrainingSet(name="rides", version=1, id="sha256:" + "0" * 64, manifest_json=b"{}"))
 
 
+WRONG_LOOKUPS = {
+    "no service": ([{"spec": {"name": "wrong", "uploaded": {}}}], "spec.feature_service"),
+    "no labels": ([{"spec": {"name": "wrong", "feature_service": "rides"}}], "spec.labels"),
+    "rows first": ([{"labels_bytes": b"x"}], "the first message has it"),
+    "rows that no spec announced": (
+        [{"spec": {"name": "wrong", "feature_service": "rides", "text": "SELECT 1"}}, {"labels_bytes": b"x"}],
+        "rows if it says `uploaded`",
+    ),
+    "a path that callers may not read": (
+        [{"spec": {"name": "wrong", "feature_service": "rides", "text": "secret/labels.parquet"}}],
+        "callers may not read",
+    ),
+    "a window of too many years": (
+        [{"spec": {"name": "wrong", "feature_service": "rides", "uploaded": {}, "window": {"seconds": 2**62}}}],
+        "spec.window",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG_LOOKUPS)
+def test_a_wrong_request_for_lookups_is_refused(stub, sets, what):
+    """What is no request for a set of lookups, or names a file that callers may not read, is INVALID_ARGUMENT with its field, and leaves no set."""
+    messages, said = WRONG_LOOKUPS[what]
+    requests = [pb.TrainingSetsFromLookupsRequest(**message).SerializeToString() for message in messages]
+    with pytest.raises(grpc.RpcError) as caught:
+        list(stub("FromLookups", "stream_stream")(iter(requests), timeout=60))
+    assert (grpc.StatusCode.INVALID_ARGUMENT, True) == (caught.value.code(), said in caught.value.details())
+    assert [] == [one for one in sets.list() if one.name == "wrong"]
+
+
 def test_health_and_reflection(server):
     """The server is SERVING as a whole and by name, and describes its service."""
     with grpc.insecure_channel(server.address) as channel:
@@ -315,7 +345,7 @@ def test_health_and_reflection(server):
         described = ProtoReflectionDescriptorDatabase(channel)
         assert "hindcast.v1.TrainingSets" in described.get_services()
         file = described.FindFileContainingSymbol("hindcast.v1.TrainingSets")
-        assert ["Build", "Get", "List", "Rebuild", "Verify", "Diff", "Read", "Remove"] == [
+        assert ["Build", "FromLookups", "Get", "List", "Rebuild", "Verify", "Diff", "Read", "Remove"] == [
             method.name for method in file.service[0].method
         ]
 

@@ -42,7 +42,7 @@ def root(tmp_path):
 
 def stages_of(root, *, base=None, **changed):
     """The two stages of a manifest that differs from the usual one, in the dvc.yaml of a directory, and what DVC does not see."""
-    manifest = replace(make_manifest(), **changed)
+    manifest = replace(make_manifest(), **{"delta_version": None, "lookups": None, **changed})
     made = pipeline(manifest, read_repo(root), file=(base or root) / "dvc.yaml")
     return *made.stages, made.unwatched
 
@@ -160,6 +160,12 @@ def test_a_delta_table_is_refused(root):
     """The log of a Delta table has times, so that no two runs of a stage would be equal."""
     with pytest.raises(InvalidArgument, match="as Parquet"):
         stages_of(root, delta_version=0)
+
+
+def test_a_set_of_lookups_is_refused(root):
+    """DVC cannot watch a log that a server writes on, so there are no stages of a set of lookups, and it is said what to do instead."""
+    with pytest.raises(InvalidArgument, match=r"was made of lookups.*DVC cannot watch; build it by"):
+        stages_of(root, lookups=make_manifest().lookups)
 
 
 def test_the_rest_of_the_file_stays(root):

@@ -40,7 +40,7 @@ from hindcast_client._sync import Client
 
 if TYPE_CHECKING:
     from hindcast_client._build import KeySplits, TimeSplits
-    from hindcast_client._reports import Change, Diff, Progress, Rebuild, Verification
+    from hindcast_client._reports import Change, Diff, NotRegistered, Progress, Rebuild, Verification
     from hindcast_client._training_sets import TrainingSet, TrainingSets
     from hindcast_client._training_sets_aio import AsyncTrainingSet, AsyncTrainingSets
 
@@ -62,6 +62,7 @@ __all__ = [
     "KeySplits",
     "Lookup",
     "NotFound",
+    "NotRegistered",
     "Overloaded",
     "PermissionDenied",
     "Progress",
@@ -88,6 +89,7 @@ _OF_TRAINING_SETS = {
     "Change": "_reports",
     "Diff": "_reports",
     "KeySplits": "_build",
+    "NotRegistered": "_reports",
     "Progress": "_reports",
     "Rebuild": "_reports",
     "TimeSplits": "_build",

@@ -7,6 +7,10 @@ from typing import Any
 from hindcast.v1 import training_sets_pb2 as pb
 
 
+class NotRegistered(UserWarning):
+    """Feast's registry does not have of a training set what it should; the set itself is as it should be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far a build or a rebuild is.

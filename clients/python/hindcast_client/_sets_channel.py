@@ -1,5 +1,6 @@
 """The RPCs of `hindcast.v1.TrainingSets`, and what both clients of it share."""
 
+import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import grpc
 from hindcast.v1 import training_sets_pb2 as pb
 from hindcast_client._errors import ServerError
 from hindcast_client._manifest import Record, id_of, read_manifest
-from hindcast_client._reports import OnProgress, read_progress
+from hindcast_client._reports import NotRegistered, OnProgress, read_progress
 
 TIMEOUT_SECONDS = 3_600.0
 """A build takes minutes, and may wait for others."""
@@ -34,11 +35,15 @@ class SetMethods:
                 response_deserializer=answer.FromString,
             )
 
-        self.build = channel.stream_stream(
-            "/hindcast.v1.TrainingSets/Build",
-            request_serializer=_serialized,
-            response_deserializer=pb.TrainingSetsBuildResponse.FromString,
-        )
+        def both(method: str, answer: Any) -> Any:
+            return channel.stream_stream(
+                f"/hindcast.v1.TrainingSets/{method}",
+                request_serializer=_serialized,
+                response_deserializer=answer.FromString,
+            )
+
+        self.build = both("Build", pb.TrainingSetsBuildResponse)
+        self.from_lookups = both("FromLookups", pb.TrainingSetsFromLookupsResponse)
         self.get = unary("Get", pb.TrainingSetsGetResponse)
         self.list = unary("List", pb.TrainingSetsListResponse)
         self.rebuild = stream("Rebuild", pb.TrainingSetsRebuildResponse)
@@ -120,6 +125,12 @@ def told(step: Any, on_progress: OnProgress | None) -> Any:
     if on_progress is not None:
         on_progress(read_progress(step.progress))
     return None
+
+
+def warn_if_unregistered(answer: Any) -> None:
+    """Warn whoever called a method that calls this, if Feast's registry has of a set not what it should."""
+    if answer.not_registered:
+        warnings.warn(answer.not_registered, NotRegistered, stacklevel=3)
 
 
 def broken_off() -> ServerError:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import grpc
 
 from hindcast.v1 import training_sets_pb2 as pb
-from hindcast_client._build import Order, Splits
+from hindcast_client._build import Order, Splits, frame_order, lookups_order
 from hindcast_client._channel import DEFAULT_RETRY, NO_OPTIONS, TLS, ChannelOptions, Link, Token
 from hindcast_client._errors import error_of
 from hindcast_client._policy import RetryPolicy
@@ -32,6 +32,7 @@ from hindcast_client._sets_channel import (
     broken_off,
     key_bytes,
     told,
+    warn_if_unregistered,
 )
 
 if TYPE_CHECKING:
@@ -82,7 +83,10 @@ class TrainingSets:
         splits: Splits | None = None,
         full_feature_names: bool = False,
         snapshot: bool = False,
+        format: str = "parquet",  # noqa: A002 - the option's name
+        git: bool = True,
         threads: int | None = None,
+        register: bool = True,
         on_progress: OnProgress | None = None,
     ) -> "TrainingSet":
         """Build the next version of a set.
@@ -98,14 +102,18 @@ class TrainingSets:
             splits: `TimeSplits` or `KeySplits`; the column `__split` says it of each row.
             full_feature_names: `view__feature` instead of `feature`.
             snapshot: keep the rows of the sources that answered.
+            format: `parquet`, or `delta` for rows that are a Delta table on the server too. They have the same digest.
+            git: write down at which commit the server's repo is.
             threads: of DuckDB, one per core of the server at most.
+            register: put it into Feast's registry as a saved data set. Where the registry does not take it, the set is there all the same, and a
+                warning (`NotRegistered`) says so.
             on_progress: told how far it is; what it raises ends the build.
         Raises:
             ValueError, TypeError: the arguments cannot be sent. Nothing went out.
             HindcastError: the call failed. After Unavailable, Cancelled or DeadlineExceeded nothing half built is left; whether a build was
                 done just before, `list` says.
         """
-        order = Order(
+        order = frame_order(
             name,
             features=features,
             entity_frame=entity_frame,
@@ -115,13 +123,97 @@ class TrainingSets:
             splits=splits,
             full_feature_names=full_feature_names,
             snapshot=snapshot,
+            format=format,
+            git=git,
             threads=threads,
+            register=register,
         )
         self._check_open()
         call = self._methods.build(
             order.requests(), timeout=self._link.attempts(None).seconds_left(), metadata=self._link.metadata()
         )
-        return TrainingSet(self, _result(call, on_progress, order).training_set)
+        answer = _result(call, on_progress, order)
+        warn_if_unregistered(answer)
+        return TrainingSet(self, answer.training_set)
+
+    def from_lookups(
+        self,
+        name: str,
+        *,
+        service: str,
+        labels: Any,
+        since: datetime | date | None = None,
+        until: datetime | date | None = None,
+        on: str | Sequence[str] | None = None,
+        window: timedelta | None = None,
+        label_time: str | None = None,
+        pick: str | None = None,
+        keep_unlabeled: bool = False,
+        features: Sequence[str] | None = None,
+        fill: str | None = None,
+        statuses: bool = False,
+        ages: bool = False,
+        full_feature_names: bool = False,
+        splits: Splits | None = None,
+        snapshot: bool = False,
+        format: str = "parquet",  # noqa: A002 - the option's name
+        git: bool = True,
+        seal: bool = True,
+        threads: int | None = None,
+        register: bool = True,
+        on_progress: OnProgress | None = None,
+    ) -> "TrainingSet":
+        """Build the next version of a set from what a feature service served, joined to labels, out of the server's log of lookups.
+
+        Args:
+            name: letters, digits, dots, dashes and underscores.
+            service: the feature service.
+            labels: what came of it, in any form of an entity frame.
+            since, until: of served_at; the first counts, the second does not. None: all; now, which is written down.
+            on: `"lookup_id"` or `"request_id"`, or a list of columns of keys; None for the id that the labels have a column of.
+            window: for keys: a label is at most so long after served_at.
+            label_time: the labels' column of times; None for keys: `event_timestamp`, or the only one.
+            pick: of several labels that fit the `"first"` or the `"last"`; None: by keys the first, by an id the last.
+            keep_unlabeled: keep rows that have no label, with nulls; otherwise they are counted and left out.
+            features: `view:feature` each; None for those that the lookups were answered with, and with `fill` those of the service now.
+            fill: `"point-in-time"` reads what a row was not answered with as of served_at; None leaves nulls.
+            statuses, ages: a column `<feature>__status` for each feature, `<view>__age_seconds` for each view.
+            full_feature_names, splits, snapshot, format, git, threads, register, on_progress: as `build`; splits by time go by served_at.
+            seal: put what was answered into tables first. Otherwise only what is in tables is read, and what is not is counted.
+        Raises:
+            ValueError, TypeError, HindcastError: as `build`.
+        """
+        order = lookups_order(
+            name,
+            service=service,
+            labels=labels,
+            since=since,
+            until=until,
+            on=on,
+            window=window,
+            label_time=label_time,
+            pick=pick,
+            keep_unlabeled=keep_unlabeled,
+            features=features,
+            fill=fill,
+            statuses=statuses,
+            ages=ages,
+            full_feature_names=full_feature_names,
+            splits=splits,
+            snapshot=snapshot,
+            format=format,
+            git=git,
+            seal=seal,
+            threads=threads,
+            register=register,
+        )
+        self._check_open()
+        call = self._methods.from_lookups(
+            order.requests(), timeout=self._link.attempts(None).seconds_left(), metadata=self._link.metadata()
+        )
+        answer = _result(call, on_progress, order)
+        warn_if_unregistered(answer)
+        return TrainingSet(self, answer.training_set)
 
     def get(self, ref: str) -> "TrainingSet":
         """A set that is there: `name@vN`, `name` for its newest version, or the beginning of an id.
@@ -143,8 +235,11 @@ class TrainingSets:
                 return found  # type: ignore[no-any-return]
 
     def remove(self, ref: str) -> None:
-        """Remove one version, `name@vN`; its number is not given again. Raises HindcastError where the call fails."""
-        self._call(self._methods.remove, pb.TrainingSetsRemoveRequest(ref=ref), once=True)
+        """Remove one version, `name@vN`, and what Feast's registry has of it; its number is not given again.
+
+        Where the registry does not let its entry go, a warning (`NotRegistered`) says so. Raises HindcastError where the call fails.
+        """
+        warn_if_unregistered(self._call(self._methods.remove, pb.TrainingSetsRemoveRequest(ref=ref), once=True))
 
     def rebuild(
         self,

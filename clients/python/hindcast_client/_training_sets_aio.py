@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 
 from hindcast.v1 import training_sets_pb2 as pb
-from hindcast_client._build import Order, Splits
+from hindcast_client._build import Order, Splits, frame_order, lookups_order
 from hindcast_client._channel import DEFAULT_RETRY, NO_OPTIONS, TLS, ChannelOptions, Link, Token
 from hindcast_client._errors import Cancelled, error_of
 from hindcast_client._policy import RetryPolicy
@@ -33,6 +33,7 @@ from hindcast_client._sets_channel import (
     broken_off,
     key_bytes,
     told,
+    warn_if_unregistered,
 )
 
 if TYPE_CHECKING:
@@ -72,11 +73,14 @@ class AsyncTrainingSets:
         splits: Splits | None = None,
         full_feature_names: bool = False,
         snapshot: bool = False,
+        format: str = "parquet",  # noqa: A002 - the option's name
+        git: bool = True,
         threads: int | None = None,
+        register: bool = True,
         on_progress: OnProgress | None = None,
     ) -> "AsyncTrainingSet":
         """As `TrainingSets.build`. Cancelling the task ends the build. `on_progress` is called on the loop, so it must not block."""
-        order = Order(
+        order = frame_order(
             name,
             features=features,
             entity_frame=entity_frame,
@@ -86,10 +90,72 @@ class AsyncTrainingSets:
             splits=splits,
             full_feature_names=full_feature_names,
             snapshot=snapshot,
+            format=format,
+            git=git,
             threads=threads,
+            register=register,
         )
         call = self._open().build(_in_threads(order), **self._options())
-        return AsyncTrainingSet(self, (await _result(call, on_progress, order)).training_set)
+        answer = await _result(call, on_progress, order)
+        warn_if_unregistered(answer)
+        return AsyncTrainingSet(self, answer.training_set)
+
+    async def from_lookups(
+        self,
+        name: str,
+        *,
+        service: str,
+        labels: Any,
+        since: datetime | date | None = None,
+        until: datetime | date | None = None,
+        on: str | Sequence[str] | None = None,
+        window: timedelta | None = None,
+        label_time: str | None = None,
+        pick: str | None = None,
+        keep_unlabeled: bool = False,
+        features: Sequence[str] | None = None,
+        fill: str | None = None,
+        statuses: bool = False,
+        ages: bool = False,
+        full_feature_names: bool = False,
+        splits: Splits | None = None,
+        snapshot: bool = False,
+        format: str = "parquet",  # noqa: A002 - the option's name
+        git: bool = True,
+        seal: bool = True,
+        threads: int | None = None,
+        register: bool = True,
+        on_progress: OnProgress | None = None,
+    ) -> "AsyncTrainingSet":
+        """As `TrainingSets.from_lookups`; see `build`."""
+        order = lookups_order(
+            name,
+            service=service,
+            labels=labels,
+            since=since,
+            until=until,
+            on=on,
+            window=window,
+            label_time=label_time,
+            pick=pick,
+            keep_unlabeled=keep_unlabeled,
+            features=features,
+            fill=fill,
+            statuses=statuses,
+            ages=ages,
+            full_feature_names=full_feature_names,
+            splits=splits,
+            snapshot=snapshot,
+            format=format,
+            git=git,
+            seal=seal,
+            threads=threads,
+            register=register,
+        )
+        call = self._open().from_lookups(_in_threads(order), **self._options())
+        answer = await _result(call, on_progress, order)
+        warn_if_unregistered(answer)
+        return AsyncTrainingSet(self, answer.training_set)
 
     async def get(self, ref: str) -> "AsyncTrainingSet":
         """As `TrainingSets.get`."""
@@ -110,7 +176,7 @@ class AsyncTrainingSets:
 
     async def remove(self, ref: str) -> None:
         """As `TrainingSets.remove`."""
-        await self._call(self._open().remove, pb.TrainingSetsRemoveRequest(ref=ref), once=True)
+        warn_if_unregistered(await self._call(self._open().remove, pb.TrainingSetsRemoveRequest(ref=ref), once=True))
 
     async def rebuild(
         self,
@@ -245,7 +311,7 @@ class AsyncTrainingSet(Described):
         return await self._sets._rows(read_request(self.ref, split=split, columns=columns, rows=rows))  # noqa: SLF001 - of one module
 
 
-async def _in_threads(order: Order) -> AsyncIterator[pb.TrainingSetsBuildRequest]:
+async def _in_threads(order: Order) -> AsyncIterator[Any]:
     """The messages of a build, each made beside the loop."""
     requests = order.requests()
     while (request := await asyncio.to_thread(next, requests, None)) is not None:

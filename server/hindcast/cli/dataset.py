@@ -2,7 +2,6 @@
 
 import json
 import logging
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -15,7 +14,7 @@ from hindcast.cli import options
 from hindcast.cli.dataset_progress import PhaseBars
 from hindcast.cli.dataset_text import built_text, diff_text, dvc_text, list_text, rebuild_text, show_text, verify_text
 from hindcast.clock import from_micros
-from hindcast.errors import DatasetError, RepoError
+from hindcast.errors import DatasetError
 from hindcast.settings import TrainingSetsSettings
 
 if TYPE_CHECKING:
@@ -91,6 +90,41 @@ def _split_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+_KEPT = (
+    click.option(
+        "--sign", type=click.Path(path_type=Path), metavar="KEY", help="Sign the set by the Ed25519 key in this file."
+    ),
+    click.option(
+        "--format",
+        "form",
+        type=click.Choice(["parquet", "delta"]),
+        default="parquet",
+        show_default=True,
+        help="delta: the rows are a Delta table too, in `data` of the set's directory.",
+    ),
+    click.option(
+        "--register/--no-register",
+        default=True,
+        show_default=True,
+        help="List it in Feast's registry as a saved data set.",
+    ),
+    click.option(
+        "--git/--no-git",
+        default=True,
+        show_default=True,
+        help="Write down the repo's commit; without it a commit changes nothing.",
+    ),
+    click.option("--threads", type=click.IntRange(1), help="Of DuckDB.  [default: as the repo says, or one per core]"),
+)
+"""How a set is built, and where it is told of, whatever its rows are of."""
+
+
+def _build_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_KEPT):
+        command = option(command)
+    return _set_options(command)
+
+
 def _length_of(_context: click.Context, _parameter: click.Parameter, text: str | None) -> timedelta | None:
     """How long: a number with s, m, h or d behind it."""
     if text is None:
@@ -129,28 +163,7 @@ def dataset() -> None:
 @_split_options
 @click.option("--full-feature-names", is_flag=True, help="Columns are called view__feature.")
 @click.option("--snapshot", is_flag=True, help="Keep the sources' rows that answered with the set.")
-@click.option(
-    "--sign", type=click.Path(path_type=Path), metavar="KEY", help="Sign the set by the Ed25519 key in this file."
-)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["parquet", "delta"]),
-    default="parquet",
-    show_default=True,
-    help="delta: the rows are a Delta table too, in `data` of the set's directory.",
-)
-@click.option(
-    "--register/--no-register", default=True, show_default=True, help="List it in Feast's registry as a saved data set."
-)
-@click.option(
-    "--git/--no-git",
-    default=True,
-    show_default=True,
-    help="Write down the repo's commit; without it a commit changes nothing.",
-)
-@click.option("--threads", type=click.IntRange(1), help="Of DuckDB.  [default: as the repo says, or one per core]")
-@_set_options
+@_build_options
 def build(
     name: str,
     features: tuple[str, ...],
@@ -174,7 +187,8 @@ def build(
     output: str,
 ) -> None:
     """Build the next version of the training set NAME."""
-    sets = _sets(repo_root, directory)
+    unregistered: list[str] = []
+    sets = _sets(repo_root, directory, on_unregistered=unregistered.append)
     with PhaseBars() as bars:
         made = sets.build(
             name,
@@ -190,22 +204,11 @@ def build(
             git=git,
             format=form,
             threads=threads,
-            register=False,
+            register=register,
             on_progress=bars,
         )
-    if register:
-        try:
-            sets.register(made.ref)
-        except RepoError as error:
-            click.echo(f"hindcast: {made.ref} was built, and {error}", err=True)
-    place = made.manifest.git
-    if place is not None and place.is_dirty:
-        shown = ", ".join(place.changed[:3])
-        click.echo(
-            f"hindcast: the repo differs from commit {place.commit[:12]} ({shown}); commit it, so that Git has what the set was made of",
-            err=True,
-        )
-    click.echo(json.dumps(_as_json(made)) if output == "json" else built_text(made))
+    _say_unregistered(unregistered)
+    _say_built(made, output)
 
 
 @dataset.command("from-lookups")
@@ -249,12 +252,8 @@ def build(
 @click.option("--full-feature-names", is_flag=True, help="Columns are called view__feature.")
 @click.option("--snapshot", is_flag=True, help="With --fill: keep the sources' rows that answered with the set.")
 @click.option("--no-seal", is_flag=True, help="Read only what is sealed already; otherwise the log is sealed first.")
-@click.option(
-    "--sign", type=click.Path(path_type=Path), metavar="KEY", help="Sign the set by the Ed25519 key in this file."
-)
-@click.option("--threads", type=click.IntRange(1), help="Of DuckDB.  [default: as the repo says, or one per core]")
 @options.log_directory
-@_set_options
+@_build_options
 def from_lookups(
     name: str,
     service: str,
@@ -277,16 +276,21 @@ def from_lookups(
     full_feature_names: bool,  # noqa: FBT001
     snapshot: bool,  # noqa: FBT001
     no_seal: bool,  # noqa: FBT001
-    sign: Path | None,
-    threads: int | None,
     log_directory: Path | None,
+    sign: Path | None,
+    form: str,
+    register: bool,  # noqa: FBT001
+    git: bool,  # noqa: FBT001
+    threads: int | None,
     repo_root: Path,
     directory: Path | None,
     output: str,
 ) -> None:
     """Build the next version of the training set NAME from what a service served, joined to labels."""
+    unregistered: list[str] = []
+    sets = _sets(repo_root, directory, on_unregistered=unregistered.append)
     with PhaseBars() as bars:
-        made = _sets(repo_root, directory).from_lookups(
+        made = sets.from_lookups(
             name,
             service=service,
             labels=labels,
@@ -305,12 +309,16 @@ def from_lookups(
             splits=_splits(split_at, split, split_by, seed),
             snapshot=snapshot,
             sign=sign,
+            git=git,
+            format=form,
             log_dir=log_directory,
             seal=not no_seal,
             threads=threads,
+            register=register,
             on_progress=bars,
         )
-    click.echo(json.dumps(_as_json(made)) if output == "json" else built_text(made))
+    _say_unregistered(unregistered)
+    _say_built(made, output)
 
 
 @dataset.command("ls")
@@ -418,12 +426,9 @@ def register(refs: tuple[str, ...], repo_root: Path, directory: Path | None, out
 @_set_options
 def rm(ref: str, repo_root: Path, directory: Path | None, output: str) -> None:
     """Remove one version, NAME@vN. Its number is not given again."""
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        _sets(repo_root, directory).remove(ref)
-    for one in said:
-        if one.category.__name__ == "NotRegistered":
-            click.echo(f"hindcast: {one.message}", err=True)
+    unregistered: list[str] = []
+    _sets(repo_root, directory, on_unregistered=unregistered.append).remove(ref)
+    _say_unregistered(unregistered)
     click.echo(json.dumps({"removed": ref}) if output == "json" else f"removed {ref}")
 
 
@@ -573,11 +578,29 @@ def _features(given: Sequence[str]) -> str | list[str]:
     return given[0] if len(given) == 1 and ":" not in given[0] else list(given)
 
 
-def _sets(repo_root: Path, directory: Path | None) -> "TrainingSets":
+def _sets(
+    repo_root: Path, directory: Path | None, *, on_unregistered: Callable[[str], None] | None = None
+) -> "TrainingSets":
     from hindcast.catalog import read_repo  # noqa: PLC0415 - see below
     from hindcast.datasets import TrainingSets  # noqa: PLC0415 - Feast, which takes 5 s
 
-    return TrainingSets(read_repo(repo_root).root, directory)
+    return TrainingSets(read_repo(repo_root).root, directory, on_unregistered=on_unregistered)
+
+
+def _say_unregistered(texts: Sequence[str]) -> None:
+    for text in texts:
+        click.echo(f"hindcast: {text}", err=True)
+
+
+def _say_built(made: "TrainingSet", output: str) -> None:
+    place = made.manifest.git
+    if place is not None and place.is_dirty:
+        shown = ", ".join(place.changed[:3])
+        click.echo(
+            f"hindcast: the repo differs from commit {place.commit[:12]} ({shown}); commit it, so that Git has what the set was made of",
+            err=True,
+        )
+    click.echo(json.dumps(_as_json(made)) if output == "json" else built_text(made))
 
 
 def _splits(

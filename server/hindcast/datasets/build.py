@@ -10,19 +10,15 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from hindcast.datasets.canonical import Hasher, TableDigest
+from hindcast.datasets.canonical import Hasher
 from hindcast.datasets.definitions import Definitions, ViewRecord
 from hindcast.datasets.delta_form import as_delta, delta_schema
-from hindcast.datasets.environment import git_record, libraries
+from hindcast.datasets.making import DATA, MadeOf, SetOrder, Written, publish, sha256
 from hindcast.datasets.manifest import (
-    Column,
     EvidenceRecord,
     FileRecord,
     FrameRecord,
-    GroupRecord,
     KnownAt,
-    LeakRecord,
-    Manifest,
     SourceRecord,
     SplitsRecord,
 )
@@ -30,9 +26,8 @@ from hindcast.datasets.parts import GROUP_ROWS, PartsWriter, row_groups, stored_
 from hindcast.datasets.pins import by_view, file_names, file_record, shown_path, source_record
 from hindcast.datasets.progress import OnProgress, Progress, silent
 from hindcast.datasets.retrieval import FrameCall, Repo
-from hindcast.datasets.sign import SigningKey
 from hindcast.datasets.splits import COLUMN, Dealer
-from hindcast.datasets.statistics import ColumnStatistics, Statistics
+from hindcast.datasets.statistics import Statistics
 from hindcast.datasets.store import SetStore, StoredSet
 from hindcast.errors import InvalidArgument
 from hindcast.offline.asof.merge import NO_TIME
@@ -41,62 +36,23 @@ from hindcast.offline.frames.frame import EntityFrame, as_of_micros
 from hindcast.offline.frames.paths import frame_path
 from hindcast.offline.frames.query import ConfinedQuery
 from hindcast.offline.sources.source import DeltaTable, SourceFiles
-from hindcast.settings import state_dir
 
-DATA = "data"
 FRAME = "entity_frame"
 EVIDENCE = "evidence"
 ORIGINS = "origins"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What is to be built.
+class Order(SetOrder):
+    """What is to be built of an entity frame.
 
     Attributes:
         features: the name of a service, or `view:feature` each.
-        snapshot: whether the rows of the sources that answered are kept with the set.
-        key: that signs the set; None for no signature.
-        is_delta: whether the rows are a Delta table too.
-        has_git: whether the manifest says at which commit the repo is.
     """
 
-    name: str
     features: str | Sequence[str]
     frame: FrameCall
     known_at: KnownAt
-    full_feature_names: bool
-    splits: SplitsRecord | None
-    snapshot: bool
-    key: SigningKey | None
-    is_delta: bool = False
-    has_git: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
-    """Rows that were written.
-
-    Attributes:
-        files: paths relative to the directory of the set.
-        splits: with the numbers of rows.
-    """
-
-    schema: pa.Schema
-    digest: TableDigest
-    files: tuple[FileRecord, ...]
-    splits: SplitsRecord | None
-    statistics: tuple[ColumnStatistics, ...]
-
-    @property
-    def groups(self) -> tuple[GroupRecord, ...]:
-        """The row groups, with their digests."""
-        return tuple(GroupRecord(rows=group.rows, digest=sha256(group.root)) for group in self.digest.groups)
-
-
-def sha256(digest_bytes: bytes) -> str:
-    """A digest as manifests have it."""
-    return f"sha256:{digest_bytes.hex()}"
 
 
 def build(order: Order, repo: Repo, store: SetStore, *, on_progress: OnProgress = silent) -> StoredSet:
@@ -109,8 +65,7 @@ def build(order: Order, repo: Repo, store: SetStore, *, on_progress: OnProgress 
         StoreUnavailable, DatasetError: the disk did not take something.
     """
     definitions = repo.definitions(order.features, full_feature_names=order.full_feature_names)
-    # Before the rest, which can take long: a repo that is edited meanwhile was as it was at the beginning.
-    git = git_record(repo.root, but=state_dir(repo.root)) if order.has_git else None
+    git = order.git(repo.root)
     sources, titles = pinned_sources(repo, definitions)
     with store.building(order.name) as built, ThreadPoolExecutor(1) as beside:
         pins = beside.submit(source_records, sources, titles, repo.root)
@@ -138,50 +93,17 @@ def build(order: Order, repo: Repo, store: SetStore, *, on_progress: OnProgress 
                 evidence = EvidenceRecord(origins=parts, snapshots=snapshots)
                 on_progress(Progress("evidence", frame.rows, frame.rows))
                 leaks = reading.leaks
-        manifest = Manifest(
-            name=order.name,
+        made_of = MadeOf(
             features=(order.features,) if isinstance(order.features, str) else tuple(order.features),
             known_at=order.known_at,
-            splits=written.splits,
             frame=frame_record,
             sources=records,
             definitions=definitions,
-            definitions_digest=f"sha256:{definitions.digest()}",
-            definition_digests={name: f"sha256:{digest}" for name, digest in definitions.digests().items()},
-            code_digests={view.name: f"sha256:{view.code_sha256}" for view in definitions.on_demand},
             git=git,
-            libraries=libraries_of(definitions),
-            columns=columns_of(written.schema),
-            rows=written.digest.rows,
-            digest=sha256(written.digest.root),
-            groups=written.groups,
-            files=written.files,
-            delta_version=_made_table(built, written.schema, name=order.name) if order.is_delta else None,
             evidence=evidence,
-            leaks=tuple(
-                LeakRecord(view=view, found=leak.found, rows=leak.rows, worst_micros=leak.worst_micros)
-                for view, leak in sorted(leaks.items())
-            ),
-            statistics=written.statistics,
+            leaks=leaks,
         )
-        return store.publish(order.name, built, manifest, key=order.key)
-
-
-def libraries_of(definitions: Definitions, *, has_log: bool = False) -> Mapping[str, str]:
-    """The libraries that take part in reading some features.
-
-    Args:
-        has_log: whether rows are read from a log of lookups.
-    """
-    return libraries(
-        modes=[view.mode for view in definitions.on_demand],
-        has_delta=has_log or any(view.source.file_format == "delta" for view in definitions.views),
-    )
-
-
-def columns_of(schema: pa.Schema) -> tuple[Column, ...]:
-    """The columns of a schema as manifests have them."""
-    return tuple(Column(name=field.name, type=str(field.type)) for field in schema)
+        return publish(order, made_of, written, built, store)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,12 +218,6 @@ def write_rows(
         splits=dealer.record if dealer is not None else None,
         statistics=() if statistics is None else statistics.finish(),
     )
-
-
-def _made_table(built: Path, schema: pa.Schema, *, name: str) -> int:
-    from hindcast.datasets.delta_table import make_table  # noqa: PLC0415 - deltalake, which few sets need
-
-    return make_table(built / DATA, delta_schema(schema), name=name)
 
 
 def write_snapshots(origins: Mapping[str, Origins], definitions: Definitions, place: Path) -> Mapping[str, FileRecord]:

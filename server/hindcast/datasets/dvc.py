@@ -65,9 +65,15 @@ def pipeline(manifest: Manifest, repo: Repo, *, file: Path, out: str = OUT, stag
         out: the directory that gets a folder for the set, from there.
         stage: the name of the stage that builds; None for the set's, with dashes for dots.
     Raises:
-        InvalidArgument: the set cannot be built again by a command: its entity frame was no path, SQL text or times; or its rows are a
-            Delta table.
+        InvalidArgument: the set cannot be built again by a command: its entity frame was no path, SQL text or times; its rows are a Delta
+            table; or they are of a log of lookups.
     """
+    if manifest.lookups is not None:
+        raise InvalidArgument.at(
+            "ref",
+            "was made of lookups, and its input is their log, which a server writes and seals on and a stage of DVC cannot watch; "
+            "build it by `hindcast dataset from-lookups`, and let `hindcast dataset rebuild` say whether it is still the same",
+        )
     if manifest.delta_version is not None:
         raise InvalidArgument.at(
             "ref",

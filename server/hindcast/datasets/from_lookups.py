@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
@@ -12,11 +12,8 @@ import pyarrow.compute as pc
 
 from hindcast.datasets.build import (
     add_rows,
-    columns_of,
     kept_frame,
-    libraries_of,
     pinned_sources,
-    sha256,
     source_records,
     write_origins,
     write_rows,
@@ -24,8 +21,8 @@ from hindcast.datasets.build import (
 )
 from hindcast.datasets.canonical import Hasher
 from hindcast.datasets.definitions import Definitions
-from hindcast.datasets.environment import git_record
 from hindcast.datasets.label_join import REQUEST_ID, LabelJoin, label_join
+from hindcast.datasets.making import MadeOf, SetOrder, publish, sha256
 from hindcast.datasets.manifest import (
     CatalogRecord,
     EvidenceRecord,
@@ -33,15 +30,12 @@ from hindcast.datasets.manifest import (
     FrameRecord,
     KnownAt,
     LabelsRecord,
-    LeakRecord,
     LogRecord,
     LogTableRecord,
     LookupsRecord,
     LossRecord,
-    Manifest,
     ServedRecord,
     SourceRecord,
-    SplitsRecord,
     WriterRecord,
 )
 from hindcast.datasets.parts import GROUP_ROWS, PartsWriter, row_groups, stored_schema
@@ -60,7 +54,6 @@ from hindcast.datasets.served_rows import (
     mark_of,
     served_rows,
 )
-from hindcast.datasets.sign import SigningKey
 from hindcast.datasets.store import SetStore, StoredSet
 from hindcast.errors import InvalidArgument, SealError
 from hindcast.lookups.closing import have_closed
@@ -69,7 +62,9 @@ from hindcast.lookups.reading import Matching, SegmentRecords
 from hindcast.lookups.sealer import Sealer
 from hindcast.lookups.served_log import Range, ServedLog
 from hindcast.offline.frames.frame import ARGUMENT, EntityFrame, held_rows
-from hindcast.settings import state_dir
+
+if TYPE_CHECKING:
+    from hindcast.offline.asof.reading import Leaks
 
 LABELS, PLACES = "labels", "lookups"
 POINT_IN_TIME = "point-in-time"
@@ -78,8 +73,8 @@ _CLOSE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LookupsOrder:
-    """What is to be built.
+class LookupsOrder(SetOrder):
+    """What is to be built of a log.
 
     Attributes:
         features: `view:feature` each; None for those of the service.
@@ -87,10 +82,8 @@ class LookupsOrder:
         on, label_time, window_micros, pick, keeps_unlabeled: see `label_join`.
         fill: `point-in-time`, or None.
         seals: whether the log is sealed first; otherwise only what is sealed already is read.
-        key: that signs the set; None for no signature.
     """
 
-    name: str
     service: str
     during: Range
     log_directory: Path
@@ -102,13 +95,9 @@ class LookupsOrder:
     pick: str | None
     keeps_unlabeled: bool
     fill: str | None
-    full_feature_names: bool
     has_statuses: bool
     has_ages: bool
-    splits: SplitsRecord | None
-    snapshot: bool
     seals: bool
-    key: SigningKey | None
 
 
 def build_from_lookups(
@@ -124,7 +113,7 @@ def build_from_lookups(
     """
     if order.fill not in {None, POINT_IN_TIME}:
         raise InvalidArgument.at("fill", f"is {order.fill!r}; give {POINT_IN_TIME}, or nothing for nulls")
-    git = git_record(repo.root, but=state_dir(repo.root))
+    git = order.git(repo.root)
     _check_log(order)
     if order.seals:
         _seal(order.log_directory, repo.root)
@@ -139,6 +128,7 @@ def build_from_lookups(
                 "service",
                 f"{order.service!r} has no lookups in this time in the tables of {order.log_directory}; `hindcast lookups ls` shows what there is",
             )
+        on_progress(Progress("frame", 0, 0))
         labels = stack.enter_context(opened_labels(order.labels, repo, time=order.label_time))
         join = label_join(
             labels.schema,
@@ -159,16 +149,23 @@ def build_from_lookups(
             has_ages=order.has_ages,
             has_request_id=join.on == REQUEST_ID,
         )
+        on_progress(Progress("read", 0, 0))
         rows = stack.enter_context(served_rows(connection, log, layout, labels, join, spill_dir=repo.spill_dir))
         definitions = fill_definitions(layout, order.service, repo, full_feature_names=order.full_feature_names)
         filling = Filling(repo, definitions)
         with filling.read(rows) as reading:
             written = write_rows(
-                reading, rows.frame, order.splits, built, with_statistics=True, on_progress=on_progress
+                reading,
+                rows.frame,
+                order.splits,
+                built,
+                with_statistics=True,
+                is_delta=order.is_delta,
+                on_progress=on_progress,
             )
             on_progress(Progress("evidence", 0, rows.rows))
             evidence = filling.evidence(rows, built, snapshot=order.snapshot)
-            leaks = filling.leaks
+            on_progress(Progress("evidence", rows.rows, rows.rows))
         record = LookupsRecord(
             service=order.service,
             since_micros=order.during.since_micros,
@@ -182,30 +179,18 @@ def build_from_lookups(
             has_ages=order.has_ages,
             places=write_places(rows, built),
         )
-        manifest = Manifest(
-            name=order.name,
+        made_of = MadeOf(
             features=tuple(order.features) if order.features is not None else (order.service,),
             known_at=KnownAt(kind="own"),
-            splits=written.splits,
             frame=_frame_record(rows, order.service),
             sources=filling.records,
             definitions=definitions,
-            definitions_digest=f"sha256:{definitions.digest()}",
-            definition_digests={name: f"sha256:{digest}" for name, digest in definitions.digests().items()},
-            code_digests={view.name: f"sha256:{view.code_sha256}" for view in definitions.on_demand},
             git=git,
-            libraries=libraries_of(definitions, has_log=True),
-            columns=columns_of(written.schema),
-            rows=written.digest.rows,
-            digest=sha256(written.digest.root),
-            groups=written.groups,
-            files=written.files,
             evidence=evidence,
-            leaks=leaks,
-            statistics=written.statistics,
+            leaks=filling.leaks,
             lookups=record,
         )
-        return store.publish(order.name, built, manifest, key=order.key)
+        return publish(order, made_of, written, built, store)
 
 
 def _check_log(order: LookupsOrder) -> None:
@@ -372,7 +357,7 @@ class Filling:
     def __init__(self, repo: Repo, definitions: Definitions) -> None:
         self._repo, self._definitions = repo, definitions
         self.records: tuple[SourceRecord, ...] = ()
-        self.leaks: tuple[LeakRecord, ...] = ()
+        self.leaks: Mapping[str, Leaks] = {}
         self._reading: Reading | None = None
 
     @contextmanager
@@ -401,10 +386,7 @@ class Filling:
         """Write where filled values came from; for rows without such a cell too."""
         if self._reading is None:
             return EvidenceRecord(origins=(), snapshots={})
-        self.leaks = tuple(
-            LeakRecord(view=view, found=leak.found, rows=leak.rows, worst_micros=leak.worst_micros)
-            for view, leak in sorted(self._reading.leaks.items())
-        )
+        self.leaks = self._reading.leaks
         parts = write_origins(self.origins, self.records, rows.rows, built, root=self._repo.root)
         snapshots = write_snapshots(self.origins, self._definitions, built) if snapshot else {}
         return EvidenceRecord(origins=parts, snapshots=snapshots)

@@ -135,8 +135,8 @@ def own_changes(
             blames[_LABELS].columns[name] += rows
     path = record.log.path
     told = [
-        blames[_ERASURE].of(Change(kind="erasure", name=", ".join(tombstones) or path, what="erased")),
-        blames[_DROPPED].of(Change(kind="log", name=path, what="dropped")),
+        blames[_ERASURE].of(_erased(record, tombstones)),
+        blames[_DROPPED].of(_dropped(record)),
         blames[_LOG].of(Change(kind="log", name=path, what="changed")),
         blames[_LABELS].of(labels or Change(kind="labels", name=record.labels.frame.text)) or labels,
     ]
@@ -155,3 +155,22 @@ def own_changes(
             )
         )
     return changes
+
+
+def fate_changes(record: LookupsRecord, fate: Fate, *, tombstones: Sequence[str]) -> list[Change]:
+    """What became of a set's records, where its rows are gone and it cannot be said what that did.
+
+    Args:
+        fate: of all records of the set.
+        tombstones: as of `own_changes`.
+    """
+    found = [(_erased(record, tombstones), fate.erased), (_dropped(record), fate.dropped)]
+    return [replace(change, has_effect=None) for change, places in found if places]
+
+
+def _erased(record: LookupsRecord, tombstones: Sequence[str]) -> Change:
+    return Change(kind="erasure", name=", ".join(tombstones) or record.log.path, what="erased")
+
+
+def _dropped(record: LookupsRecord) -> Change:
+    return Change(kind="log", name=record.log.path, what="dropped")

@@ -7,57 +7,48 @@ erasure, for the labels, and as of other sets for what filled cells are made of,
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
-from hindcast.datasets.build import sha256, write_rows
+from hindcast.datasets.again import NOW, Again, Made, Rebuild, State
+from hindcast.datasets.build import write_rows
 from hindcast.datasets.canonical import Hasher
 from hindcast.datasets.causes import Change, Provenance, Step
 from hindcast.datasets.compare import Differences, Side, compare
 from hindcast.datasets.definitions import Definitions
 from hindcast.datasets.from_lookups import LABELS, Filling, fill_definitions, opened_labels, wanted_features
 from hindcast.datasets.label_join import LAST, LOOKUP_ID, REQUEST_ID, LabelJoin
-from hindcast.datasets.lookup_causes import RowPlaces, own_changes
+from hindcast.datasets.lookup_causes import RowPlaces, fate_changes, own_changes
+from hindcast.datasets.making import sha256
 from hindcast.datasets.manifest import LookupsRecord
 from hindcast.datasets.parts import read_parts
 from hindcast.datasets.pins import absolute_path
-from hindcast.datasets.progress import OnProgress, silent
-from hindcast.datasets.rebuild import Again, Made, Rebuild, State
-from hindcast.datasets.retrieval import Repo
-from hindcast.datasets.served_rows import ORIGIN, PLACES, Layout, ServedRows, layout_of, log_connection, served_rows
+from hindcast.datasets.progress import Progress
+from hindcast.datasets.served_rows import ORIGIN, PLACES, Layout, ServedRows, layout_of, served_rows
 from hindcast.datasets.splits import COLUMN
-from hindcast.datasets.store import StoredSet
 from hindcast.errors import DatasetError, HindcastError
 from hindcast.lookups.directory import WriterId
 from hindcast.lookups.erasures import fate_of, tombstones_of
 from hindcast.lookups.served_log import Range, ServedLog
 from hindcast.offline.frames.frame import EntityFrame
 from hindcast.offline.frames.held import READ_ROWS
-from hindcast.offline.spill import spill_directory
 
 _KEYS = ("lookup_id", "lookup_row")
 
 
-def rebuild_lookups(
-    stored: StoredSet, repo: Repo, *, as_recorded: bool = False, on_progress: OnProgress = silent
-) -> Rebuild:
-    """As `hindcast.datasets.rebuild.rebuild`, of a set of lookups."""
-    with (
-        spill_directory(repo.spill_dir, prefix="rebuild-") as aside,
-        log_connection(memory_bytes=repo.memory_bytes, threads=repo.threads, spill_dir=repo.spill_dir) as connection,
-        ExitStack() as stack,
-    ):
-        again = _AgainFromLookups(
-            stored, repo, aside, as_recorded=as_recorded, on_progress=on_progress, connection=connection, stack=stack
-        )
-        return again.report()
-
-
 @dataclass(slots=True)
-class _AgainFromLookups(Again):
+class AgainFromLookups(Again):
+    """One rebuild of a set of lookups.
+
+    Attributes:
+        connection: a DuckDB that reads the log.
+        stack: what the rebuild holds open until it is over.
+    """
+
     connection: duckdb.DuckDBPyConnection = field(kw_only=True)
     stack: ExitStack = field(kw_only=True)
     _looked: ServedLog | None = field(default=None, init=False)
@@ -82,7 +73,7 @@ class _AgainFromLookups(Again):
         pinned, files = self._sources()
         try:
             moves = self._moves(pinned, files)
-            made = self._run(moves[-1].state if moves else self._recorded(pinned), "now")
+            made = self._run(moves[-1].state if moves else self._recorded(pinned), NOW)
         except HindcastError as error:
             return self._failed(error, files, libraries, first=known)
         silent_ones = self._without_effect(moves)
@@ -90,13 +81,21 @@ class _AgainFromLookups(Again):
             assert made.written is not None  # noqa: S101 - for the type
             files_identical = made.written.files == self.manifest.files if not libraries else None
             return self._report(made, [*known, *silent_ones, *libraries], files_identical=files_identical)
-        own = self._own_changes(made, labels)
-        if moves:
-            rest = self._explained(moves, made, libraries)
-        elif self._differences(self._itself(), made, ()).cells:
-            rest = self._unexplained(made, libraries)
-        else:
-            rest = libraries
+        try:
+            own = self._own_changes(made, labels)
+            if moves:
+                rest = self._explained(moves, made, libraries)
+            elif self._differences(self._itself(), made, ()).cells:
+                rest = self._unexplained(made, libraries)
+            else:
+                rest = libraries
+        except DatasetError:
+            # The set's own rows are gone: it can be said what changed, and not what that did.
+            found = [replace(change, has_effect=None) for change in (*known, *silent_ones, *libraries)]
+            found = [*self._fate_changes(), *found]
+            if not found:
+                raise
+            return self._report(made, found, files_identical=None)
         if any(change.what == "features" for change in own):
             rest = [change for change in rest if change.what != "features"]
         return self._report(made, [*own, *rest], files_identical=None)
@@ -160,15 +159,17 @@ class _AgainFromLookups(Again):
             self._opened[layout] = self.stack.enter_context(rows)
         return self._opened[layout]
 
-    def _run(self, state: State, name: str) -> Made:
-        place = self.aside / name
+    def _run_into(self, place: Path, state: State, *, is_delta: bool) -> Made:
         place.mkdir()
+        self.on_progress(Progress("read", 0, 0))
         rows = self._rows(self._layout_for(state.definitions))
         lacking = [view for view in state.definitions.views if view.name not in state.sources]
         sources = {**state.sources, **{view.name: self.repo.pinned(view.source) for view in lacking}}
         filling = Filling(self.repo, state.definitions)
         with filling.read(rows, sources) as reading:
-            written = write_rows(reading, rows.frame, self.manifest.splits, place, on_progress=self.on_progress)
+            written = write_rows(
+                reading, rows.frame, self.manifest.splits, place, is_delta=is_delta, on_progress=self.on_progress
+            )
             provenance = Provenance.read(filling.origins, root=self.repo.root)
         side = Side(directory=place, files=written.files, groups=written.groups, schema=written.schema)
         return Made(side, sha256(written.digest.root), provenance, written)
@@ -259,6 +260,13 @@ class _AgainFromLookups(Again):
         filled = self._filled()
         cells = {column: at for column, at in found.cells.items() if column in filled}
         return replace(found, only_before=nothing, only_after=nothing, dropped=(), added=(), retyped=(), cells=cells)
+
+    def _fate_changes(self) -> list[Change]:
+        """What became of the set's records in the log, without saying which of its rows that touched."""
+        log_directory = absolute_path(self._record.log.path, root=self.repo.root)
+        places = RowPlaces.of(self._places(), pa.chunked_array([], pa.int32()))
+        fate = fate_of(self.connection, log_directory, list(dict.fromkeys(places.records)))
+        return fate_changes(self._record, fate, tombstones=tombstones_of(log_directory, fate.erased))
 
     def _own_changes(self, made: Made, labels: Change | None) -> list[Change]:
         """What the log, an erasure, the labels and the list of features did."""

@@ -68,7 +68,7 @@ def _found(ref: str, set_id: str, directory: Path) -> StoredSet:
 
 def _made_again(stored: StoredSet, root: Path | None, gone: list[FileRecord]) -> StoredSet:
     # Feast, which takes 5 s.
-    from hindcast.datasets.build import DATA  # noqa: PLC0415 - see above
+    from hindcast.datasets.making import DATA  # noqa: PLC0415 - see above
     from hindcast.datasets.pins import file_record  # noqa: PLC0415 - see above
     from hindcast.datasets.rebuild import rebuild  # noqa: PLC0415 - see above
     from hindcast.datasets.retrieval import Repo  # noqa: PLC0415 - see above
@@ -98,5 +98,5 @@ def _made_again(stored: StoredSet, root: Path | None, gone: list[FileRecord]) ->
     if report.files_identical:
         return replace(stored, path=place)
     # Other libraries write the same rows as other bytes.
-    files = tuple(file_record(FilePin.of(path), root=place) for path in sorted((place / DATA).iterdir()))
+    files = tuple(file_record(FilePin.of(path), root=place) for path in sorted((place / DATA).glob("part-*.parquet")))
     return replace(stored, path=place, manifest=replace(stored.manifest, files=files))

@@ -47,8 +47,8 @@ class Entry:
 
     Attributes:
         name: `name@vN`.
-        features: `view:feature` each, on-demand ones too.
-        join_keys: columns of the set.
+        features: `view:feature` each, on-demand ones too; of lookups under the views' names in the service.
+        join_keys: columns of the set; of lookups their id and the number of the row.
         service: name of the feature service; empty for a list of features.
         data: where its rows are, relative to the repo where they are in it.
         is_delta: whether that is a Delta table; otherwise a directory of Parquet.
@@ -74,18 +74,19 @@ def entry_of(stored: StoredSet, *, root: Path) -> Entry:
         root: of the repo.
     """
     manifest = stored.manifest
-    definitions = manifest.definitions
+    definitions, lookups = manifest.definitions, manifest.lookups
     first, last = _times(manifest)
-    features = {
-        **{view.name: view.features for view in definitions.views},
-        **{view.name: view.features for view in definitions.on_demand},
-    }
+    if lookups is None:
+        features = [f"{view.name}:{feature.name}" for view in definitions.views for feature in view.features]
+        features += [f"{view.name}:{feature.name}" for view in definitions.on_demand for feature in view.features]
+    else:
+        features = [f"{one.view}:{one.feature}" for one in lookups.features]
     return Entry(
         name=stored.ref,
-        features=tuple(f"{view}:{feature.name}" for view, some in features.items() for feature in some),
+        features=tuple(features),
         join_keys=tuple(label for label in manifest.labels if label != manifest.frame.as_of),
         full_feature_names=definitions.full_feature_names,
-        service=definitions.service,
+        service=definitions.service if lookups is None else lookups.service,
         data=shown_path(stored.path / "data", root=root),
         is_delta=manifest.delta_version is not None,
         tags={

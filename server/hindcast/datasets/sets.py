@@ -13,15 +13,16 @@ from hindcast.datasets.progress import OnProgress, silent
 from hindcast.datasets.registration import NotRegistered, entry_of
 from hindcast.datasets.sign import read_public_key, read_signing_key
 from hindcast.datasets.splits import Splits, splits_record
-from hindcast.datasets.store import SetStore, check_name
+from hindcast.datasets.store import SetStore, StoredSet, check_name
 from hindcast.datasets.training_set import TrainingSet
 from hindcast.datasets.verify import Verification, verify
 from hindcast.errors import InvalidArgument, RepoError
 from hindcast.settings import log_directory_of, state_dir
 
 if TYPE_CHECKING:
+    from hindcast.datasets.again import Rebuild
     from hindcast.datasets.definitions import Definitions
-    from hindcast.datasets.rebuild import Rebuild
+    from hindcast.datasets.retrieval import Repo
 
 OWN_TIME = "own"
 """As `known_at`: what was known at each row's own time. Such a set leaks nothing."""
@@ -33,13 +34,22 @@ class TrainingSets:
     Nothing is kept open between calls, and several threads and processes may use the same sets.
     """
 
-    def __init__(self, repo: Path | str, dir: Path | str | None = None, *, clock: Clock = system_clock) -> None:  # noqa: A002 - the option's name
+    def __init__(
+        self,
+        repo: Path | str,
+        dir: Path | str | None = None,  # noqa: A002 - the option's name
+        *,
+        clock: Clock = system_clock,
+        on_unregistered: Callable[[str], None] | None = None,
+    ) -> None:
         """Sets of a repo.
 
         Args:
             repo: the directory that holds feature_store.yaml.
             dir: where the sets are; None for `datasets` in the repo's state directory.
+            on_unregistered: told what Feast's registry did not take, in words; None to warn by `NotRegistered`.
         """
+        self._on_unregistered = on_unregistered
         self._root = Path(repo).expanduser().resolve()
         self._clock = clock
         self._store = SetStore(sets_directory(self._root, dir))
@@ -106,12 +116,6 @@ class TrainingSets:
             )
         if entity_frame is not None and (start is not None or end is not None):
             raise InvalidArgument.at("entity_frame", "is given, and so are times for all keys; give one of them")
-        if format not in {"parquet", "delta"}:
-            raise InvalidArgument.at("format", f"is {format!r}; write parquet or delta")
-        if format == "delta" and "%" in str(self.directory):
-            raise InvalidArgument.at(
-                "format", f"is delta, and Delta tables are not read where a path has a percent sign: {self.directory}"
-            )
         order = Order(
             name=name,
             features=features,
@@ -121,19 +125,14 @@ class TrainingSets:
             splits=None if splits is None else splits_record(splits, micros=given_micros),
             snapshot=snapshot,
             key=None if sign is None else read_signing_key(Path(sign)),
-            is_delta=format == "delta",
+            is_delta=self._is_delta(format),
             has_git=git,
         )
         repo = Repo(self._root, threads=threads)
         with told_build(repo, order, self._store) as told:
             made = build(order, repo, self._store, on_progress=on_progress or silent)
             told.made(made)
-        if register:
-            try:
-                repo.register(entry_of(made, root=self._root))
-            except RepoError as error:
-                warnings.warn(f"{made.ref} was built, and {error}", NotRegistered, stacklevel=2)
-        return TrainingSet(made, self._root)
+        return self._listed(made, repo) if register else TrainingSet(made, self._root)
 
     def definitions(self, features: str | Sequence[str], *, full_feature_names: bool = False) -> "Definitions":
         """What some features mean now, as a manifest would have it.
@@ -169,9 +168,12 @@ class TrainingSets:
         splits: Splits | None = None,
         snapshot: bool = False,
         sign: Path | str | None = None,
+        format: str = "parquet",  # noqa: A002 - the option's name
+        git: bool = True,
         log_dir: Path | str | None = None,
         seal: bool = True,
         threads: int | None = None,
+        register: bool = True,
         on_progress: OnProgress | None = None,
     ) -> TrainingSet:
         """Build the next version of a set from what a feature service served, joined to labels.
@@ -196,7 +198,7 @@ class TrainingSets:
                 says of each cell whether it was `served` or read. None leaves nulls.
             statuses, ages: a column `<feature>__status` for each feature, `<view>__age_seconds` for each view.
             full_feature_names: `view__feature` instead of `feature`.
-            splits, snapshot, sign, threads, on_progress: as `build`; splits by time go by served_at.
+            splits, snapshot, sign, format, git, threads, register, on_progress: as `build`; splits by time go by served_at.
             log_dir: of the log; None for the server's own in the repo's state directory.
             seal: put what was answered into tables first, which writes to the log's directory. Otherwise only what is in tables is read, and
                 what is not is counted.
@@ -208,6 +210,7 @@ class TrainingSets:
         """
         from hindcast.datasets.from_lookups import LookupsOrder, build_from_lookups  # noqa: PLC0415 - see `build`
         from hindcast.datasets.retrieval import Repo, given_micros  # noqa: PLC0415 - see `build`
+        from hindcast.datasets.told import told_build  # noqa: PLC0415 - see `build`
         from hindcast.lookups.served_log import Range  # noqa: PLC0415 - see `build`
 
         check_name(name)
@@ -234,9 +237,14 @@ class TrainingSets:
             snapshot=snapshot,
             seals=seal,
             key=None if sign is None else read_signing_key(Path(sign)),
+            is_delta=self._is_delta(format),
+            has_git=git,
         )
         repo = Repo(self._root, threads=threads)
-        return TrainingSet(build_from_lookups(order, repo, self._store, on_progress=on_progress or silent), self._root)
+        with told_build(repo, order, self._store) as told:
+            made = build_from_lookups(order, repo, self._store, on_progress=on_progress or silent)
+            told.made(made)
+        return self._listed(made, repo) if register else TrainingSet(made, self._root)
 
     def get(self, ref: str) -> TrainingSet:
         """A set that is there.
@@ -289,10 +297,9 @@ class TrainingSets:
         try:
             Repo(self._root).unregister(entry_of(gone, root=self._root))
         except RepoError as error:
-            warnings.warn(
+            self._say(
                 f"{gone.ref} was removed, and Feast may still list it; `feast delete {gone.ref}` there ends that ({error})",
-                NotRegistered,
-                stacklevel=2,
+                steps=2,
             )
 
     def rebuild(
@@ -315,14 +322,12 @@ class TrainingSets:
             UnknownName, DatasetError: there is no such set, or its own files are gone or damaged.
             HindcastError: as `build`, where no input of the set is at fault.
         """
-        from hindcast.datasets.lookup_rebuild import rebuild_lookups  # noqa: PLC0415 - see `build`
         from hindcast.datasets.rebuild import rebuild  # noqa: PLC0415 - see `build`
         from hindcast.datasets.retrieval import Repo  # noqa: PLC0415 - see `build`
 
         stored = self._store.find(ref)
         repo = Repo(self._root, threads=threads)
-        again = rebuild if stored.manifest.lookups is None else rebuild_lookups
-        return again(stored, repo, as_recorded=as_recorded, on_progress=on_progress or silent)
+        return rebuild(stored, repo, as_recorded=as_recorded, on_progress=on_progress or silent)
 
     def verify(self, ref: str, *, key: Path | str | None = None) -> Verification:
         """Read all files of a set and hold them against its manifest.
@@ -343,6 +348,30 @@ class TrainingSets:
             InvalidArgument: they have no keys in common by which rows could be told apart.
         """
         return diff(self._store.find(before), self._store.find(after))
+
+    def _is_delta(self, given: str) -> bool:
+        if given not in {"parquet", "delta"}:
+            raise InvalidArgument.at("format", f"is {given!r}; write parquet or delta")
+        if given == "delta" and "%" in str(self.directory):
+            raise InvalidArgument.at(
+                "format", f"is delta, and Delta tables are not read where a path has a percent sign: {self.directory}"
+            )
+        return given == "delta"
+
+    def _listed(self, made: StoredSet, repo: "Repo") -> TrainingSet:
+        """A set that was built, put into the registry if that takes it."""
+        try:
+            repo.register(entry_of(made, root=self._root))
+        except RepoError as error:
+            self._say(f"{made.ref} was built, and {error}", steps=3)
+        return TrainingSet(made, self._root)
+
+    def _say(self, text: str, *, steps: int) -> None:
+        """Args: steps: from here up to whoever asked for something."""
+        if self._on_unregistered is not None:
+            self._on_unregistered(text)
+        else:
+            warnings.warn(text, NotRegistered, stacklevel=steps + 1)
 
     def _known_at(self, given: datetime | date | str | None, micros: Callable[[str, Any], int]) -> KnownAt:
         if given is None:

@@ -1,4 +1,4 @@
-"""What is told of a build as OpenLineage events: the sources and the entity frame that it read, and the set that it made."""
+"""What is told of a build as OpenLineage events: the sources, and the entity frame or the log and its labels, that it read, and the set that it made."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,8 @@ import msgspec
 
 from hindcast.datasets.build import Order, title_of
 from hindcast.datasets.definitions import Definitions
-from hindcast.datasets.manifest import Manifest, SourceRecord
+from hindcast.datasets.making import SetOrder
+from hindcast.datasets.manifest import FrameRecord, Manifest, SourceRecord
 from hindcast.datasets.pins import absolute_path
 from hindcast.datasets.retrieval import Repo
 from hindcast.datasets.store import SetStore, StoredSet
@@ -36,7 +37,8 @@ class ToldBuild:
         manifest = stored.manifest
         self.run.inputs = (
             *_sources(manifest.definitions, {source.path: source for source in manifest.sources}),
-            *_frame(manifest, self.repo.root),
+            *_frame(manifest.frame, manifest, self.repo.root, title="entity frame"),
+            *_lookups(manifest, self.repo.root),
         )
         self.run.outputs = (
             Dataset(
@@ -53,7 +55,7 @@ class ToldBuild:
 
 
 @contextmanager
-def told_build(repo: Repo, order: Order, store: SetStore) -> Iterator[ToldBuild]:
+def told_build(repo: Repo, order: SetOrder, store: SetStore) -> Iterator[ToldBuild]:
     """Tell that a build begins, and how it ends, if the repo or the environment wants that.
 
     Raises:
@@ -63,12 +65,16 @@ def told_build(repo: Repo, order: Order, store: SetStore) -> Iterator[ToldBuild]
     if settings is None:
         yield ToldBuild(repo, None)
         return
-    definitions = repo.definitions(order.features, full_feature_names=order.full_feature_names)
+    # Of lookups it is known only with the set what is read: the log is sealed first, and the cells to be filled are found in it.
+    inputs: tuple[Dataset, ...] = ()
+    if isinstance(order, Order):
+        definitions = repo.definitions(order.features, full_feature_names=order.full_feature_names)
+        inputs = tuple(_sources(definitions, {}))
     place = (store.directory / order.name).as_uri()
     run = LineageRun(
         job=f"build_{_name(order.name)}",
         kind="TRAINING_SET",
-        inputs=tuple(_sources(definitions, {})),
+        inputs=inputs,
         outputs=(Dataset(name=_name(order.name), fields={}, source=("training set", place)),),
     )
     with Sender(settings).told(run):
@@ -103,16 +109,32 @@ def _version(record: SourceRecord | None) -> str:
     return f"sha256:{hashlib.sha256(msgspec.json.encode(record.files, order='sorted')).hexdigest()}"
 
 
-def _frame(manifest: Manifest, root: Path) -> Iterator[Dataset]:
-    """The entity frame, where it is somebody's files and not rows that were handed over."""
-    frame = manifest.frame
+def _frame(frame: FrameRecord, manifest: Manifest, root: Path, *, title: str) -> Iterator[Dataset]:
+    """An entity frame or labels, where they are somebody's files and not rows that were handed over."""
     if frame.form == "path":
         place = absolute_path(frame.text, root=root)
         types = {column.name: column.type for column in manifest.columns}
         yield Dataset(
             namespace="file",
             name=str(place),
-            fields={name: types[name] for name in frame.columns},
-            source=("entity frame", place.as_uri()),
+            # The set has not all columns of labels.
+            fields={name: types[name] for name in frame.columns if name in types},
+            source=(title, place.as_uri()),
             version=frame.digest,
         )
+
+
+def _lookups(manifest: Manifest, root: Path) -> Iterator[Dataset]:
+    """The tables of the log that were read, at their versions, and the labels."""
+    if manifest.lookups is None:
+        return
+    for table in manifest.lookups.log.tables:
+        place = absolute_path(table.path, root=root)
+        yield Dataset(
+            namespace="file",
+            name=str(place),
+            fields={},
+            source=("log of lookups", place.as_uri()),
+            version=str(table.version),
+        )
+    yield from _frame(manifest.lookups.labels.frame, manifest, root, title="labels")

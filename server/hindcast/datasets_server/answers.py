@@ -15,7 +15,7 @@ from hindcast.errors import DatasetError
 from hindcast.v1 import training_sets_pb2 as pb
 
 if TYPE_CHECKING:
-    from hindcast.datasets.rebuild import Rebuild
+    from hindcast.datasets.again import Rebuild
 
 PIECE_BYTES = 2**20
 """Of the rows of a set, in one message: a fourth of what gRPC takes unless told otherwise."""

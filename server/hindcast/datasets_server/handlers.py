@@ -6,8 +6,9 @@ import contextlib
 import logging
 import tempfile
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from hindcast.datasets.training_set import TrainingSet
 from hindcast.datasets_server import answers
 from hindcast.datasets_server.confinement import entity_frame
 from hindcast.datasets_server.jobs import Done, Lane
-from hindcast.datasets_server.requests import Asked, asked, threads
+from hindcast.datasets_server.requests import Asked, asked, asked_of_lookups, threads
 from hindcast.datasets_server.uploads import Upload
 from hindcast.errors import (
     CatalogError,
@@ -55,6 +56,23 @@ R = TypeVar("R", bound=Message)
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What one of the two RPCs that build has of its own.
+
+    Attributes:
+        rows: the field of the request that has pieces of rows.
+        asked: reads a spec.
+        work: builds the set, of the rows that were given.
+    """
+
+    request: Any
+    response: Any
+    rows: str = field(kw_only=True)
+    asked: Callable[[Any], Asked] = field(kw_only=True)
+    work: Callable[[TrainingSets, Asked, Any, OnProgress], TrainingSet] = field(kw_only=True)
+
+
 class Handlers:
     """The RPCs of one server."""
 
@@ -79,7 +97,14 @@ class Handlers:
                 }
             },
             # Those that take one request too: on the wire it is a stream of one.
-            streams={TRAINING_SETS: {"Build": self.build, "Rebuild": self.rebuild, "Read": self.read}},
+            streams={
+                TRAINING_SETS: {
+                    "Build": self.build,
+                    "FromLookups": self.from_lookups,
+                    "Rebuild": self.rebuild,
+                    "Read": self.read,
+                }
+            },
         )
 
     def stop(self) -> None:
@@ -89,39 +114,69 @@ class Handlers:
 
     async def build(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
         """`Build`."""
+
+        def work(sets: TrainingSets, order: Asked, frame: Any, tell: OnProgress) -> TrainingSet:
+            return sets.build(order.name, entity_frame=frame, **order.arguments, on_progress=tell)
+
+        kind = _Kind(
+            pb.TrainingSetsBuildRequest, pb.TrainingSetsBuildResponse, rows="entity_frame_bytes", asked=asked, work=work
+        )
+        async with aclosing(self._built(kind, requests, context)) as responses:
+            async for response in responses:
+                yield response
+
+    async def from_lookups(
+        self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[bytes]:
+        """`FromLookups`."""
+
+        def work(sets: TrainingSets, order: Asked, labels: Any, tell: OnProgress) -> TrainingSet:
+            return sets.from_lookups(order.name, labels=labels, **order.arguments, on_progress=tell)
+
+        kind = _Kind(
+            pb.TrainingSetsFromLookupsRequest,
+            pb.TrainingSetsFromLookupsResponse,
+            rows="labels_bytes",
+            asked=asked_of_lookups,
+            work=work,
+        )
+        async with aclosing(self._built(kind, requests, context)) as responses:
+            async for response in responses:
+                yield response
+
+    async def _built(
+        self, kind: "_Kind", requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext
+    ) -> AsyncGenerator[bytes]:
         deadline = self._deadline(context)
         async with self._failing(context):
-            spec = _parsed(pb.TrainingSetsBuildRequest, await _next(requests))
+            spec = _parsed(kind.request, await _next(requests))
             if spec.WhichOneof("part") != "spec":
                 raise InvalidArgument.at("spec", "is not given; the first message has it")
-            order = asked(spec.spec)
-            # The place comes first: a frame is not taken from a caller who is refused then.
+            order = kind.asked(spec.spec)
+            unregistered: list[str] = []
+            sets = self._telling(unregistered)
+            # The place comes first: rows are not taken from a caller who is refused then.
             with self._builds.place(), self._uploads() as directory:
-                frame = await self._frame(order, requests, directory / "frame.arrow")
+                given = await self._given(kind, order, requests, directory / "rows.arrow")
 
                 def work(tell: OnProgress) -> TrainingSet:
-                    return self._sets.build(
-                        order.name,
-                        features=order.features,
-                        entity_frame=frame(),
-                        start=order.start,
-                        end=order.end,
-                        known_at=order.known_at,
-                        splits=order.splits,
-                        full_feature_names=order.full_feature_names,
-                        snapshot=order.snapshot,
-                        threads=order.threads,
-                        on_progress=tell,
-                    )
+                    return kind.work(sets, order, given(), tell)
 
                 async with aclosing(self._builds.follow(work, context, deadline=deadline)) as steps:
                     async for step in steps:
                         response = (
-                            pb.TrainingSetsBuildResponse(training_set=answers.training_set(step.result))
+                            kind.response(
+                                training_set=answers.training_set(step.result),
+                                not_registered=self._without_paths("; ".join(unregistered)),
+                            )
                             if isinstance(step, Done)
-                            else pb.TrainingSetsBuildResponse(progress=answers.progress(step))
+                            else kind.response(progress=answers.progress(step))
                         )
                         yield response.SerializeToString()
+
+    def _telling(self, unregistered: "list[str]") -> TrainingSets:
+        """The sets, for one call: what Feast's registry does not take of it is for its caller."""
+        return TrainingSets(self._root, self._settings.directory, on_unregistered=unregistered.append)
 
     async def rebuild(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
         """`Rebuild`."""
@@ -206,8 +261,9 @@ class Handlers:
         """`Remove`."""
 
         def work(asks: pb.TrainingSetsRemoveRequest) -> Message:
-            self._sets.remove(asks.ref)
-            return pb.TrainingSetsRemoveResponse()
+            unregistered: list[str] = []
+            self._telling(unregistered).remove(asks.ref)
+            return pb.TrainingSetsRemoveResponse(not_registered=self._without_paths("; ".join(unregistered)))
 
         return await self._answered(self._reads, pb.TrainingSetsRemoveRequest, work, request, context)
 
@@ -246,23 +302,29 @@ class Handlers:
             size += len(page[-1].manifest_json)
         return pb.TrainingSetsListResponse(training_sets=page)
 
-    async def _frame(self, order: Asked, requests: AsyncIterator[bytes], path: Path) -> Callable[[], Any]:
-        """The entity frame, as it is given to a build when that begins."""
-        upload = Upload(path, bytes_max=self._settings.frame_max_bytes) if order.frame == "uploaded" else None
+    async def _given(
+        self, kind: "_Kind", order: Asked, requests: AsyncIterator[bytes], path: Path
+    ) -> Callable[[], Any]:
+        """The entity frame or the labels, as they are given to a build when that begins."""
+        upload = (
+            Upload(path, field=kind.rows, bytes_max=self._settings.frame_max_bytes)
+            if order.given == "uploaded"
+            else None
+        )
         try:
             async for request in requests:
-                piece = _parsed(pb.TrainingSetsBuildRequest, request)
-                if upload is None or piece.WhichOneof("part") != "entity_frame_bytes":
+                piece = _parsed(kind.request, request)
+                if upload is None or piece.WhichOneof("part") != kind.rows:
                     raise InvalidArgument.at(
-                        "spec", "is followed by what does not belong to it; send one, and a frame if it says `uploaded`"
+                        "spec", "is followed by what does not belong to it; send one, and rows if it says `uploaded`"
                     )
-                upload.add(piece.entity_frame_bytes)
+                upload.add(getattr(piece, kind.rows))
         finally:
             if upload is not None:
                 upload.close()
         if upload is not None:
             return upload.reader
-        if order.frame == "text":
+        if order.given == "text":
             return lambda: entity_frame(order.text, repo_root=self._root, directories=self._settings.entity_directories)
         return lambda: None
 

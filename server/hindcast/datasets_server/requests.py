@@ -1,11 +1,12 @@
 """What callers ask for, as arguments of `hindcast.datasets.TrainingSets`."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from hindcast.clock import from_micros
@@ -17,23 +18,17 @@ from hindcast.v1 import training_sets_pb2 as pb
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A build that was asked for, but for its entity frame.
+    """A build that was asked for, but for its rows.
 
     Attributes:
-        frame: `uploaded`, `text` or `all_keys`.
+        given: how its entity frame or labels are given: `uploaded`, `text` or `all_keys`.
+        arguments: of `build` or `from_lookups`, all others.
     """
 
     name: str
-    features: str | Sequence[str]
-    frame: str
+    given: str
     text: str
-    start: datetime | None
-    end: datetime | None
-    known_at: datetime | str | None
-    splits: Splits | None
-    full_feature_names: bool
-    snapshot: bool
-    threads: int | None
+    arguments: Mapping[str, Any]
 
 
 def asked(spec: pb.TrainingSetSpec) -> Asked:
@@ -53,19 +48,58 @@ def asked(spec: pb.TrainingSetSpec) -> Asked:
     keys = spec.all_keys
     if frame == "all_keys" and not keys.HasField("end"):
         raise InvalidArgument.at("spec.all_keys.end", "is not given; say up to when")
-    return Asked(
-        name=spec.name,
-        features=spec.feature_service if features == "feature_service" else list(spec.feature_list.refs),
-        frame=frame,
-        text=spec.text,
-        start=_time(keys.start, "spec.all_keys.start") if keys.HasField("start") else None,
-        end=_time(keys.end, "spec.all_keys.end") if keys.HasField("end") else None,
-        known_at=_known_at(spec),
-        splits=_splits(spec),
-        full_feature_names=spec.full_feature_names,
-        snapshot=spec.snapshot,
-        threads=threads(spec.threads),
-    )
+    arguments = {
+        "features": spec.feature_service if features == "feature_service" else list(spec.feature_list.refs),
+        "start": _optional_time(keys, "start", "spec.all_keys.start"),
+        "end": _optional_time(keys, "end", "spec.all_keys.end"),
+        "known_at": _known_at(spec),
+        **_kept(spec),
+    }
+    return Asked(name=spec.name, given=frame, text=spec.text, arguments=arguments)
+
+
+def asked_of_lookups(spec: pb.LookupSetSpec) -> Asked:
+    """What a spec of a set of lookups asks for.
+
+    Raises:
+        InvalidArgument: a field is missing, or is not one.
+    """
+    labels = spec.WhichOneof("labels")
+    if not spec.feature_service:
+        raise InvalidArgument.at("spec.feature_service", "is not given; name the service whose lookups are the rows")
+    if labels is None:
+        raise InvalidArgument.at("spec.labels", "are not given; send rows, or name a path or SQL")
+    on = spec.WhichOneof("on")
+    arguments = {
+        "service": spec.feature_service,
+        "since": _optional_time(spec, "since", "spec.since"),
+        "until": _optional_time(spec, "until", "spec.until"),
+        "on": None if on is None else spec.on_id if on == "on_id" else list(spec.on_keys.names),
+        "window": _length(spec.window, "spec.window") if spec.HasField("window") else None,
+        "label_time": spec.label_time if spec.HasField("label_time") else None,
+        "pick": spec.pick if spec.HasField("pick") else None,
+        "keep_unlabeled": spec.keep_unlabeled,
+        "features": list(spec.feature_list.refs) if spec.HasField("feature_list") else None,
+        "fill": spec.fill if spec.HasField("fill") else None,
+        "statuses": spec.statuses,
+        "ages": spec.ages,
+        "seal": spec.seal if spec.HasField("seal") else True,
+        **_kept(spec),
+    }
+    return Asked(name=spec.name, given=labels, text=spec.text, arguments=arguments)
+
+
+def _kept(spec: pb.TrainingSetSpec | pb.LookupSetSpec) -> Mapping[str, Any]:
+    """How a set is built, whatever its rows are of."""
+    return {
+        "splits": _splits(spec),
+        "full_feature_names": spec.full_feature_names,
+        "snapshot": spec.snapshot,
+        "format": spec.format or "parquet",
+        "git": spec.git if spec.HasField("git") else True,
+        "threads": threads(spec.threads),
+        "register": spec.register if spec.HasField("register") else True,
+    }
 
 
 def threads(given: int) -> int | None:
@@ -82,7 +116,7 @@ def _known_at(spec: pb.TrainingSetSpec) -> datetime | str | None:
     return OWN_TIME if kind == "known_at_own" and spec.known_at_own else None
 
 
-def _splits(spec: pb.TrainingSetSpec) -> Splits | None:
+def _splits(spec: pb.TrainingSetSpec | pb.LookupSetSpec) -> Splits | None:
     kind = spec.WhichOneof("splits")
     if kind is None:
         return None
@@ -108,3 +142,14 @@ def _time(given: Timestamp, field: str) -> datetime:
         return from_micros(given.ToMicroseconds()).astimezone(UTC)
     except (OverflowError, ValueError) as error:
         raise InvalidArgument.at(field, "is no time between the years 1 and 9999") from error
+
+
+def _optional_time(message: Any, name: str, field: str) -> datetime | None:
+    return _time(getattr(message, name), field) if message.HasField(name) else None
+
+
+def _length(given: Duration, field: str) -> timedelta:
+    try:
+        return given.ToTimedelta()
+    except (OverflowError, ValueError) as error:
+        raise InvalidArgument.at(field, "is no length of time that can be; give less") from error

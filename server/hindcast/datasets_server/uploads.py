@@ -1,4 +1,4 @@
-"""Entity frames that callers send: an Arrow IPC stream in pieces, set aside on disk and read from there."""
+"""Entity frames and labels that callers send: an Arrow IPC stream in pieces, set aside on disk and read from there."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,14 +7,14 @@ import pyarrow as pa
 
 from hindcast.errors import InvalidArgument, Overloaded, StoreUnavailable
 
-FIELD = "entity_frame_bytes"
-
 
 class Upload:
-    """A frame as it comes in. It is written to a file, so that no frame is in memory as a whole."""
+    """Rows as they come in. They are written to a file, so that they are not in memory as a whole."""
 
-    def __init__(self, path: Path, *, bytes_max: int) -> None:
+    def __init__(self, path: Path, *, field: str, bytes_max: int) -> None:
+        """Args: field: of the request, that has the pieces."""
         self._path = path
+        self._field = field
         self._bytes_max = bytes_max
         self._bytes = 0
         self._file = path.open("xb")
@@ -30,15 +30,15 @@ class Upload:
         if self._bytes > self._bytes_max:
             raise Overloaded(
                 "frame",
-                f"the entity frame has more than the {self._bytes_max:,} bytes that are taken here; put it where the server can read it, and give its path",
+                f"the rows that were sent have more than the {self._bytes_max:,} bytes that are taken here; put them where the server can read them, and give the path",
             )
         try:
             self._file.write(piece)
         except OSError as error:
-            raise StoreUnavailable("the disk did not take the entity frame; check the space on it") from error
+            raise StoreUnavailable("the disk did not take the rows that were sent; check the space on it") from error
 
     def close(self) -> None:
-        """There is no more of it, or it is not wanted any more."""
+        """There are no more, or they are not wanted any more."""
         self._file.close()
 
     def reader(self) -> pa.RecordBatchReader:
@@ -51,7 +51,7 @@ class Upload:
             stream = pa.ipc.open_stream(pa.memory_map(str(self._path)))
         except (pa.ArrowException, OSError) as error:
             raise InvalidArgument.at(
-                FIELD, "is no Arrow IPC stream; write it by pyarrow.ipc.new_stream, not as a file"
+                self._field, "is no Arrow IPC stream; write it by pyarrow.ipc.new_stream, not as a file"
             ) from error
         return pa.RecordBatchReader.from_batches(stream.schema, _checked(stream))
 

@@ -1,3 +1,4 @@
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from hindcast.v1 import feature_service_pb2 as _feature_service_pb2
 from google.protobuf.internal import containers as _containers
@@ -16,7 +17,7 @@ class TrainingSetsBuildRequest(_message.Message):
     def __init__(self, spec: _Optional[_Union[TrainingSetSpec, _Mapping]] = ..., entity_frame_bytes: _Optional[bytes] = ...) -> None: ...
 
 class TrainingSetSpec(_message.Message):
-    __slots__ = ("name", "feature_service", "feature_list", "uploaded", "text", "all_keys", "known_at_time", "known_at_column", "known_at_own", "time_splits", "key_splits", "full_feature_names", "snapshot", "threads")
+    __slots__ = ("name", "feature_service", "feature_list", "uploaded", "text", "all_keys", "known_at_time", "known_at_column", "known_at_own", "time_splits", "key_splits", "full_feature_names", "snapshot", "threads", "format", "git", "register")
     NAME_FIELD_NUMBER: _ClassVar[int]
     FEATURE_SERVICE_FIELD_NUMBER: _ClassVar[int]
     FEATURE_LIST_FIELD_NUMBER: _ClassVar[int]
@@ -31,6 +32,9 @@ class TrainingSetSpec(_message.Message):
     FULL_FEATURE_NAMES_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     THREADS_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    GIT_FIELD_NUMBER: _ClassVar[int]
+    REGISTER_FIELD_NUMBER: _ClassVar[int]
     name: str
     feature_service: str
     feature_list: _feature_service_pb2.FeatureList
@@ -45,7 +49,82 @@ class TrainingSetSpec(_message.Message):
     full_feature_names: bool
     snapshot: bool
     threads: int
-    def __init__(self, name: _Optional[str] = ..., feature_service: _Optional[str] = ..., feature_list: _Optional[_Union[_feature_service_pb2.FeatureList, _Mapping]] = ..., uploaded: _Optional[_Union[UploadedFrame, _Mapping]] = ..., text: _Optional[str] = ..., all_keys: _Optional[_Union[KeysBetween, _Mapping]] = ..., known_at_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., known_at_column: _Optional[str] = ..., known_at_own: bool = ..., time_splits: _Optional[_Union[TimeSplits, _Mapping]] = ..., key_splits: _Optional[_Union[KeySplits, _Mapping]] = ..., full_feature_names: bool = ..., snapshot: bool = ..., threads: _Optional[int] = ...) -> None: ...
+    format: str
+    git: bool
+    register: bool
+    def __init__(self, name: _Optional[str] = ..., feature_service: _Optional[str] = ..., feature_list: _Optional[_Union[_feature_service_pb2.FeatureList, _Mapping]] = ..., uploaded: _Optional[_Union[UploadedFrame, _Mapping]] = ..., text: _Optional[str] = ..., all_keys: _Optional[_Union[KeysBetween, _Mapping]] = ..., known_at_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., known_at_column: _Optional[str] = ..., known_at_own: bool = ..., time_splits: _Optional[_Union[TimeSplits, _Mapping]] = ..., key_splits: _Optional[_Union[KeySplits, _Mapping]] = ..., full_feature_names: bool = ..., snapshot: bool = ..., threads: _Optional[int] = ..., format: _Optional[str] = ..., git: bool = ..., register: bool = ...) -> None: ...
+
+class TrainingSetsFromLookupsRequest(_message.Message):
+    __slots__ = ("spec", "labels_bytes")
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    LABELS_BYTES_FIELD_NUMBER: _ClassVar[int]
+    spec: LookupSetSpec
+    labels_bytes: bytes
+    def __init__(self, spec: _Optional[_Union[LookupSetSpec, _Mapping]] = ..., labels_bytes: _Optional[bytes] = ...) -> None: ...
+
+class LookupSetSpec(_message.Message):
+    __slots__ = ("name", "feature_service", "uploaded", "text", "since", "until", "on_id", "on_keys", "window", "label_time", "pick", "keep_unlabeled", "feature_list", "fill", "statuses", "ages", "full_feature_names", "time_splits", "key_splits", "snapshot", "seal", "threads", "format", "git", "register")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_SERVICE_FIELD_NUMBER: _ClassVar[int]
+    UPLOADED_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    ON_ID_FIELD_NUMBER: _ClassVar[int]
+    ON_KEYS_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    LABEL_TIME_FIELD_NUMBER: _ClassVar[int]
+    PICK_FIELD_NUMBER: _ClassVar[int]
+    KEEP_UNLABELED_FIELD_NUMBER: _ClassVar[int]
+    FEATURE_LIST_FIELD_NUMBER: _ClassVar[int]
+    FILL_FIELD_NUMBER: _ClassVar[int]
+    STATUSES_FIELD_NUMBER: _ClassVar[int]
+    AGES_FIELD_NUMBER: _ClassVar[int]
+    FULL_FEATURE_NAMES_FIELD_NUMBER: _ClassVar[int]
+    TIME_SPLITS_FIELD_NUMBER: _ClassVar[int]
+    KEY_SPLITS_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    SEAL_FIELD_NUMBER: _ClassVar[int]
+    THREADS_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    GIT_FIELD_NUMBER: _ClassVar[int]
+    REGISTER_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    feature_service: str
+    uploaded: UploadedFrame
+    text: str
+    since: _timestamp_pb2.Timestamp
+    until: _timestamp_pb2.Timestamp
+    on_id: str
+    on_keys: ColumnNames
+    window: _duration_pb2.Duration
+    label_time: str
+    pick: str
+    keep_unlabeled: bool
+    feature_list: _feature_service_pb2.FeatureList
+    fill: str
+    statuses: bool
+    ages: bool
+    full_feature_names: bool
+    time_splits: TimeSplits
+    key_splits: KeySplits
+    snapshot: bool
+    seal: bool
+    threads: int
+    format: str
+    git: bool
+    register: bool
+    def __init__(self, name: _Optional[str] = ..., feature_service: _Optional[str] = ..., uploaded: _Optional[_Union[UploadedFrame, _Mapping]] = ..., text: _Optional[str] = ..., since: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., until: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., on_id: _Optional[str] = ..., on_keys: _Optional[_Union[ColumnNames, _Mapping]] = ..., window: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., label_time: _Optional[str] = ..., pick: _Optional[str] = ..., keep_unlabeled: bool = ..., feature_list: _Optional[_Union[_feature_service_pb2.FeatureList, _Mapping]] = ..., fill: _Optional[str] = ..., statuses: bool = ..., ages: bool = ..., full_feature_names: bool = ..., time_splits: _Optional[_Union[TimeSplits, _Mapping]] = ..., key_splits: _Optional[_Union[KeySplits, _Mapping]] = ..., snapshot: bool = ..., seal: bool = ..., threads: _Optional[int] = ..., format: _Optional[str] = ..., git: bool = ..., register: bool = ...) -> None: ...
+
+class TrainingSetsFromLookupsResponse(_message.Message):
+    __slots__ = ("progress", "training_set", "not_registered")
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    TRAINING_SET_FIELD_NUMBER: _ClassVar[int]
+    NOT_REGISTERED_FIELD_NUMBER: _ClassVar[int]
+    progress: BuildProgress
+    training_set: TrainingSet
+    not_registered: str
+    def __init__(self, progress: _Optional[_Union[BuildProgress, _Mapping]] = ..., training_set: _Optional[_Union[TrainingSet, _Mapping]] = ..., not_registered: _Optional[str] = ...) -> None: ...
 
 class UploadedFrame(_message.Message):
     __slots__ = ()
@@ -92,12 +171,14 @@ class KeySplit(_message.Message):
     def __init__(self, name: _Optional[str] = ..., parts: _Optional[int] = ...) -> None: ...
 
 class TrainingSetsBuildResponse(_message.Message):
-    __slots__ = ("progress", "training_set")
+    __slots__ = ("progress", "training_set", "not_registered")
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     TRAINING_SET_FIELD_NUMBER: _ClassVar[int]
+    NOT_REGISTERED_FIELD_NUMBER: _ClassVar[int]
     progress: BuildProgress
     training_set: TrainingSet
-    def __init__(self, progress: _Optional[_Union[BuildProgress, _Mapping]] = ..., training_set: _Optional[_Union[TrainingSet, _Mapping]] = ...) -> None: ...
+    not_registered: str
+    def __init__(self, progress: _Optional[_Union[BuildProgress, _Mapping]] = ..., training_set: _Optional[_Union[TrainingSet, _Mapping]] = ..., not_registered: _Optional[str] = ...) -> None: ...
 
 class BuildProgress(_message.Message):
     __slots__ = ("phase", "done", "total")
@@ -379,5 +460,7 @@ class TrainingSetsRemoveRequest(_message.Message):
     def __init__(self, ref: _Optional[str] = ...) -> None: ...
 
 class TrainingSetsRemoveResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("not_registered",)
+    NOT_REGISTERED_FIELD_NUMBER: _ClassVar[int]
+    not_registered: str
+    def __init__(self, not_registered: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,485 @@
+"""A training set that is made again from its manifest: a rebuild, which says which input changed where it comes out as another one.
+
+By default the set is made of what is there now: the repo's definitions, the files of its sources (a Delta table at the version of the
+manifest), the entity frame that was kept (or the files that it was read from). What the manifest says was used instead can be asked for.
+
+Where more than one input is another one, they are changed one by one, in the order source, entity frame, definition, transform, library, and each
+is put down for what differs between the table before it and the table after it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+
+import pyarrow as pa
+
+from hindcast.datasets.build import SourceTitle, source_records, title_of, write_rows
+from hindcast.datasets.canonical import Hasher
+from hindcast.datasets.causes import Change, Provenance, Step, blamed_on, blamed_on_files, file_change
+from hindcast.datasets.compare import Differences, Side, compare
+from hindcast.datasets.definitions import PICKLED, DefinitionChange, Definitions, SourceDefinition, definition_changes
+from hindcast.datasets.making import Written, libraries_of, sha256
+from hindcast.datasets.manifest import Manifest, SourceRecord
+from hindcast.datasets.parts import read_parts
+from hindcast.datasets.pins import FileChange, absolute_path, by_view, file_changes, found_elsewhere, only_pinned
+from hindcast.datasets.progress import OnProgress, Progress
+from hindcast.datasets.retrieval import FrameCall, Repo
+from hindcast.datasets.store import StoredSet
+from hindcast.errors import DatasetError, HindcastError, InvalidArgument, SourceError, UnknownName
+from hindcast.offline.frames.frame import EntityFrame
+from hindcast.offline.frames.held import READ_ROWS
+from hindcast.offline.sources.source import DeltaTable, FilePin, SourceFile, SourceFiles
+
+NOW = "now"
+"""The folder of the table that is made of what is there now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebuild:
+    """What came of making a set again.
+
+    Attributes:
+        ref, id: of the set that was made again.
+        identical: whether it has the same logical digest.
+        expected, digest: the logical digest of the manifest, and of what was made; empty where nothing could be made.
+        files_identical: whether its files have the same bytes; None where that is not promised: the rows or the libraries are other ones.
+        rows: that were made.
+        changes: inputs that are other ones than they were: first those that changed rows, each kind in the order of the module's docstring,
+            then those without effect.
+        as_recorded: whether the manifest's definitions and files were used, not those of now.
+        trouble: why nothing could be made; empty where it was.
+    """
+
+    ref: str
+    id: str
+    identical: bool
+    expected: str
+    digest: str
+    files_identical: bool | None
+    rows: int
+    changes: tuple[Change, ...]
+    as_recorded: bool
+    trouble: str = ""
+
+    @property
+    def first_change(self) -> Change | None:
+        """The first input that is another one: of those that changed rows, if any did."""
+        return self.changes[0] if self.changes else None
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A table of a step.
+
+    Attributes:
+        written: None for the set itself.
+    """
+
+    side: Side
+    digest: str
+    provenance: Provenance | None
+    written: Written | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What a table is made of."""
+
+    definitions: Definitions
+    sources: Mapping[str, SourceFiles | DeltaTable]
+    has_new_frame: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One step from the state before: what is changed by it, and the state after."""
+
+    files: tuple[FileChange, ...] = ()
+    change: Change | None = None
+    state: State
+
+
+@dataclass(slots=True)
+class Again:
+    """One rebuild."""
+
+    stored: StoredSet
+    repo: Repo
+    aside: Path
+    as_recorded: bool = field(kw_only=True)
+    on_progress: OnProgress = field(kw_only=True)
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the set."""
+        return self.stored.manifest
+
+    def place_of(self, name: str) -> Path:
+        """The directory of a table that was made."""
+        plain = self.aside / name
+        return plain if plain.exists() else self._delta_place(name)
+
+    def _delta_place(self, name: str) -> Path:
+        return self.aside / f"{name}-delta"
+
+    def report(self) -> Rebuild:
+        """Make it, and say what differs and why."""
+        libraries = self._library_changes()
+        pinned, files = self._sources()
+        try:
+            moves = self._moves(pinned, files)
+            made = self._run(moves[-1].state if moves else self._recorded(pinned), NOW)
+        except (SourceError, UnknownName) as error:
+            return self._failed(error, files, libraries)
+        changes = self._without_effect(moves)
+        if made.digest == self.manifest.digest:
+            assert made.written is not None  # noqa: S101 - for the type
+            files_identical = made.written.files == self.manifest.files if not libraries else None
+            return self._report(made, [*changes, *libraries], files_identical=files_identical)
+        try:
+            found = self._explained(moves, made, libraries) if moves else self._unexplained(made, libraries)
+        except DatasetError:
+            # The set's own rows are gone: it can be said what changed, and not what that did.
+            found = [replace(change, has_effect=None) for change in (*changes, *libraries)]
+            if not found:
+                raise
+        return self._report(made, found, files_identical=None)
+
+    def _report(self, made: Made, changes: Sequence[Change], *, files_identical: bool | None) -> Rebuild:
+        effective = [change for change in changes if change.has_effect]
+        others = [change for change in changes if not change.has_effect]
+        assert made.written is not None  # noqa: S101 - for the type
+        return Rebuild(
+            ref=self.stored.ref,
+            id=self.stored.id,
+            identical=made.digest == self.manifest.digest,
+            expected=self.manifest.digest,
+            digest=made.digest,
+            files_identical=files_identical,
+            rows=made.written.digest.rows,
+            changes=(*effective, *others),
+            as_recorded=self.as_recorded,
+        )
+
+    def _failed(
+        self,
+        error: HindcastError,
+        files: Sequence[FileChange],
+        libraries: Sequence[Change],
+        *,
+        first: Sequence[Change] = (),
+    ) -> Rebuild:
+        """Something that was asked for cannot be had any more: what changed is what can be said."""
+        changes = [*first, *(file_change(file, has_effect=None) for file in files), *libraries]
+        if isinstance(error, UnknownName):
+            changes.insert(0, Change(kind="definition", name=error.name, what="removed", has_effect=None))
+        if not changes:
+            raise error
+        return Rebuild(
+            ref=self.stored.ref,
+            id=self.stored.id,
+            identical=False,
+            expected=self.manifest.digest,
+            digest="",
+            files_identical=None,
+            rows=0,
+            changes=tuple(changes),
+            as_recorded=self.as_recorded,
+            trouble=str(error),
+        )
+
+    def _library_changes(self) -> list[Change]:
+        before = self.manifest.libraries
+        now = libraries_of(self.manifest.definitions, has_log=self.manifest.lookups is not None)
+        return [
+            Change(kind="library", name=name, what="version", before=before.get(name, ""), after=now.get(name, ""))
+            for name in dict.fromkeys([*before, *now])
+            if before.get(name) != now.get(name)
+        ]
+
+    def _sources(self) -> tuple[dict[str, SourceFiles | DeltaTable], tuple[FileChange, ...]]:
+        """The sources of the manifest where they were, as they are now, and what has become of their files."""
+        pinned: dict[str, SourceFiles | DeltaTable] = {}
+        changes: list[FileChange] = []
+        for record in self.manifest.sources:
+            definition = self._source_of(record.views[0])
+            try:
+                found = self.repo.pinned(definition, version=record.version)
+                (now,) = source_records(
+                    {record.views[0]: found},
+                    [SourceTitle(name=record.name, path=record.path, views=record.views)],
+                    self.repo.root,
+                )
+            except SourceError:
+                changes += found_elsewhere(file_changes(record, None), record, root=self.repo.root)
+                pinned |= self._snapshots(record)
+                continue
+            changed = list(file_changes(record, now))
+            if self.as_recorded and isinstance(found, SourceFiles):
+                found = only_pinned(found, record, changed, root=self.repo.root)
+                changed = [change for change in changed if change.how != "appended"]
+            changes += changed
+            pinned |= dict.fromkeys(record.views, found)
+            if changed:
+                pinned |= self._snapshots(record)
+        return pinned, tuple(changes)
+
+    def _snapshots(self, record: SourceRecord) -> Mapping[str, SourceFiles]:
+        """View -> the rows that were kept of its source; only where what is there now is not asked for."""
+        if not self.as_recorded:
+            return {}
+        kept = {view: self.manifest.evidence.snapshots.get(view) for view in record.views}
+        found = {}
+        for view, file in kept.items():
+            path = self.stored.path / file.path if file is not None else None
+            if path is not None and path.is_file():
+                found[view] = SourceFiles(name=f"the snapshot of {view}", files=(SourceFile(FilePin.of(path)),))
+        return found
+
+    def _source_of(self, view: str) -> SourceDefinition:
+        return next(one.source for one in self.manifest.definitions.views if one.name == view)
+
+    def _recorded(self, pinned: Mapping[str, SourceFiles | DeltaTable]) -> State:
+        return State(
+            definitions=self.manifest.definitions,
+            sources=self._sources_for(self.manifest.definitions, pinned),
+            has_new_frame=False,
+        )
+
+    def _sources_for(
+        self, definitions: Definitions, pinned: Mapping[str, SourceFiles | DeltaTable]
+    ) -> Mapping[str, SourceFiles | DeltaTable]:
+        """The sources of all views: where the manifest has them, or where a definition has them now.
+
+        Raises:
+            SourceError: one cannot be read.
+        """
+        records = by_view(self.manifest.sources)
+        found = {}
+        for view in definitions.views:
+            record = records.get(view.name)
+            is_there = record is not None and title_of(definitions, view.name).path == record.path
+            if is_there and view.name in pinned:
+                found[view.name] = pinned[view.name]
+            else:
+                found[view.name] = self.repo.pinned(view.source)
+        return found
+
+    def _moves(self, pinned: Mapping[str, SourceFiles | DeltaTable], files: tuple[FileChange, ...]) -> list[Move]:
+        """From what the manifest says to what is there now, an input at a time."""
+        definitions = self.manifest.definitions
+        moves: list[Move] = []
+        if files:
+            moves.append(Move(files=files, state=self._recorded_or_none(pinned)))
+        frame = self._frame_change()
+        if frame is not None:
+            moves.append(
+                Move(
+                    change=frame,
+                    state=replace(
+                        self._recorded_or_none(pinned), has_new_frame=frame.what != "removed" and not self.as_recorded
+                    ),
+                )
+            )
+        if self.as_recorded:
+            return moves
+        for change in definition_changes(definitions, self._definitions_now()):
+            state = State(
+                definitions=change.result,
+                sources=self._sources_for(change.result, pinned),
+                has_new_frame=moves[-1].state.has_new_frame if moves else False,
+            )
+            moves.append(Move(change=_of_definition(change), state=state))
+        return moves
+
+    def _definitions_now(self) -> Definitions:
+        """What the features mean in the repo.
+
+        Raises:
+            UnknownName: they are not there any more.
+        """
+        definitions = self.manifest.definitions
+        return self.repo.definitions(
+            self.manifest.features[0] if definitions.service else self.manifest.features,
+            full_feature_names=definitions.full_feature_names,
+        )
+
+    def _recorded_or_none(self, pinned: Mapping[str, SourceFiles | DeltaTable]) -> State:
+        """As `_recorded`; a source that is gone is left to the definition that does not name it any more."""
+        try:
+            return self._recorded(pinned)
+        except SourceError:
+            return State(definitions=self.manifest.definitions, sources=pinned, has_new_frame=False)
+
+    def _frame_change(self) -> Change | None:
+        record = self.manifest.frame
+        if record.is_kept:
+            return None
+        change = Change(kind="entity_frame", name=record.text)
+        try:
+            now = self.repo.frame_files(record.text)
+        except HindcastError:
+            return replace(change, what="removed")
+        return None if now == record.files else change
+
+    def _without_effect(self, moves: Sequence[Move]) -> list[Change]:
+        changes = [file_change(file) for move in moves for file in move.files]
+        return [*changes, *(move.change for move in moves if move.change is not None and not _is_suspect(move.change))]
+
+    def _explained(self, moves: Sequence[Move], last: Made, libraries: Sequence[Change]) -> list[Change]:
+        """The changes of the moves, each with what it did."""
+        before = self._itself()
+        found: list[Change] = []
+        waiting: list[Move] = []
+        for number, move in enumerate(moves):
+            waiting.append(move)
+            if number == len(moves) - 1:
+                after = last
+            else:
+                try:
+                    after = self._run(move.state, f"step-{number}")
+                except HindcastError:
+                    # It cannot be made by itself, as of a source that was moved while its definition followed.
+                    continue
+            found += self._blamed(before, after, waiting)
+            before, waiting = after, []
+        return [change for change in found if change.has_effect or not _is_suspect(change)] + list(libraries)
+
+    def _blamed(self, before: Made, after: Made, moves: Sequence[Move]) -> list[Change]:
+        """What some moves did together: it is put down to the first of them."""
+        first, *rest = moves
+        later = self._without_effect(rest)
+        if before.digest == after.digest:
+            return [*self._without_effect([first]), *later]
+        keys = self._labels() if _is_of_frame(moves) else ()
+        step = Step(
+            differences=self._differences(before, after, keys),
+            before=before.side,
+            after=after.side,
+            definitions=self.manifest.definitions,
+            labels=self._labels(),
+        )
+        if first.change is not None:
+            reason = {"definition": "definition", "transform": "code"}.get(first.change.kind, "entity frame")
+            return [blamed_on(first.change, step, reason), *later]
+        if before.provenance is not None and after.provenance is not None and not rest:
+            return [*blamed_on_files(first.files, step, before.provenance, after.provenance)]
+        some = [file_change(file, has_effect=None) for file in first.files]
+        return [blamed_on(some[0], step, "source"), *some[1:], *later]
+
+    def _unexplained(self, made: Made, libraries: Sequence[Change]) -> list[Change]:
+        """No input is another one, but a library may be."""
+        before = self._itself()
+        step = Step(
+            differences=self._differences(before, made, ()),
+            before=before.side,
+            after=made.side,
+            definitions=self.manifest.definitions,
+            labels=self._labels(),
+        )
+        if libraries:
+            return [blamed_on(libraries[0], step, "library"), *libraries[1:]]
+        computed = {
+            feature.column: view.name for view in self.manifest.definitions.on_demand for feature in view.features
+        }
+        names = {computed.get(column, "") for column in step.differences.cells}
+        name = names.pop() if len(names) == 1 else ""
+        unknown = Change(kind="unknown", name=name or "rows", what="not the same twice")
+        return [blamed_on(unknown, step, "code that gives something else each time" if name else "unknown")]
+
+    def _differences(self, before: Made, after: Made, keys: Sequence[str]) -> Differences:
+        """What of a step is to be explained."""
+        return compare(before.side, after.side, keys=keys)
+
+    def _labels(self) -> tuple[str, ...]:
+        return self.manifest.labels
+
+    def _itself(self) -> Made:
+        """The set, as it is stored."""
+        side = Side.of(self.stored.path, self.manifest)
+        try:
+            provenance = Provenance.of_set(self.stored.path, self.manifest)
+        except DatasetError:
+            provenance = None
+        return Made(side, self.manifest.digest, provenance)
+
+    def _run(self, state: State, name: str) -> Made:
+        """A table made of a state."""
+        if self.manifest.delta_version is not None:
+            # In Delta's types, so that files can be the same; rows that do not fit into them are other ones, and compared all the same.
+            with suppress(InvalidArgument):
+                return self._run_into(self._delta_place(name), state, is_delta=True)
+        return self._run_into(self.aside / name, state, is_delta=False)
+
+    def _run_into(self, place: Path, state: State, *, is_delta: bool) -> Made:
+        """A table made of a state, in a directory that is not there yet.
+
+        Raises:
+            InvalidArgument: it is to be in Delta's types, and does not fit into them.
+        """
+        place.mkdir()
+        lacking = [view for view in state.definitions.views if view.name not in state.sources]
+        sources = {**state.sources, **{view.name: self.repo.pinned(view.source) for view in lacking}}
+        with ExitStack() as stack:
+            frame = stack.enter_context(self._frame(is_new=state.has_new_frame))
+            self.on_progress(Progress("read", 0, frame.rows))
+            reading = stack.enter_context(self.repo.reading(state.definitions, sources, frame, self.manifest.known_at))
+            written = write_rows(
+                reading, frame, self.manifest.splits, place, is_delta=is_delta, on_progress=self.on_progress
+            )
+            provenance = Provenance.read(reading.origins, root=self.repo.root)
+        side = Side(directory=place, files=written.files, groups=written.groups, schema=written.schema)
+        return Made(side, sha256(written.digest.root), provenance, written)
+
+    @contextmanager
+    def _frame(self, *, is_new: bool) -> Iterator[EntityFrame]:
+        """The entity frame: the one that was kept, the files that it was read from, or the columns of the set that it gave.
+
+        Raises:
+            DatasetError: the kept one is damaged.
+        """
+        record = self.manifest.frame
+        given: object
+        if record.is_kept:
+            given = self.stored.path / "entity_frame"
+        elif is_new or self._frame_change() is None:
+            given = absolute_path(record.text, root=self.repo.root)
+        else:
+            given = _columns_of_set(self.stored)
+        call = FrameCall(entity_frame=given, start=None, end=None)
+        with self.repo.frame(call, self.manifest.definitions, {}) as frame:
+            if record.is_kept or not is_new:
+                hasher = Hasher(frame.schema)
+                for batch in frame.batches(READ_ROWS):
+                    hasher.update(batch)
+                if sha256(hasher.finish().root) != record.digest:
+                    raise DatasetError(
+                        f"the entity frame of {self.stored.ref} is not the one that its manifest names; the files in {self.stored.path} "
+                        "were changed, and `hindcast dataset verify` says which"
+                    )
+            yield frame
+
+
+def _of_definition(change: DefinitionChange) -> Change:
+    return Change(kind=change.kind, name=change.name, what=change.attribute, before=change.before, after=change.after)
+
+
+def _is_suspect(change: Change) -> bool:
+    return change.what == PICKLED
+
+
+def _is_of_frame(moves: Sequence[Move]) -> bool:
+    return any(move.change is not None and move.change.kind == "entity_frame" for move in moves)
+
+
+def _columns_of_set(stored: StoredSet) -> pa.RecordBatchReader:
+    """The entity frame as its columns in the set have it."""
+    columns = list(stored.manifest.frame.columns)
+    tables = read_parts(stored.path, stored.manifest.files, columns=columns)
+    first = next(tables, None)
+    if first is None:
+        return pa.schema([]).empty_table().to_reader()
+    batches = (batch for table in chain([first], tables) for batch in table.to_batches())
+    return pa.RecordBatchReader.from_batches(first.schema, batches)
