@@ -64,9 +64,11 @@ def redis() -> Iterator[RedisServer]:
 @pytest.fixture(scope="module")
 def channels(redis, tmp_path_factory) -> Iterator[tuple[grpc.Channel, ...]]:
     """A channel to each worker of a server on that Redis; at the end all of its workers are the ones it began with."""
-    options = f",username=keeper,password={CANARY}"
-    repo = make_crowded_repo(tmp_path_factory.mktemp("crowded"), redis.connection_string + options)
-    with run_hindcast(repo, "--workers", str(WORKERS)) as server, contextlib.ExitStack() as opened:
+    login = f",username=keeper,password={CANARY}"
+    repo = make_crowded_repo(tmp_path_factory.mktemp("crowded"), redis.connection_string + login)
+    # A connection that ends by its age is opened anew, to any worker, and a message too large to be sent again is lost with it.
+    options = ("--workers", str(WORKERS), "--max-connection-age-seconds", "3600")
+    with run_hindcast(repo, *options) as server, contextlib.ExitStack() as opened:
         began_with = server.worker_ids()
         yield tuple(_channel_to_each_worker(server.address, opened).values())
         assert began_with == server.worker_ids()
