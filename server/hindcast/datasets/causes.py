@@ -229,16 +229,25 @@ def blamed_on(change: Change, step: Step, reason: str) -> Change:
             effect.show(step.cells(column, at[: effect.lacks], reason))
     of_cells = effect.of(change)
     lone = len(differences.only_before) + len(differences.only_after)
-    retyped = (one.column for one in differences.retyped)
+    retyped = [one.column for one in differences.retyped]
     whole = dict.fromkeys([*differences.dropped, *differences.added, *retyped], step.before.rows)
     reasons = dict(of_cells.reasons)
+    for name, columns in (
+        ("removed column", differences.dropped),
+        ("added column", differences.added),
+        ("other type", retyped),
+    ):
+        if columns:
+            reasons[name] = step.before.rows * len(columns)
+    if differences.reordered:
+        reasons["other order of columns"] = step.before.rows
     for name, rows in (("removed row", differences.only_before), ("added row", differences.only_after)):
         if len(rows):
             reasons[name] = len(rows)
     return replace(
         of_cells,
         has_effect=differences.are_there,
-        rows=step.before.rows if whole else of_cells.rows + lone,
+        rows=step.before.rows if whole or differences.reordered else of_cells.rows + lone,
         columns={**of_cells.columns, **whole},
         reasons=reasons,
     )

@@ -295,6 +295,9 @@ class Part:
         try:
             names = None if columns is None else list(columns)
             table = self._file.read_row_groups(list(groups), columns=names, use_threads=True)
+            if names is not None:
+                # To pyarrow the name `a` stands for a column `a.b`, too.
+                table = table.select(names)
             if self._read_as is None:
                 return table
             return table.cast(pa.schema([self._read_as.field(name) for name in table.schema.names]))

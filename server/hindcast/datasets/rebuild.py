@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from hindcast.datasets.build import (
     DATA,
+    FRAME,
     SourceTitle,
     Written,
     libraries_of,
@@ -35,6 +36,7 @@ from hindcast.datasets.pins import FileChange, absolute_path, by_view, file_chan
 from hindcast.datasets.progress import OnProgress, Progress, silent
 from hindcast.datasets.retrieval import FrameCall, Repo
 from hindcast.datasets.store import StoredSet
+from hindcast.datasets.verify import file_trouble
 from hindcast.errors import DatasetError, HindcastError, InvalidArgument, SourceError, UnknownName
 from hindcast.offline.frames.frame import EntityFrame
 from hindcast.offline.frames.held import READ_ROWS
@@ -404,6 +406,11 @@ class Again:
             definitions=self.manifest.definitions,
             labels=self._labels(),
         )
+        if not step.differences.are_there:
+            raise DatasetError(
+                f"the rows of {self.stored.ref} are made again as they are stored, and its manifest has another digest: the manifest was changed, "
+                "and `hindcast dataset verify` says what else"
+            )
         if libraries:
             return [blamed_on(libraries[0], step, "library"), *libraries[1:]]
         computed = {
@@ -412,7 +419,7 @@ class Again:
         names = {computed.get(column, "") for column in step.differences.cells}
         name = names.pop() if len(names) == 1 else ""
         unknown = Change(kind="unknown", name=name or "rows", what="not the same twice")
-        return [blamed_on(unknown, step, "code that gives something else each time" if name else "unknown")]
+        return [blamed_on(unknown, step, "function gives something else" if name else "unknown")]
 
     def _differences(self, before: Made, after: Made, keys: Sequence[str]) -> Differences:
         """What of a step is to be explained."""
@@ -422,7 +429,14 @@ class Again:
         return self.manifest.labels
 
     def _itself(self) -> Made:
-        """The set, as it is stored."""
+        """The set, as it is stored.
+
+        Raises:
+            DatasetError: its rows are gone, or other ones than they were: what they differ in is nobody's change of an input.
+        """
+        trouble = next(filter(None, (file_trouble(self.stored.path, file) for file in self.manifest.files)), None)
+        if trouble is not None:
+            raise DatasetError(f"{trouble}; {self.stored.ref} was changed, and `hindcast dataset verify` says all of it")
         side = Side.of(self.stored.path, self.manifest)
         try:
             provenance = Provenance.of_set(self.stored.path, self.manifest)
@@ -463,7 +477,12 @@ class Again:
         record = self.manifest.frame
         given: object
         if record.is_kept:
-            given = self.stored.path / "entity_frame"
+            given = self.stored.path / FRAME
+            if not given.is_dir():
+                raise DatasetError(
+                    f"the entity frame of {self.stored.ref} is gone from {self.stored.path}; `hindcast dataset verify` says what else is, and without it "
+                    "nothing can be made again"
+                )
         elif is_new or self._frame_change() is None:
             given = absolute_path(record.text, root=self.repo.root)
         else:

@@ -531,6 +531,13 @@ def _in_our_words(features: str | Sequence[str]) -> Iterator[None]:
         kind = "feature service" if isinstance(features, str) else "feature view of"
         name = features if isinstance(features, str) else ", ".join(features)
         raise UnknownName(kind, name, "check the name, and `feast apply` the repo") from error
+    except TypeError as error:
+        # Feast sorts what a service asks for, and an alias is not less than none.
+        raise InvalidArgument.at(
+            "features",
+            f"of {features!r} have a view both under its own name and under another one, which Feast does not read; give it a name in both places "
+            "(`.with_name`)",
+        ) from error
     except (FeastError, ValueError, KeyError) as error:
         raise InvalidArgument.at(
             "features", "cannot be asked for together; name one feature service, or a list of view:feature"
