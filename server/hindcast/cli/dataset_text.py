@@ -227,12 +227,12 @@ def _change_line(change: "Change") -> str:
     if change.kind == "transform":
         return f"{kind} {change.name}: its {change.what} was edited"
     if change.kind == "unknown":
-        if change.name == "rows":
-            return f"rows: {change.what}, and no input is another one"
-        return (
-            f"on-demand view {change.name}: its function gives something else, and no input is another one; "
-            "it is not the same twice, or code that it imports was changed"
+        whose = (
+            "rows: "
+            if change.name == "rows"
+            else f"on-demand view {change.name}: its function, or code that it imports, is "
         )
+        return f"{whose}{change.what}, and no input is another one"
     arrow = f" {_short(change.before)} → {_short(change.after)}" if change.before or change.after else ""
     return f"{kind} {change.name}: {change.what}{arrow}"
 

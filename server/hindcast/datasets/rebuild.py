@@ -436,7 +436,9 @@ class Again:
         """
         trouble = next(filter(None, (file_trouble(self.stored.path, file) for file in self.manifest.files)), None)
         if trouble is not None:
-            raise DatasetError(f"{trouble}; {self.stored.ref} was changed, and `hindcast dataset verify` says all of it")
+            raise DatasetError(
+                f"{trouble}; {self.stored.ref} was changed, and `hindcast dataset verify` says all of it"
+            )
         side = Side.of(self.stored.path, self.manifest)
         try:
             provenance = Provenance.of_set(self.stored.path, self.manifest)

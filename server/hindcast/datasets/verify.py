@@ -105,9 +105,7 @@ def wrong_rows(stored: StoredSet) -> Iterator[str]:
             schema = part.schema.remove_metadata()
         hasher = Hasher(schema)
         for table in read_parts(stored.path, manifest.files):
-            if manifest.splits is not None:
-                counts = table.column(COLUMN).combine_chunks().value_counts()
-                dealt.update(dict(zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True)))
+            dealt.update(_dealt(table))
             for batch in table.to_batches():
                 hasher.update(batch.replace_schema_metadata())
         found = hasher.finish()
@@ -127,6 +125,14 @@ def wrong_rows(stored: StoredSet) -> Iterator[str]:
         yield "the columns are other ones, or the digest of all rows was changed in the manifest"
     if groups == known:
         yield from _wrong_words(stored, schema, found, dealt)
+
+
+def _dealt(table: pa.Table) -> Mapping[str | None, int]:
+    """Split -> rows of it; nothing where there are no splits."""
+    if COLUMN not in table.schema.names:
+        return {}
+    counts = table.column(COLUMN).combine_chunks().value_counts()
+    return dict(zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True))
 
 
 def _wrong_words(

@@ -15,7 +15,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from hindcast.clock import Deadline
-from hindcast.datasets.progress import OnProgress
+from hindcast.datasets.progress import OnProgress, Progress
 from hindcast.datasets.sets import TrainingSets
 from hindcast.datasets.training_set import TrainingSet
 from hindcast.datasets_server import answers
@@ -103,7 +103,7 @@ class Handlers:
                     return self._sets.build(
                         order.name,
                         features=order.features,
-                        entity_frame=frame(),
+                        entity_frame=frame(tell),
                         start=order.start,
                         end=order.end,
                         known_at=order.known_at,
@@ -246,8 +246,8 @@ class Handlers:
             size += len(page[-1].manifest_json)
         return pb.TrainingSetsListResponse(training_sets=page)
 
-    async def _frame(self, order: Asked, requests: AsyncIterator[bytes], path: Path) -> Callable[[], Any]:
-        """The entity frame, as it is given to a build when that begins."""
+    async def _frame(self, order: Asked, requests: AsyncIterator[bytes], path: Path) -> Callable[[OnProgress], Any]:
+        """The entity frame, as it is given to a build when that begins; it is told that work goes on."""
         upload = Upload(path, bytes_max=self._settings.frame_max_bytes) if order.frame == "uploaded" else None
         try:
             async for request in requests:
@@ -261,10 +261,16 @@ class Handlers:
             if upload is not None:
                 upload.close()
         if upload is not None:
-            return upload.reader
+            return lambda _: upload.reader()
         if order.frame == "text":
-            return lambda: entity_frame(order.text, repo_root=self._root, directories=self._settings.entity_directories)
-        return lambda: None
+            return lambda tell: entity_frame(
+                order.text,
+                repo_root=self._root,
+                directories=self._settings.entity_directories,
+                bytes_max=self._settings.frame_max_bytes,
+                look=lambda: tell(Progress("frame", 0, 0)),
+            )
+        return lambda _: None
 
     @contextmanager
     def _uploads(self) -> Iterator[Path]:
