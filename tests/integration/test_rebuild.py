@@ -251,6 +251,27 @@ def test_a_frame_with_its_columns_in_another_order_is_said(built, tmp_path):
     assert ("entity_frame", True, {"other order of columns": 5}) == (change.kind, change.has_effect, change.reasons)
 
 
+def test_a_set_of_no_rows_is_compared(built, tmp_path):
+    """A set without rows equals itself, and a frame that has rows now is named for it as for any other."""
+    root = tmp_path / "repo"
+    sets = copied(built[0], root)
+    rows = pa.Table.from_pandas(frame(), preserve_index=False)
+    sets.build("none", features="rides", entity_frame=write(root / "data/none.parquet", rows.slice(0, 0)))
+    assert sets.diff("none", "none").identical is True
+    write(root / "data/none.parquet", rows)
+    assert ("entity_frame", "data/none.parquet", "changed", True) == first(sets.rebuild("none"))
+
+
+def test_a_definition_of_which_nothing_can_be_made_is_named(built, tmp_path):
+    """A feature that was renamed while its source has the old name is named, and why nothing could be made again is said."""
+    root = tmp_path / "repo"
+    sets = copied(built[0], root)
+    reapply(root, rating_field="stars")
+    report = sets.rebuild("rides")
+    assert (("definition", "rides", "features", None), False) == (first(report), report.identical)
+    assert "has no column 'stars'" in report.trouble
+
+
 def test_a_kept_frame_that_is_gone_is_named(built, tmp_path):
     """A set whose kept entity frame is gone cannot be made again, and the error says so, not that of a path that nobody gave."""
     sets = copied(built[0], tmp_path / "repo")

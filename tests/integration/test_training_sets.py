@@ -359,6 +359,7 @@ def test_the_repo_in_git_is_written_down(repo, tmp_path):
 
 
 WRONG = {
+    "no threads": ({"threads": 0}, InvalidArgument),
     "a name with a slash": ({"name": "a/b"}, InvalidArgument),
     "a name that would be hidden": ({"name": ".a"}, InvalidArgument),
     "no entity frame": ({"entity_frame": None}, InvalidArgument),

@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from hindcast.datasets.compare import Differences, Side
 from hindcast.datasets.definitions import Definitions, OnDemandRecord
 from hindcast.datasets.manifest import FileRecord, Manifest
-from hindcast.datasets.parts import read_parts
+from hindcast.datasets.parts import read_table
 from hindcast.datasets.pins import FileChange, by_view, file_names
 from hindcast.offline.asof.merge import NO_TIME
 from hindcast.offline.asof.origins import Origins
@@ -146,7 +145,7 @@ class Provenance:
         files, events, created = {}, {}, {}
         for view, of_view in names.items():
             columns = [f"{view}.{name}" for name in ("file", "event_ts", "created_ts")]
-            table = pa.concat_tables(read_parts(directory, parts, columns=columns))
+            table = read_table(directory, parts, columns=columns)
             files[view] = _named(table.column(0).fill_null(-1).to_numpy(), of_view)
             events[view] = table.column(1).fill_null(0).to_numpy()
             created[view] = table.column(2).fill_null(NO_TIME).to_numpy()

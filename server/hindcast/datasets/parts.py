@@ -321,6 +321,19 @@ def read_parts(
                 yield part.read([number], columns=columns)
 
 
+def read_table(directory: Path, files: Sequence[FileRecord], *, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of some parts, all of them in memory; of no rows the columns.
+
+    Args:
+        columns: which; None for all.
+    Raises:
+        DatasetError: a file is gone or damaged.
+    """
+    with Part(directory / files[0].path) as part:
+        nothing = part.read([], columns=columns)
+    return pa.concat_tables([nothing, *read_parts(directory, files, columns=columns)])
+
+
 def _damaged(path: Path) -> DatasetError:
     return DatasetError(
         f"{path} is gone or damaged; `hindcast dataset verify` says what else is, and rebuild makes it again"

@@ -10,7 +10,6 @@ is put down for what differs between the table before it and the table after it.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -31,7 +30,7 @@ from hindcast.datasets.causes import Change, Provenance, Step, blamed_on, blamed
 from hindcast.datasets.compare import Differences, Side, compare
 from hindcast.datasets.definitions import PICKLED, DefinitionChange, Definitions, SourceDefinition, definition_changes
 from hindcast.datasets.manifest import Manifest, SourceRecord
-from hindcast.datasets.parts import read_parts
+from hindcast.datasets.parts import Part, read_parts
 from hindcast.datasets.pins import FileChange, absolute_path, by_view, file_changes, found_elsewhere, only_pinned
 from hindcast.datasets.progress import OnProgress, Progress, silent
 from hindcast.datasets.retrieval import FrameCall, Repo
@@ -199,7 +198,12 @@ class Again:
         first: Sequence[Change] = (),
     ) -> Rebuild:
         """Something that was asked for cannot be had any more: what changed is what can be said."""
-        changes = [*first, *(file_change(file, has_effect=None) for file in files), *libraries]
+        changes = [
+            *first,
+            *(file_change(file, has_effect=None) for file in files),
+            *self._changed_definitions(),
+            *libraries,
+        ]
         if isinstance(error, UnknownName):
             changes.insert(0, Change(kind="definition", name=error.name, what="removed", has_effect=None))
         if not changes:
@@ -216,6 +220,18 @@ class Again:
             as_recorded=self.as_recorded,
             trouble=str(error),
         )
+
+    def _changed_definitions(self) -> list[Change]:
+        """The definitions that are other ones now, where nothing can be made of them: none where they cannot be had at all."""
+        if self.as_recorded:
+            return []
+        try:
+            found = [
+                _of_definition(one) for one in definition_changes(self.manifest.definitions, self._definitions_now())
+            ]
+        except HindcastError:
+            return []
+        return [replace(change, has_effect=None) for change in found if not _is_suspect(change)]
 
     def _library_changes(self) -> list[Change]:
         before = self.manifest.libraries
@@ -518,9 +534,7 @@ def _is_of_frame(moves: Sequence[Move]) -> bool:
 def _columns_of_set(stored: StoredSet) -> pa.RecordBatchReader:
     """The entity frame as its columns in the set have it."""
     columns = list(stored.manifest.frame.columns)
+    with Part(stored.path / stored.manifest.files[0].path) as part:
+        schema = part.read([], columns=columns).schema
     tables = read_parts(stored.path, stored.manifest.files, columns=columns)
-    first = next(tables, None)
-    if first is None:
-        return pa.schema([]).empty_table().to_reader()
-    batches = (batch for table in chain([first], tables) for batch in table.to_batches())
-    return pa.RecordBatchReader.from_batches(first.schema, batches)
+    return pa.RecordBatchReader.from_batches(schema, (batch for table in tables for batch in table.to_batches()))

@@ -106,7 +106,10 @@ class Repo:
             threads: of a read, instead of what the settings say.
         Raises:
             RepoError: it is no repo, or its offline store is another one.
+            InvalidArgument: that is no number of threads.
         """
+        if threads is not None and threads < 1:
+            raise InvalidArgument.at("threads", f"are {threads}; give 1 or more, or none for one a core")
         self.root = root
         try:
             self._store = FeatureStore(repo_path=str(root))
