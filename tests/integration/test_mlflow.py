@@ -218,7 +218,7 @@ def test_rows_that_are_gone_are_made_again(logged, moved):
 def test_rows_that_other_libraries_write_as_other_bytes_are_the_same(logged, moved, monkeypatch):
     """Rows that are made again by other libraries have files of other names or bytes, and are proven by the logical digest."""
     shutil.rmtree(moved / ".hindcast/datasets/rides/v1/data")
-    monkeypatch.setattr(rebuild, "libraries_of", lambda _: {"pyarrow": "0"})
+    monkeypatch.setattr(rebuild, "libraries_of", lambda *_, **__: {"pyarrow": "0"})
     found = logged.source.load(repo=moved)
     assert (logged.made.digest, logged.made.to_arrow()) == (found.digest, found.to_arrow())
     again = HindcastDatasetSource.of(found)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from hindcast.datasets.store import MANIFEST, SIGNATURE, StoredSet, id_bytes
 from hindcast.errors import DatasetError, InvalidArgument, NotProven
 
 _BLOCK_BYTES = 2**20
+_NAME_IN_MAP = re.compile(r" \('[^']*'\)")
+"""In the text of a map's type: how its values are called, which is no part of the type and does not outlast Parquet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +53,8 @@ def verify(stored: StoredSet, *, key: PublicKey | None = None) -> Verification:
     """
     manifest = stored.manifest
     problems = [said for file in manifest.own_files() if (said := file_trouble(stored.path, file)) is not None]
-    problems += _unlisted(stored)
     problems += wrong_rows(stored)
+    problems += _unlisted(stored)
     signature, trouble = _signature(stored, key)
     if trouble:
         problems.append(trouble)
@@ -148,7 +151,8 @@ def _wrong_words(
         [group.rows for group in found.groups],
     ):
         yield f"there are {found.rows:,} rows, and the numbers of rows in the manifest are other ones"
-    if [(column.name, column.type) for column in manifest.columns] != [(one.name, str(one.type)) for one in schema]:
+    said = [(column.name, _NAME_IN_MAP.sub("", column.type)) for column in manifest.columns]
+    if said != [(one.name, _NAME_IN_MAP.sub("", str(one.type))) for one in schema]:
         yield "the columns in the manifest are other ones than those of the rows"
     if splits is not None and splits.rows != tuple(dealt.get(name, 0) for name in splits.names):
         yield "the splits in the manifest have other numbers of rows than there are"
