@@ -1,6 +1,7 @@
 """Making training sets again: the same bytes, or the input that changed, and what it did."""
 
 import json
+import shutil
 import subprocess
 from datetime import timedelta
 
@@ -218,6 +219,65 @@ def test_a_damaged_set_is_not_taken_for_a_changed_input(built, tmp_path):
     table = pq.read_table(path)
     write(path, table.slice(1))
     with pytest.raises(DatasetError, match="entity frame of kept@v1"):
+        sets.rebuild("kept")
+
+
+def test_a_changed_set_is_not_put_down_to_an_input(built, tmp_path):
+    """Where a value of the stored set was changed, a changed source is named, and that value is not put down to it."""
+    sets = copied(built[0], tmp_path / "repo")
+    part = sets.get("rides").path / "data/part-00000.parquet"
+    table = pq.read_table(part)
+    write(part, table.set_column(table.schema.get_field_index("trips"), "trips", [[1, 2, 3, 4, 5]]))
+    rewrite_trips(tmp_path / "repo", [(1, 0, 11), *TRIPS[1:]])
+    assert ("source", "data/trips.parquet", "changed", None) == first(sets.rebuild("rides"))
+
+
+def test_a_manifest_with_another_digest_is_not_taken_for_code(built, tmp_path):
+    """Where only the digest in the manifest is another one, the set is named as damaged, and no input."""
+    sets = copied(built[0], tmp_path / "repo")
+    manifest = sets.get("rides").path / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes().replace(built[1].encode(), b"sha256:" + b"0" * 64))
+    with pytest.raises(DatasetError, match="its manifest has another digest"):
+        sets.rebuild("rides")
+
+
+def test_a_frame_with_its_columns_in_another_order_is_said(built, tmp_path):
+    """A frame whose columns stand in another order gives another set, and the report says that."""
+    sets = copied(built[0], tmp_path / "repo")
+    labels = tmp_path / "repo/data/labels.parquet"
+    table = pq.read_table(labels)
+    write(labels, table.select(table.column_names[::-1]))
+    change = sets.rebuild("rides").first_change
+    assert ("entity_frame", True, {"other order of columns": 5}) == (change.kind, change.has_effect, change.reasons)
+
+
+def test_a_set_of_no_rows_is_compared(built, tmp_path):
+    """A set without rows equals itself, and a frame that has rows now is named for it as for any other."""
+    root = tmp_path / "repo"
+    sets = copied(built[0], root)
+    rows = pa.Table.from_pandas(frame(), preserve_index=False)
+    sets.build("none", features="rides", entity_frame=write(root / "data/none.parquet", rows.slice(0, 0)))
+    assert sets.diff("none", "none").identical is True
+    write(root / "data/none.parquet", rows)
+    assert ("entity_frame", "data/none.parquet", "changed", True) == first(sets.rebuild("none"))
+
+
+def test_a_definition_of_which_nothing_can_be_made_is_named(built, tmp_path):
+    """A feature that was renamed while its source has the old name is named, and why nothing could be made again is said."""
+    root = tmp_path / "repo"
+    sets = copied(built[0], root)
+    reapply(root, rating_field="stars")
+    report = sets.rebuild("rides")
+    assert (("definition", "rides", "features", None), False) == (first(report), report.identical)
+    assert "has no column 'stars'" in report.trouble
+
+
+def test_a_kept_frame_that_is_gone_is_named(built, tmp_path):
+    """A set whose kept entity frame is gone cannot be made again, and the error says so, not that of a path that nobody gave."""
+    sets = copied(built[0], tmp_path / "repo")
+    made = sets.build("kept", features="rides", entity_frame=frame())
+    shutil.rmtree(made.path / "entity_frame")
+    with pytest.raises(DatasetError, match="the entity frame of kept@v1 is gone"):
         sets.rebuild("kept")
 
 

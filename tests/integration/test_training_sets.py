@@ -224,6 +224,85 @@ def test_verify_names_the_file_that_was_changed(repo, tmp_path):
     ) == sets.verify("rides").problems
 
 
+def edited(change):
+    """A change of the manifest of a set in a directory, written as a build writes it."""
+
+    def change_manifest(path):
+        said = json.loads((path / "manifest.json").read_bytes())
+        change(said)
+        (path / "manifest.json").write_bytes(json.dumps(said, sort_keys=True, separators=(",", ":")).encode())
+
+    return change_manifest
+
+
+TAMPERED = {
+    "a file that nobody listed": (
+        lambda path: (path / "data/part-00001.parquet").write_bytes(b""),
+        "data/part-00001.parquet is no file of the set",
+    ),
+    "the size of a file": (
+        edited(lambda said: said["files"][0].update(bytes=1)),
+        "data/part-00000.parquet has other bytes than its manifest says",
+    ),
+    "the number of rows": (
+        edited(lambda said: said.update(rows=7)),
+        "there are 5 rows, and the numbers of rows in the manifest are other ones",
+    ),
+    "the columns": (
+        edited(lambda said: said["columns"][0].update(type="int32")),
+        "the columns in the manifest are other ones than those of the rows",
+    ),
+    "the rows of splits": (
+        edited(lambda said: said["splits"].update(rows=[5, 5])),
+        "the splits in the manifest have other numbers of rows than there are",
+    ),
+    "a line end": (
+        lambda path: (path / "manifest.json").write_bytes((path / "manifest.json").read_bytes() + b"\n"),
+        "manifest.json is not written as a build writes it: it was edited",
+    ),
+    "a signature without an end": (
+        lambda path: (path / "signature.json").write_bytes(b"[" * 100_000),
+        "signature.json is damaged, of another manifest, or not by the key that was given",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TAMPERED)
+def test_verify_says_what_was_changed(sets, tmp_path, what):
+    """What was changed beside the rows is found too, and said."""
+    change, said = TAMPERED[what]
+    splits = KeySplits({"train": 1, "test": 1}, "driver_id")
+    made = sets.build(f"changed-{list(TAMPERED).index(what)}", features=FEATURES, entity_frame=frame(), splits=splits)
+    change(made.path)
+    assert (said,) == sets.verify(made.ref).problems
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        edited(lambda said: said.update(files=[])),
+        edited(lambda said: said["files"][0].update(path="../../other/v1/data/part-00000.parquet")),
+        edited(lambda said: said["frame"]["files"][0].update(path="/etc/hostname")),
+        lambda path: (path / "manifest.json").write_bytes(b"[" * 100_000),
+    ],
+)
+def test_a_manifest_that_no_build_writes_is_refused(repo, tmp_path, change):
+    """A manifest without files, with files elsewhere or without an end is damaged, and nothing is read of it."""
+    sets = TrainingSets(repo, tmp_path / "sets")
+    change(sets.build("odd", features=FEATURES, entity_frame=frame(), register=False).path)
+    with pytest.raises(DatasetError, match="is no manifest of a training set"):
+        sets.get("odd")
+
+
+def test_a_name_with_a_dot_is_not_taken_for_another_column(sets):
+    """A column `amount.x` that stands before a column `amount` is neither loaded nor compared in its place."""
+    dotted = frame().rename(columns={"is_late": "amount.x"})[["driver_id", "event_timestamp", "amount.x", "amount"]]
+    first = sets.build("dotted", features=FEATURES, entity_frame=dotted)
+    second = sets.build("dotted", features=FEATURES, entity_frame=dotted.assign(amount=[9.0, 2.0, 3.0, 4.0, 5.0]))
+    assert [1.0, 2.0, 3.0, 4.0, 5.0] == first.to_arrow(columns=["amount"]).column("amount").to_pylist()
+    assert [("amount", 1)] == [(one.column, one.rows) for one in sets.diff(first.ref, second.ref).columns]
+
+
 def test_a_signed_set_is_proven_by_the_key(sets, tmp_path):
     """A set that was signed is intact for the public key, and not for another one, nor is one without a signature."""
     keys = [tmp_path / name for name in ("a.pem", "b.pem")]
@@ -280,6 +359,7 @@ def test_the_repo_in_git_is_written_down(repo, tmp_path):
 
 
 WRONG = {
+    "no threads": ({"threads": 0}, InvalidArgument),
     "a name with a slash": ({"name": "a/b"}, InvalidArgument),
     "a name that would be hidden": ({"name": ".a"}, InvalidArgument),
     "no entity frame": ({"entity_frame": None}, InvalidArgument),

@@ -258,6 +258,31 @@ def test_a_build_is_ended_while_it_writes(sets, repo):
     assert "left@v1" == sets.build("left", features=FEATURES, entity_frame=frame()).ref
 
 
+ASKS = "SELECT 1 AS driver_id, TIMESTAMPTZ '2026-01-01' AS event_timestamp FROM range"
+
+
+@pytest.mark.parametrize(
+    "query", [f"{ASKS}(1000000000000) WHERE random() > 2", f"{ASKS}(1000000000000) ORDER BY random()"]
+)
+def test_sql_ends_when_its_caller_leaves(stub, sets, query):
+    """SQL that runs long before its first row is ended when its caller's time is up, and the next build has its turn."""
+    spec = pb.TrainingSetSpec(name="long", feature_list={"refs": FEATURES}, text=query)
+    with pytest.raises(grpc.RpcError) as caught:
+        list(
+            stub("Build", "stream_stream")(
+                iter([pb.TrainingSetsBuildRequest(spec=spec).SerializeToString()]), timeout=2
+            )
+        )
+    assert grpc.StatusCode.DEADLINE_EXCEEDED == caught.value.code()
+    assert 5 == sets.build("after", features=FEATURES, entity_frame=frame()).rows
+
+
+def test_sql_beyond_the_limit_is_refused(sets):
+    """SQL that answers more bytes than a frame may have is refused, before the disk is full of them."""
+    with pytest.raises(Overloaded, match="more than the 67,108,864 bytes"):
+        sets.build("endless", features=FEATURES, entity_frame=f"{ASKS}(1000000000000)")
+
+
 def test_a_client_that_waits_too_little(server):
     """A client with too little time for a build says so by its own error."""
     with TrainingSets(server.address, timeout_seconds=0.05) as hasty, pytest.raises(DeadlineExceeded):

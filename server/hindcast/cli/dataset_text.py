@@ -227,7 +227,12 @@ def _change_line(change: "Change") -> str:
     if change.kind == "transform":
         return f"{kind} {change.name}: its {change.what} was edited"
     if change.kind == "unknown":
-        return f"{change.name}: {change.what}, and no input is another one"
+        whose = (
+            "rows: "
+            if change.name == "rows"
+            else f"on-demand view {change.name}: its function, or code that it imports, is "
+        )
+        return f"{whose}{change.what}, and no input is another one"
     arrow = f" {_short(change.before)} → {_short(change.after)}" if change.before or change.after else ""
     return f"{kind} {change.name}: {change.what}{arrow}"
 

@@ -21,7 +21,7 @@ from hindcast.cli.lookups import lookups, receipt
 from hindcast.cli.materialize import generations, materialize
 from hindcast.cli.replay import replay
 from hindcast.cli.runs import runs
-from hindcast.errors import HindcastError, RepoError
+from hindcast.errors import HindcastError, RepoError, TransformError
 from hindcast.online.connection import Topology
 from hindcast.online.embedded import EmbeddedRedis
 from hindcast.settings import LogMode, ServeSettings, StaleValues, WorkerOptions
@@ -37,7 +37,10 @@ class _Group(click.Group):
         try:
             return super().invoke(context)
         except HindcastError as error:
-            click.echo(f"hindcast: {error}", err=True)
+            # A user's own function failed: what it said is for the user to read.
+            cause = error.__cause__ if isinstance(error, TransformError) else None
+            said = "" if cause is None else f" ({type(cause).__name__}: {cause})"
+            click.echo(f"hindcast: {error}{said}", err=True)
             context.exit(2 if isinstance(error, RepoError) else 1)
         except PermissionError as error:
             click.echo(f"hindcast: {error.filename} cannot be read or written; run this as the server's user", err=True)

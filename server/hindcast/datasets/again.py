@@ -10,23 +10,23 @@ is put down for what differs between the table before it and the table after it.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
 
-from hindcast.datasets.build import SourceTitle, source_records, title_of, write_rows
+from hindcast.datasets.build import FRAME, SourceTitle, source_records, title_of, write_rows
 from hindcast.datasets.canonical import Hasher
 from hindcast.datasets.causes import Change, Provenance, Step, blamed_on, blamed_on_files, file_change
 from hindcast.datasets.compare import Differences, Side, compare
 from hindcast.datasets.definitions import PICKLED, DefinitionChange, Definitions, SourceDefinition, definition_changes
 from hindcast.datasets.making import Written, libraries_of, sha256
 from hindcast.datasets.manifest import Manifest, SourceRecord
-from hindcast.datasets.parts import read_parts
+from hindcast.datasets.parts import Part, read_parts
 from hindcast.datasets.pins import FileChange, absolute_path, by_view, file_changes, found_elsewhere, only_pinned
 from hindcast.datasets.progress import OnProgress, Progress
 from hindcast.datasets.retrieval import FrameCall, Repo
 from hindcast.datasets.store import StoredSet
+from hindcast.datasets.verify import file_trouble
 from hindcast.errors import DatasetError, HindcastError, InvalidArgument, SourceError, UnknownName
 from hindcast.offline.frames.frame import EntityFrame
 from hindcast.offline.frames.held import READ_ROWS
@@ -172,7 +172,12 @@ class Again:
         first: Sequence[Change] = (),
     ) -> Rebuild:
         """Something that was asked for cannot be had any more: what changed is what can be said."""
-        changes = [*first, *(file_change(file, has_effect=None) for file in files), *libraries]
+        changes = [
+            *first,
+            *(file_change(file, has_effect=None) for file in files),
+            *self._changed_definitions(),
+            *libraries,
+        ]
         if isinstance(error, UnknownName):
             changes.insert(0, Change(kind="definition", name=error.name, what="removed", has_effect=None))
         if not changes:
@@ -189,6 +194,18 @@ class Again:
             as_recorded=self.as_recorded,
             trouble=str(error),
         )
+
+    def _changed_definitions(self) -> list[Change]:
+        """The definitions that are other ones now, where nothing can be made of them: none where they cannot be had at all."""
+        if self.as_recorded:
+            return []
+        try:
+            found = [
+                _of_definition(one) for one in definition_changes(self.manifest.definitions, self._definitions_now())
+            ]
+        except HindcastError:
+            return []
+        return [replace(change, has_effect=None) for change in found if not _is_suspect(change)]
 
     def _library_changes(self) -> list[Change]:
         before = self.manifest.libraries
@@ -379,6 +396,11 @@ class Again:
             definitions=self.manifest.definitions,
             labels=self._labels(),
         )
+        if not step.differences.are_there:
+            raise DatasetError(
+                f"the rows of {self.stored.ref} are made again as they are stored, and its manifest has another digest: the manifest was changed, "
+                "and `hindcast dataset verify` says what else"
+            )
         if libraries:
             return [blamed_on(libraries[0], step, "library"), *libraries[1:]]
         computed = {
@@ -387,7 +409,7 @@ class Again:
         names = {computed.get(column, "") for column in step.differences.cells}
         name = names.pop() if len(names) == 1 else ""
         unknown = Change(kind="unknown", name=name or "rows", what="not the same twice")
-        return [blamed_on(unknown, step, "code that gives something else each time" if name else "unknown")]
+        return [blamed_on(unknown, step, "function gives something else" if name else "unknown")]
 
     def _differences(self, before: Made, after: Made, keys: Sequence[str]) -> Differences:
         """What of a step is to be explained."""
@@ -397,7 +419,16 @@ class Again:
         return self.manifest.labels
 
     def _itself(self) -> Made:
-        """The set, as it is stored."""
+        """The set, as it is stored.
+
+        Raises:
+            DatasetError: its rows are gone, or other ones than they were: what they differ in is nobody's change of an input.
+        """
+        trouble = next(filter(None, (file_trouble(self.stored.path, file) for file in self.manifest.files)), None)
+        if trouble is not None:
+            raise DatasetError(
+                f"{trouble}; {self.stored.ref} was changed, and `hindcast dataset verify` says all of it"
+            )
         side = Side.of(self.stored.path, self.manifest)
         try:
             provenance = Provenance.of_set(self.stored.path, self.manifest)
@@ -443,7 +474,12 @@ class Again:
         record = self.manifest.frame
         given: object
         if record.is_kept:
-            given = self.stored.path / "entity_frame"
+            given = self.stored.path / FRAME
+            if not given.is_dir():
+                raise DatasetError(
+                    f"the entity frame of {self.stored.ref} is gone from {self.stored.path}; `hindcast dataset verify` says what else is, and without it "
+                    "nothing can be made again"
+                )
         elif is_new or self._frame_change() is None:
             given = absolute_path(record.text, root=self.repo.root)
         else:
@@ -477,9 +513,7 @@ def _is_of_frame(moves: Sequence[Move]) -> bool:
 def _columns_of_set(stored: StoredSet) -> pa.RecordBatchReader:
     """The entity frame as its columns in the set have it."""
     columns = list(stored.manifest.frame.columns)
+    with Part(stored.path / stored.manifest.files[0].path) as part:
+        schema = part.read([], columns=columns).schema
     tables = read_parts(stored.path, stored.manifest.files, columns=columns)
-    first = next(tables, None)
-    if first is None:
-        return pa.schema([]).empty_table().to_reader()
-    batches = (batch for table in chain([first], tables) for batch in table.to_batches())
-    return pa.RecordBatchReader.from_batches(first.schema, batches)
+    return pa.RecordBatchReader.from_batches(schema, (batch for table in tables for batch in table.to_batches()))

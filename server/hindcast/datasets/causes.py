@@ -20,12 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from hindcast.datasets.compare import Differences, Side
 from hindcast.datasets.definitions import Definitions, OnDemandRecord
 from hindcast.datasets.manifest import FileRecord, Manifest
-from hindcast.datasets.parts import read_parts
+from hindcast.datasets.parts import read_table
 from hindcast.datasets.pins import FileChange, by_view, file_names
 from hindcast.offline.asof.merge import NO_TIME
 from hindcast.offline.asof.origins import Origins
@@ -147,7 +146,7 @@ class Provenance:
         files, events, created = {}, {}, {}
         for view, of_view in names.items():
             columns = [f"{view}.{name}" for name in ("file", "event_ts", "created_ts")]
-            table = pa.concat_tables(read_parts(directory, parts, columns=columns))
+            table = read_table(directory, parts, columns=columns)
             files[view] = _named(table.column(0).fill_null(-1).to_numpy(), of_view)
             events[view] = table.column(1).fill_null(0).to_numpy()
             created[view] = table.column(2).fill_null(NO_TIME).to_numpy()
@@ -230,16 +229,25 @@ def blamed_on(change: Change, step: Step, reason: str) -> Change:
             effect.show(step.cells(column, at[: effect.lacks], reason))
     of_cells = effect.of(change)
     lone = len(differences.only_before) + len(differences.only_after)
-    retyped = (one.column for one in differences.retyped)
+    retyped = [one.column for one in differences.retyped]
     whole = dict.fromkeys([*differences.dropped, *differences.added, *retyped], step.before.rows)
     reasons = dict(of_cells.reasons)
+    for name, columns in (
+        ("removed column", differences.dropped),
+        ("added column", differences.added),
+        ("other type", retyped),
+    ):
+        if columns:
+            reasons[name] = step.before.rows * len(columns)
+    if differences.reordered:
+        reasons["other order of columns"] = step.before.rows
     for name, rows in (("removed row", differences.only_before), ("added row", differences.only_after)):
         if len(rows):
             reasons[name] = len(rows)
     return replace(
         of_cells,
         has_effect=differences.are_there,
-        rows=step.before.rows if whole else of_cells.rows + lone,
+        rows=step.before.rows if whole or differences.reordered else of_cells.rows + lone,
         columns={**of_cells.columns, **whole},
         reasons=reasons,
     )

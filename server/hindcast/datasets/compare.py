@@ -97,6 +97,7 @@ class Differences:
         only_before, only_after: numbers of rows that only one has.
         before_rows, after_rows: of the rows that both have, their numbers in each, in the order of the first.
         dropped, added: columns that only one has.
+        reordered: whether the columns that both have stand in another order.
         cells: column -> the differing ones of the rows that both have: indexes into `before_rows`, ascending. No column without any.
     """
 
@@ -107,13 +108,20 @@ class Differences:
     dropped: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
     retyped: tuple[Retyped, ...] = ()
+    reordered: bool = False
     cells: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def are_there(self) -> bool:
         """Whether anything differs."""
         return bool(
-            len(self.only_before) or len(self.only_after) or self.dropped or self.added or self.retyped or self.cells
+            len(self.only_before)
+            or len(self.only_after)
+            or self.dropped
+            or self.added
+            or self.retyped
+            or self.reordered
+            or self.cells
         )
 
 
@@ -179,6 +187,7 @@ def compare(before: Side, after: Side, *, keys: Sequence[str] = ()) -> Differenc
         dropped=tuple(name for name in before.schema.names if name not in after.schema.names),
         added=tuple(name for name in after.schema.names if name not in before.schema.names),
         retyped=retyped,
+        reordered=names != [name for name in after.schema.names if name in before.schema.names],
         cells=cells,
     )
 

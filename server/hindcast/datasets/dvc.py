@@ -2,7 +2,7 @@
 
 Two stages. The first writes the definitions of the features as JSON, from the registry: its bytes change with every `feast apply` and every
 materialization, and the definitions do not. The second builds the set of these, the entity frame and the sources, in a folder that DVC empties before
-each run, so that its version is 1 each time and its bytes depend on its inputs alone (docs/decisions/0032-mlflow-and-dvc.md).
+each run, so that its version is 1 each time and its bytes depend on its inputs alone (docs/decisions/0034-mlflow-and-dvc.md).
 """
 
 import os

@@ -25,7 +25,7 @@ from hindcast.datasets.label_join import LAST, LOOKUP_ID, REQUEST_ID, LabelJoin
 from hindcast.datasets.lookup_causes import RowPlaces, fate_changes, own_changes
 from hindcast.datasets.making import sha256
 from hindcast.datasets.manifest import LookupsRecord
-from hindcast.datasets.parts import read_parts
+from hindcast.datasets.parts import read_table
 from hindcast.datasets.pins import absolute_path
 from hindcast.datasets.progress import Progress
 from hindcast.datasets.served_rows import ORIGIN, PLACES, Layout, ServedRows, layout_of, served_rows
@@ -236,7 +236,7 @@ class AgainFromLookups(Again):
 
     def _labels_of_set(self) -> pa.Table:
         columns = [*_KEYS, *self._label_columns()]
-        rows = pa.concat_tables(read_parts(self.stored.path, self.manifest.files, columns=columns))
+        rows = read_table(self.stored.path, self.manifest.files, columns=columns)
         return rows.filter(self._places().column("label").is_valid())
 
     def _label_columns(self) -> list[str]:
@@ -245,7 +245,7 @@ class AgainFromLookups(Again):
 
     def _places(self) -> pa.Table:
         """Where the rows of the set stood in the log."""
-        return pa.concat_tables(read_parts(self.stored.path, self._record.places, columns=list(PLACES)))
+        return read_table(self.stored.path, self._record.places, columns=list(PLACES))
 
     # Why it is another one.
 
@@ -297,7 +297,7 @@ class AgainFromLookups(Again):
         )
 
     def _column(self, name: str) -> pa.ChunkedArray:
-        return pa.concat_tables(read_parts(self.stored.path, self.manifest.files, columns=[name])).column(0)
+        return read_table(self.stored.path, self.manifest.files, columns=[name]).column(0)
 
 
 def _writer(text: str) -> WriterId:

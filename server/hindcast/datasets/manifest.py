@@ -6,8 +6,9 @@ field by field.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import msgspec
 
@@ -361,6 +362,18 @@ class Manifest:
         keys = dict.fromkeys(key.column for view in self.definitions.views for key in view.keys)
         return (*(key for key in keys if key in self.frame.columns), self.frame.as_of)
 
+    def own_files(self) -> Iterator[FileRecord]:
+        """The files in the directory of the set, but for the manifest and the signature."""
+        yield from self.files
+        if self.frame.is_kept:
+            yield from self.frame.files
+        yield from self.evidence.origins
+        yield from self.evidence.snapshots.values()
+        if self.lookups is not None:
+            yield from self.lookups.places
+            if self.lookups.labels.frame.is_kept:
+                yield from self.lookups.labels.frame.files
+
     def encoded(self) -> bytes:
         """The canonical JSON."""
         return msgspec.json.encode(self, order="sorted")
@@ -374,15 +387,30 @@ def decoded(manifest_bytes: bytes, *, where: str) -> Manifest:
     Raises:
         DatasetError: it is none, or of a format that this version does not know.
     """
+    damaged = DatasetError(f"{where} is no manifest of a training set, or damaged; build the set anew")
     try:
         head = msgspec.json.decode(manifest_bytes)
         if isinstance(head, dict) and isinstance(head.get("format"), int) and head["format"] > FORMAT:
             raise DatasetError(
                 f"{where} has format {head['format']}, and this version of hindcast reads up to {FORMAT}; install a newer one"
             )
-        return msgspec.json.decode(manifest_bytes, type=Manifest)
-    except msgspec.MsgspecError as error:
-        raise DatasetError(f"{where} is no manifest of a training set, or damaged; build the set anew") from error
+        manifest = msgspec.json.decode(manifest_bytes, type=Manifest)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise damaged from error
+    if not manifest.files or any(_is_elsewhere(file.path) for file in manifest.own_files()):
+        raise damaged
+    return manifest
+
+
+def is_canonical(manifest_bytes: bytes) -> bool:
+    """Whether the bytes of a manifest are as it was written, and not as an editor left it."""
+    return msgspec.json.encode(msgspec.json.decode(manifest_bytes), order="sorted") == manifest_bytes
+
+
+def _is_elsewhere(path: str) -> bool:
+    """Whether a path of a set's own file leads out of its directory."""
+    pure = PurePosixPath(path)
+    return pure.is_absolute() or ".." in pure.parts
 
 
 def id_of(manifest_bytes: bytes) -> str:

@@ -295,6 +295,9 @@ class Part:
         try:
             names = None if columns is None else list(columns)
             table = self._file.read_row_groups(list(groups), columns=names, use_threads=True)
+            if names is not None:
+                # To pyarrow the name `a` stands for a column `a.b`, too.
+                table = table.select(names)
             if self._read_as is None:
                 return table
             return table.cast(pa.schema([self._read_as.field(name) for name in table.schema.names]))
@@ -316,6 +319,19 @@ def read_parts(
         with Part(directory / file.path) as part:
             for number in range(part.groups):
                 yield part.read([number], columns=columns)
+
+
+def read_table(directory: Path, files: Sequence[FileRecord], *, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of some parts, all of them in memory; of no rows the columns.
+
+    Args:
+        columns: which; None for all.
+    Raises:
+        DatasetError: a file is gone or damaged.
+    """
+    with Part(directory / files[0].path) as part:
+        nothing = part.read([], columns=columns)
+    return pa.concat_tables([nothing, *read_parts(directory, files, columns=columns)])
 
 
 def _damaged(path: Path) -> DatasetError:

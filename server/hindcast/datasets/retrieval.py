@@ -106,7 +106,10 @@ class Repo:
             threads: of a read, instead of what the settings say.
         Raises:
             RepoError: it is no repo, or its offline store is another one.
+            InvalidArgument: that is no number of threads.
         """
+        if threads is not None and threads < 1:
+            raise InvalidArgument.at("threads", f"are {threads}; give 1 or more, or none for one a core")
         self.root = root
         try:
             self._store = FeatureStore(repo_path=str(root))
@@ -531,6 +534,13 @@ def _in_our_words(features: str | Sequence[str]) -> Iterator[None]:
         kind = "feature service" if isinstance(features, str) else "feature view of"
         name = features if isinstance(features, str) else ", ".join(features)
         raise UnknownName(kind, name, "check the name, and `feast apply` the repo") from error
+    except TypeError as error:
+        # Feast sorts what a service asks for, and an alias is not less than none.
+        raise InvalidArgument.at(
+            "features",
+            f"of {features!r} have a view both under its own name and under another one, which Feast does not read; give it a name in both places "
+            "(`.with_name`)",
+        ) from error
     except (FeastError, ValueError, KeyError) as error:
         raise InvalidArgument.at(
             "features", "cannot be asked for together; name one feature service, or a list of view:feature"

@@ -65,7 +65,9 @@ def splits_record(splits: Splits, *, micros: Callable[[str, Any], int]) -> Split
     if isinstance(splits, TimeSplits):
         *inner, last = splits.ends.values()
         if last is not None:
-            raise InvalidArgument.at("splits", f"end with {names[-1]!r}, which has an end; give the last one None")
+            raise InvalidArgument.at(
+                "splits", f"end with {names[-1]!r}, which has an end; the last split has none, and takes what is left"
+            )
         if any(end is None for end in inner):
             raise InvalidArgument.at("splits", "have more than one without an end; only the last has none")
         ends = tuple(micros("splits", end) for end in inner)

@@ -2,22 +2,27 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
-from hindcast.datasets.canonical import Hasher
+from hindcast.datasets.canonical import Hasher, TableDigest
 from hindcast.datasets.delta_form import delta_schema
-from hindcast.datasets.manifest import FileRecord, Manifest
+from hindcast.datasets.manifest import FileRecord, is_canonical
 from hindcast.datasets.parts import Part, read_parts
 from hindcast.datasets.sign import PublicKey, Signature
 from hindcast.datasets.sign import verify as check_signature
-from hindcast.datasets.store import SIGNATURE, StoredSet, id_bytes
+from hindcast.datasets.splits import COLUMN
+from hindcast.datasets.store import MANIFEST, SIGNATURE, StoredSet, id_bytes
 from hindcast.errors import DatasetError, InvalidArgument, NotProven
 
 _BLOCK_BYTES = 2**20
+_NAME_IN_MAP = re.compile(r" \('[^']*'\)")
+"""In the text of a map's type: how its values are called, which is no part of the type and does not outlast Parquet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +52,9 @@ def verify(stored: StoredSet, *, key: PublicKey | None = None) -> Verification:
         key: that must have signed the manifest; None for whoever did, or nobody.
     """
     manifest = stored.manifest
-    problems = [said for file in _files(manifest) if (said := file_trouble(stored.path, file)) is not None]
+    problems = [said for file in manifest.own_files() if (said := file_trouble(stored.path, file)) is not None]
     problems += wrong_rows(stored)
+    problems += _unlisted(stored)
     signature, trouble = _signature(stored, key)
     if trouble:
         problems.append(trouble)
@@ -56,16 +62,14 @@ def verify(stored: StoredSet, *, key: PublicKey | None = None) -> Verification:
     return Verification(ref=stored.ref, id=stored.id, problems=tuple(problems), signed_by=signer)
 
 
-def _files(manifest: Manifest) -> Iterator[FileRecord]:
-    yield from manifest.files
-    if manifest.frame.is_kept:
-        yield from manifest.frame.files
-    yield from manifest.evidence.origins
-    yield from manifest.evidence.snapshots.values()
-    if manifest.lookups is not None:
-        yield from manifest.lookups.places
-        if manifest.lookups.labels.frame.is_kept:
-            yield from manifest.lookups.labels.frame.files
+def _unlisted(stored: StoredSet) -> Iterator[str]:
+    """Files that the manifest does not name: whoever reads the folder instead of the set would read them, too."""
+    known = {MANIFEST, SIGNATURE, *(file.path for file in stored.manifest.own_files())}
+    log = () if stored.manifest.delta_version is None else ("data", "_delta_log")
+    for path in sorted(stored.path.rglob("*")):
+        inner = path.relative_to(stored.path)
+        if not path.is_dir() and str(inner) not in known and inner.parts[:2] != log:
+            yield f"{inner} is no file of the set"
 
 
 def file_trouble(directory: Path, file: FileRecord) -> str | None:
@@ -78,7 +82,8 @@ def file_trouble(directory: Path, file: FileRecord) -> str | None:
                 digest.update(block)
     except OSError:
         return f"{file.path} is gone, or may not be read"
-    return None if digest.hexdigest() == file.sha256 else f"{file.path} has other bytes than its manifest says"
+    is_same = digest.hexdigest() == file.sha256 and path.stat().st_size == file.bytes
+    return None if is_same else f"{file.path} has other bytes than its manifest says"
 
 
 def _signature(stored: StoredSet, key: PublicKey | None) -> tuple[Signature | None, str]:
@@ -89,25 +94,27 @@ def _signature(stored: StoredSet, key: PublicKey | None) -> tuple[Signature | No
         check_signature(id_bytes(stored.id), signature, signature.public_key if key is None else key)
     except FileNotFoundError:
         return None, "" if key is None else "the set is not signed"
-    except (OSError, ValueError, AttributeError, InvalidArgument, NotProven):
+    except (OSError, ValueError, AttributeError, RecursionError, InvalidArgument, NotProven):
         return None, f"{SIGNATURE} is damaged, of another manifest, or not by the key that was given"
     return signature, ""
 
 
 def wrong_rows(stored: StoredSet) -> Iterator[str]:
-    """Row groups whose meaning is another one."""
+    """Row groups whose meaning is another one, and what the manifest says of the rows that they are not."""
     manifest = stored.manifest
+    dealt: Counter[str | None] = Counter()
     try:
         with Part(stored.path / manifest.files[0].path) as part:
             schema = part.schema.remove_metadata()
         hasher = Hasher(schema)
         for table in read_parts(stored.path, manifest.files):
+            dealt.update(_dealt(table))
             for batch in table.to_batches():
                 hasher.update(batch.replace_schema_metadata())
         found = hasher.finish()
         if manifest.delta_version is not None:
             yield from _wrong_table(stored, schema, manifest.delta_version)
-    except (DatasetError, InvalidArgument, OSError, ValueError):
+    except (DatasetError, InvalidArgument, KeyError, OSError, ValueError):
         yield "the rows cannot be read"
         return
     groups = [f"sha256:{group.root.hex()}" for group in found.groups]
@@ -119,6 +126,36 @@ def wrong_rows(stored: StoredSet) -> Iterator[str]:
         yield f"there are {found.rows:,} rows, and the manifest says {manifest.rows:,}"
     elif groups == known and str(found) != manifest.digest:
         yield "the columns are other ones, or the digest of all rows was changed in the manifest"
+    if groups == known:
+        yield from _wrong_words(stored, schema, found, dealt)
+
+
+def _dealt(table: pa.Table) -> Mapping[str | None, int]:
+    """Split -> rows of it; nothing where there are no splits."""
+    if COLUMN not in table.schema.names:
+        return {}
+    counts = table.column(COLUMN).combine_chunks().value_counts()
+    return dict(zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True))
+
+
+def _wrong_words(
+    stored: StoredSet, schema: pa.Schema, found: TableDigest, dealt: Mapping[str | None, int]
+) -> Iterator[str]:
+    """What a manifest whose digests are right says otherwise than its rows: it was edited, since a build does not write that."""
+    manifest = stored.manifest
+    splits = manifest.splits
+    if not is_canonical((stored.path / MANIFEST).read_bytes()):
+        yield f"{MANIFEST} is not written as a build writes it: it was edited"
+    if (manifest.rows, [group.rows for group in manifest.groups]) != (
+        found.rows,
+        [group.rows for group in found.groups],
+    ):
+        yield f"there are {found.rows:,} rows, and the numbers of rows in the manifest are other ones"
+    said = [(column.name, _NAME_IN_MAP.sub("", column.type)) for column in manifest.columns]
+    if said != [(one.name, _NAME_IN_MAP.sub("", str(one.type))) for one in schema]:
+        yield "the columns in the manifest are other ones than those of the rows"
+    if splits is not None and splits.rows != tuple(dealt.get(name, 0) for name in splits.names):
+        yield "the splits in the manifest have other numbers of rows than there are"
 
 
 def _wrong_table(stored: StoredSet, schema: pa.Schema, version: int) -> Iterator[str]:

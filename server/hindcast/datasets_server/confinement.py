@@ -1,6 +1,6 @@
 """Which files of this machine a caller elsewhere may name in a build: the repo's own file sources, and directories that the server was told of."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hindcast.catalog import load_catalog, read_repo
@@ -11,12 +11,15 @@ from hindcast.offline.location import is_pattern, local_path, parts_directory
 _FIELD = "spec.text"
 
 
-def entity_frame(text: str, *, repo_root: Path, directories: Sequence[Path]) -> Path | ConfinedQuery:
+def entity_frame(
+    text: str, *, repo_root: Path, directories: Sequence[Path], bytes_max: int, look: Callable[[], None]
+) -> Path | ConfinedQuery:
     """What a caller's text names: a path that it may read, or SQL that can read nothing else.
 
     Args:
         text: a path if it ends in `.parquet`, has no space in it, or is a directory that may be read; relative ones begin at the repo. Else SQL.
         directories: absolute; files there may be read besides the sources.
+        bytes_max, look: as of `ConfinedQuery`.
     Raises:
         InvalidArgument: it is a path that may not be read. Whether anything is there it does not say.
         RepoError, CatalogError: the repo's sources cannot be told.
@@ -31,9 +34,11 @@ def entity_frame(text: str, *, repo_root: Path, directories: Sequence[Path]) -> 
         is_path = False
     if not is_path:
         return ConfinedQuery(
-            text,
+            text=text,
             files=[one for one in allowed if not one.is_dir()],
             directories=[*(one for one in allowed if one.is_dir()), *map(parts_directory, allowed)],
+            bytes_max=bytes_max,
+            look=look,
         )
     if not may_read:
         raise InvalidArgument.at(

@@ -16,7 +16,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from hindcast.clock import Deadline
-from hindcast.datasets.progress import OnProgress
+from hindcast.datasets.progress import OnProgress, Progress
 from hindcast.datasets.sets import TrainingSets
 from hindcast.datasets.training_set import TrainingSet
 from hindcast.datasets_server import answers
@@ -160,7 +160,7 @@ class Handlers:
                 given = await self._given(kind, order, requests, directory / "rows.arrow")
 
                 def work(tell: OnProgress) -> TrainingSet:
-                    return kind.work(sets, order, given(), tell)
+                    return kind.work(sets, order, given(tell), tell)
 
                 async with aclosing(self._builds.follow(work, context, deadline=deadline)) as steps:
                     async for step in steps:
@@ -304,8 +304,8 @@ class Handlers:
 
     async def _given(
         self, kind: "_Kind", order: Asked, requests: AsyncIterator[bytes], path: Path
-    ) -> Callable[[], Any]:
-        """The entity frame or the labels, as they are given to a build when that begins."""
+    ) -> Callable[[OnProgress], Any]:
+        """The entity frame or the labels, as they are given to a build when that begins; it is told that work goes on."""
         upload = (
             Upload(path, field=kind.rows, bytes_max=self._settings.frame_max_bytes)
             if order.given == "uploaded"
@@ -323,10 +323,16 @@ class Handlers:
             if upload is not None:
                 upload.close()
         if upload is not None:
-            return upload.reader
+            return lambda _: upload.reader()
         if order.given == "text":
-            return lambda: entity_frame(order.text, repo_root=self._root, directories=self._settings.entity_directories)
-        return lambda: None
+            return lambda tell: entity_frame(
+                order.text,
+                repo_root=self._root,
+                directories=self._settings.entity_directories,
+                bytes_max=self._settings.frame_max_bytes,
+                look=lambda: tell(Progress("frame", 0, 0)),
+            )
+        return lambda _: None
 
     @contextmanager
     def _uploads(self) -> Iterator[Path]:

@@ -1,14 +1,15 @@
 """Entity frames as SQL text, which a DuckDB of their own answers."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
-from hindcast.errors import InvalidArgument
+from hindcast.errors import InvalidArgument, Overloaded
 from hindcast.offline.connection import as_interrupts, streamed
 from hindcast.offline.frames.held import READ_ROWS, SpooledRows
 
@@ -46,17 +47,24 @@ _ADVICE = (
 """What to do about a failure, by its kind. DuckDB's own words are the cause of the error, not part of it."""
 
 
-@dataclass(frozen=True, slots=True)
+_LOOK_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConfinedQuery:
     """SQL text of somebody who may read some files of this machine, and no others.
 
     Attributes:
         files, directories: that it may read, each as an absolute path; those in the repo may be named from there.
+        bytes_max: of its rows, as Arrow has them.
+        look: called from another thread, every second while the query runs; what it raises ends the query.
     """
 
     text: str
     files: Sequence[Path]
     directories: Sequence[Path]
+    bytes_max: int
+    look: Callable[[], None]
 
     def confine(self, connection: duckdb.DuckDBPyConnection, *, repo_root: Path) -> None:
         """Let a connection read these files and nothing else, for as long as it is open."""
@@ -91,14 +99,65 @@ def spooled_query(
             raise InvalidArgument.at(
                 "entity_df", "is SQL, but not one SELECT; an entity frame is what a single query answers"
             )
-        with _failures(repo_root):
-            reader = connection.execute(statements[0]).fetch_record_batch(READ_ROWS)
-        twice = next((name for name in reader.schema.names if reader.schema.names.count(name) > 1), None)
-        if twice is not None:
-            raise InvalidArgument.at(
-                "entity_df", f"is SQL that answers two columns of the name {twice!r}; rename one with AS"
+        with ExitStack() as stack:
+            if isinstance(query, ConfinedQuery):
+                stack.enter_context(_looked_after(connection, query.look))
+            with _failures(repo_root):
+                reader = connection.execute(statements[0]).fetch_record_batch(READ_ROWS)
+            batches = _read(reader, repo_root)
+            if isinstance(query, ConfinedQuery):
+                batches = _bounded(batches, query.bytes_max)
+            return _spooled(reader.schema, batches, spilled)
+
+
+def _spooled(schema: pa.Schema, batches: Iterator[pa.RecordBatch], spilled: Path) -> SpooledRows:
+    twice = next((name for name in schema.names if schema.names.count(name) > 1), None)
+    if twice is not None:
+        raise InvalidArgument.at(
+            "entity_df", f"is SQL that answers two columns of the name {twice!r}; rename one with AS"
+        )
+    return SpooledRows.of(batches, schema.remove_metadata(), spilled / "rows.arrow")
+
+
+def _bounded(batches: Iterator[pa.RecordBatch], bytes_max: int) -> Iterator[pa.RecordBatch]:
+    count = 0
+    for batch in batches:
+        count += batch.nbytes
+        if count > bytes_max:
+            raise Overloaded(
+                "frame",
+                f"the SQL answers more than the {bytes_max:,} bytes that an entity frame may have here; ask for fewer rows or columns",
             )
-        return SpooledRows.of(_read(reader, repo_root), reader.schema.remove_metadata(), spilled / "rows.arrow")
+        yield batch
+
+
+@contextmanager
+def _looked_after(connection: duckdb.DuckDBPyConnection, look: Callable[[], None]) -> Iterator[None]:
+    """Ends what the connection runs when `look` raises, and raises that: a query may run for hours before its first row, and then answer no end of them."""
+    done = threading.Event()
+    raised: list[Exception] = []
+
+    def watch() -> None:
+        while not done.wait(_LOOK_SECONDS):
+            try:
+                look()
+            except Exception as error:  # noqa: BLE001 - raised again below
+                raised.append(error)
+                # Again and again: an interrupt that comes between two steps of the query is forgotten.
+                while not done.wait(0.1):
+                    connection.interrupt()
+
+    thread = threading.Thread(target=watch, name="hindcast-query", daemon=True)
+    thread.start()
+    try:
+        yield
+    except Exception as error:
+        if raised:
+            raise raised[0] from error
+        raise
+    finally:
+        done.set()
+        thread.join()
 
 
 @contextmanager
