@@ -149,6 +149,11 @@ def dataset() -> None:
     show_default=True,
     help="Write down the repo's commit; without it a commit changes nothing.",
 )
+@click.option(
+    "--hash-sources",
+    is_flag=True,
+    help="Read all source files for their digests, also those that an earlier build read and that were not touched since.",
+)
 @click.option("--threads", type=click.IntRange(1), help="Of DuckDB.  [default: as the repo says, or one per core]")
 @_set_options
 def build(
@@ -168,6 +173,7 @@ def build(
     form: str,
     register: bool,  # noqa: FBT001
     git: bool,  # noqa: FBT001
+    hash_sources: bool,  # noqa: FBT001
     threads: int | None,
     repo_root: Path,
     directory: Path | None,
@@ -188,6 +194,7 @@ def build(
             snapshot=snapshot,
             sign=sign,
             git=git,
+            hash_sources=hash_sources,
             format=form,
             threads=threads,
             register=False,

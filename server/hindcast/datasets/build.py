@@ -1,9 +1,10 @@
 """Building a training set: a point-in-time read in a stream, digested and written a row group at a time, and its manifest."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from hindcast.datasets.canonical import Hasher, TableDigest
 from hindcast.datasets.definitions import Definitions, ViewRecord
 from hindcast.datasets.delta_form import as_delta, delta_schema
 from hindcast.datasets.environment import git_record, libraries
+from hindcast.datasets.known_digests import FILE, KnownDigests, read_sha256
 from hindcast.datasets.manifest import (
     Column,
     EvidenceRecord,
@@ -59,6 +61,7 @@ class Order:
         key: that signs the set; None for no signature.
         is_delta: whether the rows are a Delta table too.
         has_git: whether the manifest says at which commit the repo is.
+        hashes_sources: whether all files of the sources are read for their digests, also those that are known.
     """
 
     name: str
@@ -71,6 +74,7 @@ class Order:
     key: SigningKey | None
     is_delta: bool = False
     has_git: bool = True
+    hashes_sources: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +116,9 @@ def build(order: Order, repo: Repo, store: SetStore, *, on_progress: OnProgress 
     # Before the rest, which can take long: a repo that is edited meanwhile was as it was at the beginning.
     git = git_record(repo.root, but=state_dir(repo.root)) if order.has_git else None
     sources, titles = pinned_sources(repo, definitions)
+    digests = KnownDigests(state_dir(repo.root) / FILE, is_trusted=not order.hashes_sources)
     with store.building(order.name) as built, ThreadPoolExecutor(1) as beside:
-        pins = beside.submit(source_records, sources, titles, repo.root)
+        pins = beside.submit(partial(source_records, sources, titles, repo.root, hashed=digests.sha256))
         on_progress(Progress("frame", 0, 0))
         with repo.frame(order.frame, definitions, sources) as frame:
             frame_record = kept_frame(order.frame, frame, built, repo.root)
@@ -138,6 +143,8 @@ def build(order: Order, repo: Repo, store: SetStore, *, on_progress: OnProgress 
                 evidence = EvidenceRecord(origins=parts, snapshots=snapshots)
                 on_progress(Progress("evidence", frame.rows, frame.rows))
                 leaks = reading.leaks
+        digests.check()
+        digests.keep()
         manifest = Manifest(
             name=order.name,
             features=(order.features,) if isinstance(order.features, str) else tuple(order.features),
@@ -224,12 +231,20 @@ def title_of(definitions: Definitions, view_name: str) -> SourceTitle:
 
 
 def source_records(
-    sources: Mapping[str, SourceFiles | DeltaTable], titles: Sequence[SourceTitle], root: Path
+    sources: Mapping[str, SourceFiles | DeltaTable],
+    titles: Sequence[SourceTitle],
+    root: Path,
+    *,
+    hashed: Callable[[Path], str] = read_sha256,
 ) -> tuple[SourceRecord, ...]:
-    """The pins of sources, with the digests of all files."""
+    """The pins of sources, with the digests of all files.
+
+    Args:
+        hashed: gives the SHA-256 of a file; threads share it.
+    """
+    of_title = partial(source_record, root=root, hashed=hashed)
     return tuple(
-        source_record(sources[title.views[0]], name=title.name, path=title.path, views=title.views, root=root)
-        for title in titles
+        of_title(sources[title.views[0]], name=title.name, path=title.path, views=title.views) for title in titles
     )
 
 
