@@ -434,8 +434,9 @@ def write_origins(
         )
     ]
     schema = pa.schema(fields)
-    # Of the numbers only those of files repeat; dictionaries of the others took twice the time.
-    with PartsWriter(directory, schema, within=place, repeated=[f"{name}.file" for name in names]) as writer:
+    # 72 MB of three views became 42, in 0.12 s; zstd made 51 of them, in 0.17 s, and dictionaries took twice that.
+    numbers_stored = [field.name for field in fields if not field.name.endswith(".file")]
+    with PartsWriter(directory, schema, within=place, numbers=numbers_stored) as writer:
         for begin in range(0, rows, GROUP_ROWS):
             some = slice(begin, begin + GROUP_ROWS)
             arrays: list[Any] = []

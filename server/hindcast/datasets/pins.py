@@ -40,9 +40,7 @@ class FileChange:
         return self.new_path or self.path
 
 
-def file_record(
-    pin: FilePin | ObjectPin, *, root: Path, hashed: Callable[[Path], str] = read_sha256
-) -> FileRecord:
+def file_record(pin: FilePin | ObjectPin, *, root: Path, hashed: Callable[[Path], str] = read_sha256) -> FileRecord:
     """A pinned file with its digest.
 
     Args:
