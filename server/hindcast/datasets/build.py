@@ -1,6 +1,7 @@
 """Building a training set: a point-in-time read in a stream, digested and written a row group at a time, and its manifest."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -287,8 +288,10 @@ def write_rows(
     micros, is_dated = as_of_micros(frame) if dealer is not None else (np.empty(0, np.int64), None)
     (place / DATA).mkdir()
     done = 0
-    hasher = Hasher(schema)
-    statistics = Statistics(schema) if with_statistics else None
+    # Beside them others fetch values and write: more threads than cores would only wait for Python's lock.
+    threads = max(1, (os.cpu_count() or 1) // 2)
+    hasher = Hasher(schema, threads=threads)
+    statistics = Statistics(schema, threads=threads) if with_statistics else None
     kept = delta_schema(schema) if is_delta else schema
     with PartsWriter(place / DATA, kept, within=place, read_as=schema) as writer:
         for group in row_groups(reading.batches, reading.schema, stored=stored):
@@ -298,10 +301,11 @@ def write_rows(
                 some = slice(done, done + group.num_rows)
                 dealt = dealer.dealt(batch, micros=micros[some], is_dated=None if is_dated is None else is_dated[some])
                 table = group.append_column(schema.field(COLUMN), dealt)
-            add_rows(hasher, table)
+            # The digest last: it is waited for here, while the others go on beside.
             if statistics is not None:
                 add_rows(statistics, table)
             writer.write(table if kept.equals(schema) else as_delta(table, kept))
+            add_rows(hasher, table)
             done += table.num_rows
             on_progress(Progress("write", done, frame.rows))
     return Written(
