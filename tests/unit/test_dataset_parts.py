@@ -43,9 +43,8 @@ def test_a_disk_that_is_full_fails_the_block(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, hard))
     try:
-        with pytest.raises(OSError, match="too large"), writer:
-            for _ in range(7):
-                writer.write(noise())
+        with pytest.raises(OSError, match="too large"):
+            write_groups(writer, 7, group=noise())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert () == writer.files
@@ -59,11 +58,11 @@ def test_close_numbers_are_read_as_they_were_written(tmp_path):
     assert table.to_pydict() == pq.read_table(tmp_path / writer.files[0].path).to_pydict()
 
 
-def write_groups(writer, groups, *, then=lambda: None):
+def write_groups(writer, groups, *, group=GROUP, then=lambda: None):
     """Write so many, and then do something else within the block."""
     with writer:
         for _ in range(groups):
-            writer.write(GROUP)
+            writer.write(group)
         then()
 
 
