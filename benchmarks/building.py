@@ -1,8 +1,9 @@
 """The process of a training set: WAY REPO FRAME DIRECTORY [THREADS], `ready` on standard output, a line to begin, then a line of JSON.
 
-Ways are `build`, the set `bench` from the frame's path; `rebuild`, of `bench@v1` in DIRECTORY; `stream`, `arrow`, `parquet` and `pyarrow`, the same read
-by Feast's own call from the frame's path: thrown away batch by batch, held as an Arrow table, written by our job's `to_parquet`, and held and then written by
-`pyarrow.parquet.write_table`, which is what Feast's own users do. Everything is imported before it begins.
+Ways are `build` and `known`, the set `bench` from the frame's path, where `known` is of sources whose digests the state directory has; `rebuild`, of
+`bench@v1` in DIRECTORY; `stream`, `arrow`, `parquet` and `pyarrow`, the same read by Feast's own call from the frame's path: thrown away batch by batch, held
+as an Arrow table, written by our job's `to_parquet`, and held and then written by `pyarrow.parquet.write_table`, which is what Feast's own users do.
+Everything is imported before it begins.
 """
 
 import contextlib
@@ -52,7 +53,7 @@ def _making(way: str, repo: Path, frame: str, directory: Path, threads: int | No
         is_same = report.identical and bool(report.files_identical)
         return {"id": report.id, "digest": report.digest, "rows": report.rows, "identical": is_same}
 
-    return build if way == "build" else rebuild
+    return rebuild if way == "rebuild" else build
 
 
 def _reading(way: str, repo: Path, frame: str, directory: Path, _: int | None) -> Callable[[], dict[str, Any]]:

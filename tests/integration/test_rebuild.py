@@ -11,6 +11,7 @@ import pytest
 from deltalake import write_deltalake
 
 from dataset_repo import RATINGS, TRIPS, copied, frame, make_repo, ratings, reapply
+from hindcast.cli.dataset_text import rebuild_text
 from hindcast.datasets import KeySplits, TrainingSets, environment
 from hindcast.errors import DatasetError
 from offline_repo import DRIVER, elsewhere, offline_repo, source, trips, view, write
@@ -165,6 +166,8 @@ def test_appended_rows_change_nothing_where_the_source_has_a_created_column(buil
         ("data/ratings.parquet.parts/1.parquet", "appended", False),
     ]
     assert (True, built[1], expected) == (report.identical, report.digest, found)
+    assert [("ratings",)] * 2 == [change.views for change in report.changes]
+    assert "source file data/ratings.parquet was changed (read by ratings)" in rebuild_text(report)
 
 
 def test_a_library_of_another_version_is_named(built, tmp_path, monkeypatch):
@@ -312,6 +315,7 @@ def test_the_command_line_says_it_by_exit_code_and_json(built, tmp_path):
         json.loads(same.stdout)["logical_digest"],
     )
     assert (3, "source", "data/trips.parquet") == (other.returncode, change["kind"], change["name"])
+    assert ["trips"] == change["views"]
 
 
 def _run(root, *arguments):

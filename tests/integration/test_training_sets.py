@@ -1,5 +1,6 @@
 """Building training sets, and loading, listing, verifying, comparing and removing them."""
 
+import hashlib
 import json
 import signal
 import subprocess
@@ -13,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from dataset_repo import TRIPS, copied, frame, make_repo
-from hindcast.clock import to_micros
+from hindcast.clock import system_clock, to_micros
 from hindcast.datasets import KeySplits, TimeSplits, TrainingSets
+from hindcast.datasets.known_digests import KnownDigests
 from hindcast.errors import DatasetError, InvalidArgument, RepoError, UnknownName
 from offline_repo import elsewhere, hours, trips, write
 from services import HINDCAST
@@ -389,6 +391,26 @@ def test_what_cannot_be_built_is_refused(sets, what):
     with pytest.raises(error):
         sets.build(**{"name": "wrong", "features": FEATURES, "entity_frame": frame(), **changed})
     assert before == [one.ref for one in sets.list()]
+
+
+def test_only_builds_go_by_known_digests(repo, tmp_path):
+    """A build takes a digest that is known of a file that nobody touched; one that hashes its sources does not, and neither does a rebuild."""
+    sets = copied(repo, tmp_path / "repo")
+    path = tmp_path / "repo/data/trips.parquet"
+    wrong = "f" * 64
+    known = KnownDigests(
+        tmp_path / "repo/.hindcast/source-digests", clock=lambda: system_clock() + 600_000_000, read=lambda _: wrong
+    )
+    known.sha256(path)
+    known.keep()
+    asked = {"features": ["trips:trips"], "entity_frame": frame(), "known_at": LATER}
+    built = [sets.build("known", **asked), sets.build("known", **asked, hash_sources=True)]
+    told = [made.manifest.sources[0].files[0].sha256 for made in built]
+    assert [wrong, hashlib.sha256(path.read_bytes()).hexdigest()] == told
+    reports = [sets.rebuild(made.ref) for made in built]
+    found = [(report.identical, [change.name for change in report.changes]) for report in reports]
+    assert [(True, ["data/trips.parquet"]), (True, [])] == found
+    assert ["source-digests"] == [file.name for file in (tmp_path / "repo/.hindcast").iterdir() if file.is_file()]
 
 
 def test_what_is_not_there_is_said(sets, tmp_path):

@@ -163,6 +163,11 @@ def dataset() -> None:
 @_split_options
 @click.option("--full-feature-names", is_flag=True, help="Columns are called view__feature.")
 @click.option("--snapshot", is_flag=True, help="Keep the sources' rows that answered with the set.")
+@click.option(
+    "--hash-sources",
+    is_flag=True,
+    help="Read all source files for their digests, also those that an earlier build read and that were not touched since.",
+)
 @_build_options
 def build(
     name: str,
@@ -181,6 +186,7 @@ def build(
     form: str,
     register: bool,  # noqa: FBT001
     git: bool,  # noqa: FBT001
+    hash_sources: bool,  # noqa: FBT001
     threads: int | None,
     repo_root: Path,
     directory: Path | None,
@@ -202,6 +208,7 @@ def build(
             snapshot=snapshot,
             sign=sign,
             git=git,
+            hash_sources=hash_sources,
             format=form,
             threads=threads,
             register=register,

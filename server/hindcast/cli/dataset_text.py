@@ -212,6 +212,11 @@ def known_at_text(known_at: "KnownAt") -> str:
 
 
 def _change_line(change: "Change") -> str:
+    said = _what_changed(change)
+    return f"{said} (read by {', '.join(change.views)})" if change.views else said
+
+
+def _what_changed(change: "Change") -> str:
     kind = {
         "source": "source file",
         "entity_frame": "entity frame",

@@ -65,6 +65,7 @@ class Change:
         rows: that are other ones because of it, or that only one of both has.
         columns: column -> differing rows.
         reasons: reason -> cells.
+        views: of a source, those that read it.
     """
 
     kind: str
@@ -77,6 +78,7 @@ class Change:
     columns: Mapping[str, int] = field(default_factory=dict)
     reasons: Mapping[str, int] = field(default_factory=dict)
     cells: tuple[Cell, ...] = ()
+    views: tuple[str, ...] = ()
 
 
 def file_change(file: FileChange, *, has_effect: bool | None = False) -> Change:
@@ -88,6 +90,7 @@ def file_change(file: FileChange, *, has_effect: bool | None = False) -> Change:
         before=file.path if file.new_path else "",
         after=file.new_path,
         has_effect=has_effect,
+        views=file.views,
     )
 
 
@@ -255,12 +258,7 @@ def blamed_on(change: Change, step: Step, reason: str) -> Change:
 
 def blamed_on_files(changes: Sequence[FileChange], step: Step, then: Provenance, now: Provenance) -> tuple[Change, ...]:
     """Changed files of sources, each with the differences of a step that are put down to it."""
-    made = [
-        Change(kind="source", name=change.path, what=change.how, before=change.path, after=change.new_path)
-        if change.how == "renamed"
-        else Change(kind="source", name=change.path, what=change.how)
-        for change in changes
-    ]
+    made = [file_change(change) for change in changes]
     effects = [Effect() for _ in changes]
     reasoned = {view: _Files(view, changes, then, now) for view in then.files if view in now.files}
     columns: dict[str, tuple[str, ...]] = {

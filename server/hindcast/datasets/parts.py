@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,12 +23,20 @@ _OPTIONS: dict[str, Any] = {
     "version": "2.6",
     "data_page_version": "1.0",
     "compression": "zstd",
-    "compression_level": 1,
     "write_statistics": True,
     "store_schema": True,
 }
+_LEVEL = 1
+_PLAIN_LEVEL = -1
+"""Of zstd, of columns without a dictionary: 655,360 rows of 50 random doubles took 0.26 s and 271 MB, and 0.45 s and 254 MB by level 1; prices to the cent
+are as small by both."""
 _AHEAD = 2
 """Row groups that wait to be written: enough that neither side waits for the other, where both take as long."""
+_BLOCK_BYTES = 2**20
+_BLOCKS_AHEAD = 8
+"""Blocks of a file that wait to be hashed and written."""
+_SYNC_BYTES = 64 * 2**20
+"""Synced as it is written, so that nobody waits for the whole file at its end: 0.1 s for 390 MB here."""
 
 
 class PartsWriter:
@@ -45,7 +53,7 @@ class PartsWriter:
         within: Path,
         groups: int | None = PART_GROUPS,
         read_as: pa.Schema | None = None,
-        repeated: Sequence[str] | None = None,
+        numbers: Sequence[str] = (),
     ) -> None:
         """Parts in a directory that is there.
 
@@ -54,18 +62,18 @@ class PartsWriter:
             within: what the paths of `files` are relative to.
             groups: row groups of a file; None for one file, however many.
             read_as: what the rows are when they are read here, where that is another schema.
-            repeated: the columns whose values repeat, which are written with a dictionary; None to go by their types.
+            numbers: whole numbers that hardly repeat and lie close together, of which the differences are written. What is left is not compressed.
         """
         self._note = None if read_as is None or read_as.equals(schema) else schema_note(read_as)
         self._groups_max = groups
         self._directory = directory
         self._schema = schema.remove_metadata()
         self._within = within
-        self._repeated: Any = list(_repeated(schema) if repeated is None else repeated) or False
+        self._options = _options(schema, numbers)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hindcast-parts")
         self._waiting: deque[Future[None]] = deque()
         self._groups = 0
-        self._open: tuple[Path, _Hashed, pq.ParquetWriter] | None = None
+        self._open: _Open | None = None
         self.files: tuple[FileRecord, ...] = ()
 
     def __enter__(self) -> Self:
@@ -104,7 +112,7 @@ class PartsWriter:
         if self._open is None:
             self._begin()
         assert self._open is not None  # noqa: S101 - for the type
-        self._open[2].write_table(group, row_group_size=GROUP_ROWS)
+        self._open.writer.write_table(group, row_group_size=GROUP_ROWS)
         self._groups += 1
         if self._groups == self._groups_max:
             self._end(is_whole=True)
@@ -112,32 +120,51 @@ class PartsWriter:
     def _begin(self) -> None:
         path = self._directory / f"part-{len(self.files):05d}.parquet"
         file = _Hashed(path)
-        self._open = path, file, pq.ParquetWriter(file, self._schema, use_dictionary=self._repeated, **_OPTIONS)
+        # Python takes whole blocks, and not each page and each page's head, for which a thread would wait for its lock.
+        sink = pa.BufferedOutputStream(pa.PythonFile(file, "w"), _BLOCK_BYTES)
+        self._open = _Open(path, file, sink, pq.ParquetWriter(sink, self._schema, **self._options))
 
     def _end(self, *, is_whole: bool) -> None:
         if self._open is None:
             return
-        path, file, writer = self._open
+        path, file, sink, writer = self._open
         self._open, self._groups = None, 0
         try:
             if self._note is not None:
                 writer.add_key_value_metadata({SCHEMA_KEY: self._note})
             writer.close()
+            sink.flush()
         except (OSError, pa.ArrowException):
             # What broke it off is raised already.
             if is_whole:
+                file.close()
                 raise
+        if not is_whole:
+            file.close()
+            return
         file.finish()
         record = FileRecord(path=str(path.relative_to(self._within)), bytes=file.bytes, sha256=file.sha256)
         self.files = (*self.files, record)
 
 
+class _Open(NamedTuple):
+    """A part that is being written."""
+
+    path: Path
+    file: "_Hashed"
+    sink: pa.BufferedOutputStream
+    writer: pq.ParquetWriter
+
+
 class _Hashed(io.RawIOBase):
-    """A new file that knows the SHA-256 of what was written to it."""
+    """A new file that knows the SHA-256 of what was written to it. A thread of its own hashes and writes, while what comes next is encoded."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("xb")
+        self._file = path.open("xb", buffering=0)
         self._digest = hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="hindcast-file")
+        self._running: deque[Future[None]] = deque()
+        self._unsynced_bytes = 0
         self.bytes = 0
 
     def writable(self) -> bool:
@@ -145,12 +172,31 @@ class _Hashed(io.RawIOBase):
         return True
 
     def write(self, some: Any) -> int:
-        """Append bytes."""
-        block = memoryview(some).cast("B")
-        self._digest.update(block)
-        self._file.write(block)
+        """Append bytes.
+
+        Raises:
+            OSError: the disk did not take some that came before.
+        """
+        # A copy where they are in a buffer of Arrow's, which it writes to again.
+        block = bytes(some)
+        self._wait(_BLOCKS_AHEAD - 1)
+        self._running.append(self._thread.submit(self._append, block))
         self.bytes += len(block)
         return len(block)
+
+    def _wait(self, running_max: int) -> None:
+        while len(self._running) > running_max:
+            self._running.popleft().result()
+
+    def _append(self, block: bytes) -> None:
+        self._digest.update(block)
+        left = memoryview(block)
+        while left:
+            left = left[self._file.write(left) :]
+        self._unsynced_bytes += len(block)
+        if self._unsynced_bytes >= _SYNC_BYTES:
+            os.fdatasync(self._file.fileno())
+            self._unsynced_bytes = 0
 
     def tell(self) -> int:
         """How many bytes there are."""
@@ -160,14 +206,20 @@ class _Hashed(io.RawIOBase):
         """Nothing is promised before `finish`."""
 
     def finish(self) -> None:
-        """Sync and close the file."""
-        if not self._file.closed:
-            self._file.flush()
+        """Sync and close the file.
+
+        Raises:
+            OSError: the disk did not take all of it.
+        """
+        try:
+            self._wait(0)
             os.fsync(self._file.fileno())
-            self._file.close()
+        finally:
+            self.close()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, whatever of it was written."""
+        self._thread.shutdown(cancel_futures=True)
         self._file.close()
         super().close()
 
@@ -236,6 +288,22 @@ def _empty(schema: pa.Schema) -> pq.ParquetFile:
             "entity_frame", f"has a column that Parquet has no form for; leave it out: {bare.to_string()}"
         ) from error
     return pq.ParquetFile(io.BytesIO(sink.getvalue()))
+
+
+def _options(schema: pa.Schema, numbers: Sequence[str]) -> dict[str, Any]:
+    stored = _empty(schema).schema
+    paths = [stored.column(number).path for number in range(len(stored))]
+    repeated = [path for path in _repeated(schema) if path not in numbers]
+    return {
+        **_OPTIONS,
+        # A file without a dictionary takes no empty list of columns with one.
+        "use_dictionary": repeated or False,
+        "compression": {path: "none" if path in numbers else _OPTIONS["compression"] for path in paths},
+        "compression_level": {
+            path: _LEVEL if path in repeated else _PLAIN_LEVEL for path in paths if path not in numbers
+        },
+        "column_encoding": dict.fromkeys(numbers, "DELTA_BINARY_PACKED") or None,
+    }
 
 
 def _repeated(schema: pa.Schema) -> list[str]:

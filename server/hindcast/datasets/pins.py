@@ -1,20 +1,19 @@
 """Sources as they are: every file with its size and SHA-256, and what has become of files that were pinned before."""
 
 import contextlib
-import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from hindcast.datasets.known_digests import read_sha256
 from hindcast.datasets.manifest import FileRecord, SourceRecord
 from hindcast.errors import SourceError
 from hindcast.offline.sources.objects import ObjectPin
 from hindcast.offline.sources.source import DeltaTable, FilePin, SourceFiles, files_of
 
-_BLOCK_BYTES = 2**20
 _AT_ONCE = 2
 """Files that are hashed side by side, while others read them too."""
 
@@ -41,19 +40,18 @@ class FileChange:
         return self.new_path or self.path
 
 
-def file_record(pin: FilePin | ObjectPin, *, root: Path) -> FileRecord:
+def file_record(pin: FilePin | ObjectPin, *, root: Path, hashed: Callable[[Path], str] = read_sha256) -> FileRecord:
     """A pinned file with its digest.
 
+    Args:
+        hashed: gives the SHA-256 of a file.
     Raises:
         SourceError: it is gone, cannot be read, or is another one by now.
     """
     if isinstance(pin, ObjectPin):
         return FileRecord(path=str(pin.path), bytes=pin.size_bytes, tag=pin.tag)
     try:
-        with pin.path.open("rb") as file:
-            digest = hashlib.sha256()
-            while block := file.read(_BLOCK_BYTES):
-                digest.update(block)
+        digest = hashed(pin.path)
         is_same = pin.is_current()
     except OSError as error:
         raise SourceError(
@@ -61,7 +59,7 @@ def file_record(pin: FilePin | ObjectPin, *, root: Path) -> FileRecord:
         ) from error
     if not is_same:
         raise SourceError(f"{str(pin.path)!r} changed while it was read; run again, when nobody writes to it")
-    return FileRecord(path=_path_of(pin, root), bytes=pin.size_bytes, sha256=digest.hexdigest())
+    return FileRecord(path=_path_of(pin, root), bytes=pin.size_bytes, sha256=digest)
 
 
 def shown_path(path: Path, *, root: Path) -> str:
@@ -70,16 +68,24 @@ def shown_path(path: Path, *, root: Path) -> str:
 
 
 def source_record(
-    source: SourceFiles | DeltaTable, *, name: str, path: str, views: Sequence[str], root: Path
+    source: SourceFiles | DeltaTable,
+    *,
+    name: str,
+    path: str,
+    views: Sequence[str],
+    root: Path,
+    hashed: Callable[[Path], str] = read_sha256,
 ) -> SourceRecord:
     """A source that was pinned, with the digests of its files.
 
+    Args:
+        hashed: as in `file_record`; threads share it.
     Raises:
         SourceError: as `file_record`.
     """
     pins = [file.pin for file in files_of(source).files]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        files = tuple(pool.map(partial(file_record, root=root), pins))
+        files = tuple(pool.map(partial(file_record, root=root, hashed=hashed), pins))
     version = source.version if isinstance(source, DeltaTable) else None
     return SourceRecord(name=name, path=path, views=tuple(views), version=version, files=files)
 

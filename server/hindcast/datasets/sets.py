@@ -74,6 +74,7 @@ class TrainingSets:
         sign: Path | str | None = None,
         format: str = "parquet",  # noqa: A002 - the option's name
         git: bool = True,
+        hash_sources: bool = False,
         threads: int | None = None,
         register: bool = True,
         on_progress: OnProgress | None = None,
@@ -93,6 +94,8 @@ class TrainingSets:
             sign: the file of an Ed25519 key, in PEM, that signs the set.
             format: `parquet`, or `delta` for rows that are a Delta table too, in `data` of the set's directory. They have the same digest.
             git: write down at which commit the repo is. Without it two builds of the same inputs are the same set after a commit, too.
+            hash_sources: read all files of the sources for their digests, also those that an earlier build hashed and that nobody changed since, by
+                their inodes and times. A rebuild always does.
             threads: of DuckDB; None as the repo's settings say.
             register: put it into Feast's registry as a saved data set. Where the registry does not take it, the set is there all the same,
                 and a warning says so.
@@ -127,6 +130,7 @@ class TrainingSets:
             key=None if sign is None else read_signing_key(Path(sign)),
             is_delta=self._is_delta(format),
             has_git=git,
+            hashes_sources=hash_sources,
         )
         repo = Repo(self._root, threads=threads)
         with told_build(repo, order, self._store) as told:

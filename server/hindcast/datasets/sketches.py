@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 CHUNK = 32_768
 """Values looked at at once: what is made of them stays in the cache, and calls are long enough to be worth giving up Python's lock."""
@@ -18,6 +19,8 @@ DISTINCT_KEPT = 4_096
 SAMPLE_KEPT = 16_384
 COUNTERS = 1_024
 
+_SHARED = 4
+"""Sets of rows without nulls that are kept for the columns to come: those of a view stand together, and some threads take them in turn."""
 _LANES = 128
 _LONG_BYTES = 4_096
 _SPREAD_BYTES = 2**20
@@ -130,6 +133,7 @@ class Positions:
         self.hashes = hashes
         self._limit: Any = None
         self._drawn: tuple[Any, Any, Any] | None = None
+        self._there: dict[tuple[int, int], tuple[pa.Buffer, Positions]] = {}
 
     @classmethod
     def of(cls, first: int, rows: int) -> "Positions":
@@ -139,6 +143,18 @@ class Positions:
     def chosen(self, is_chosen: Any) -> "Positions":
         """Of those rows where the array is true."""
         return Positions(self.hashes[is_chosen])
+
+    def there(self, array: pa.Array) -> "Positions":
+        """Of those rows where an array, which has nulls, has none. Columns of one view are often null together, and then share Arrow's buffer."""
+        bits = array.buffers()[0]
+        key = bits.address, array.offset
+        # The buffer is held, so no other one comes to its place.
+        found = self._there.get(key)
+        if found is None:
+            if len(self._there) >= _SHARED:
+                self._there.clear()
+            found = self._there[key] = bits, self.chosen(_is_there(bits, array.offset, len(array)))
+        return found[1]
 
     def limit(self) -> Any:
         """What the hashes of 16,384 rows are below."""
@@ -153,6 +169,13 @@ class Positions:
             places = np.flatnonzero(self.hashes < limit)
             self._drawn = drawn = (limit, places, self.hashes[places])
         return drawn[1], drawn[2]
+
+
+def _is_there(bits: pa.Buffer, offset: int, rows: int) -> Any:
+    """True for each row that is not null."""
+    of_rows = np.frombuffer(bits, np.uint8)[offset // 8 :]
+    unpacked = np.unpackbits(of_rows, bitorder="little", count=offset % 8 + rows)
+    return unpacked[offset % 8 :].view(np.bool_)
 
 
 class Sample:

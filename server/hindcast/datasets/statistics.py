@@ -228,20 +228,13 @@ class _Column:
         self._rows += len(array)
         self._nulls += array.null_count
         if array.null_count:
-            positions = positions.chosen(_is_there(array))
+            positions = positions.there(array)
             array = array.drop_null()
         if len(array):
             self._kind.add(array, positions)
 
     def statistics(self) -> ColumnStatistics:
         return ColumnStatistics(name=self._name, rows=self._rows, nulls=self._nulls, **self._kind.found())
-
-
-def _is_there(array: pa.Array) -> Any:
-    """True for each row that is not null."""
-    bits = np.frombuffer(array.buffers()[0], np.uint8)[array.offset // 8 :]
-    unpacked = np.unpackbits(bits, bitorder="little", count=array.offset % 8 + len(array))
-    return unpacked[array.offset % 8 :].view(np.bool_)
 
 
 def _kind(kind: pa.DataType) -> _Kind:  # noqa: PLR0911 - one line a kind

@@ -8,6 +8,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def write_directory(rows: pa.RecordBatchReader, path: Path, *, replace: bool) ->
         _settle(written, path, replace=replace)
 
 
-def write_parts(rows: pa.RecordBatchReader, opened: Callable[[int], AbstractContextManager[pq.ParquetWriter]]) -> int:
+def write_parts(rows: pa.RecordBatchReader, opened: Callable[[int], AbstractContextManager["BatchWriter"]]) -> int:
     """Write a stream as Parquet files of at most 983,040 rows, at least one; gives how many.
 
     Args:
@@ -175,7 +176,7 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
-def _parquet(schema: pa.Schema, path: Path) -> Iterator[pq.ParquetWriter]:
+def _parquet(schema: pa.Schema, path: Path) -> Iterator["BatchWriter"]:
     with path.open("xb") as file:
         with parquet_writer(schema, file) as writer:
             yield writer
@@ -184,8 +185,8 @@ def _parquet(schema: pa.Schema, path: Path) -> Iterator[pq.ParquetWriter]:
 
 
 @contextmanager
-def parquet_writer(schema: pa.Schema, file: object) -> Iterator[pq.ParquetWriter]:
-    """A writer of Parquet into a file.
+def parquet_writer(schema: pa.Schema, file: object) -> Iterator["BatchWriter"]:
+    """A writer of Parquet into a file, which is whole when the block ends.
 
     Raises:
         InvalidArgument: Parquet has no form for a column.
@@ -196,5 +197,34 @@ def parquet_writer(schema: pa.Schema, file: object) -> Iterator[pq.ParquetWriter
         raise InvalidArgument.at(
             "storage", f"Parquet has no form for all of these columns; leave some out: {schema.to_string()}"
         ) from error
-    with opened as writer:
-        yield writer
+    with opened as writer, ThreadPoolExecutor(1, thread_name_prefix="hindcast-parquet") as thread:
+        batches = BatchWriter(writer, thread)
+        yield batches
+        batches.wait()
+
+
+class BatchWriter:
+    """Writes row groups in a thread, each while the next one is read."""
+
+    def __init__(self, writer: pq.ParquetWriter, thread: ThreadPoolExecutor) -> None:
+        self._writer = writer
+        self._thread = thread
+        self._writing: Future[None] | None = None
+
+    def write_batch(self, batch: pa.RecordBatch) -> None:
+        """Append a row group.
+
+        Raises:
+            OSError: the disk did not take the one before.
+        """
+        self.wait()
+        self._writing = self._thread.submit(self._writer.write_batch, batch)
+
+    def wait(self) -> None:
+        """Until all is written.
+
+        Raises:
+            OSError: the disk did not take the last one.
+        """
+        if self._writing is not None:
+            self._writing.result()
