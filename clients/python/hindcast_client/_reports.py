@@ -60,6 +60,7 @@ class Change:
         rows: that are other ones because of it, or that only one of both has.
         columns: column -> differing rows.
         reasons: reason -> cells.
+        views: of a source, those that read it.
     """
 
     kind: str
@@ -72,6 +73,7 @@ class Change:
     columns: Mapping[str, int]
     reasons: Mapping[str, int]
     cells: tuple[Cell, ...]
+    views: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,6 +243,7 @@ def _changes(messages: Iterable[pb.InputChange]) -> tuple[Change, ...]:
             columns=dict(one.columns),
             reasons=dict(one.reasons),
             cells=_cells(one.cells),
+            views=tuple(one.views),
         )
         for one in messages
     )

@@ -97,6 +97,7 @@ def _change(change: Change) -> pb.InputChange:
         columns=dict(change.columns),
         reasons=dict(change.reasons),
         cells=map(_cell, change.cells),
+        views=change.views,
     )
 
 

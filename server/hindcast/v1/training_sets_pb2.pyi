@@ -273,7 +273,7 @@ class RebuildReport(_message.Message):
     def __init__(self, ref: _Optional[str] = ..., id: _Optional[str] = ..., identical: bool = ..., expected: _Optional[str] = ..., digest: _Optional[str] = ..., files_identical: bool = ..., rows: _Optional[int] = ..., changes: _Optional[_Iterable[_Union[InputChange, _Mapping]]] = ..., as_recorded: bool = ..., trouble: _Optional[str] = ...) -> None: ...
 
 class InputChange(_message.Message):
-    __slots__ = ("kind", "name", "what", "before", "after", "has_effect", "rows", "columns", "reasons", "cells")
+    __slots__ = ("kind", "name", "what", "before", "after", "has_effect", "rows", "columns", "reasons", "cells", "views")
     class ColumnsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -298,6 +298,7 @@ class InputChange(_message.Message):
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
     REASONS_FIELD_NUMBER: _ClassVar[int]
     CELLS_FIELD_NUMBER: _ClassVar[int]
+    VIEWS_FIELD_NUMBER: _ClassVar[int]
     kind: str
     name: str
     what: str
@@ -308,7 +309,8 @@ class InputChange(_message.Message):
     columns: _containers.ScalarMap[str, int]
     reasons: _containers.ScalarMap[str, int]
     cells: _containers.RepeatedCompositeFieldContainer[CellChange]
-    def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., what: _Optional[str] = ..., before: _Optional[str] = ..., after: _Optional[str] = ..., has_effect: bool = ..., rows: _Optional[int] = ..., columns: _Optional[_Mapping[str, int]] = ..., reasons: _Optional[_Mapping[str, int]] = ..., cells: _Optional[_Iterable[_Union[CellChange, _Mapping]]] = ...) -> None: ...
+    views: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., what: _Optional[str] = ..., before: _Optional[str] = ..., after: _Optional[str] = ..., has_effect: bool = ..., rows: _Optional[int] = ..., columns: _Optional[_Mapping[str, int]] = ..., reasons: _Optional[_Mapping[str, int]] = ..., cells: _Optional[_Iterable[_Union[CellChange, _Mapping]]] = ..., views: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CellChange(_message.Message):
     __slots__ = ("row", "keys", "column", "before", "after", "reason")
