@@ -16,15 +16,22 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from apart import started
+from building import KNOWN_AT, NAME
 from failure import BenchmarkFailed
 from floors import Floor
 from hindcast.datasets.known_digests import FILE, SETTLED_SECONDS
 from hindcast.settings import state_dir
+from hindcast_client import TrainingSets
 from point_in_time import Run
+from retrieving import SERVICE
+from services import run_training_sets
 from views import VIEWS, make_repo, write_frame, write_source
 
 SCALE = float(os.environ.get("HINDCAST_BENCH_SCALE", "1"))
@@ -124,7 +131,24 @@ def _one_digest(place: Place) -> str:
             shutil.rmtree(directory)
     if len(set(ids.values())) != 1:
         raise BenchmarkFailed(f"a training set has several digests or ids, by threads: {ids}")
-    return str(ids["1"][0])
+    digest = str(ids["1"][0])
+    remote = _remote_digest(place)
+    print(f"  by gRPC, the entity frame sent as rows: {remote}", flush=True)
+    if remote != digest:
+        raise BenchmarkFailed("a training set that is built from elsewhere has another digest")
+    return digest
+
+
+def _remote_digest(place: Place) -> str:
+    with (
+        run_training_sets(place.repo, "--dir", str(place.folder / "remote")) as server,
+        TrainingSets(server.address) as sets,
+    ):
+        frame = pq.read_table(place.frame)
+        known_at = datetime.fromisoformat(KNOWN_AT)
+        digest = sets.build(NAME, features=SERVICE, entity_frame=frame, known_at=known_at).digest
+    shutil.rmtree(place.folder / "remote")
+    return digest
 
 
 def _known_digests(place: Place, sources: Sequence[Path]) -> bytes:
