@@ -1,11 +1,12 @@
 """Asking the writers of a log to close what they have open, so that all that was answered can be sealed."""
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from uuid import uuid4
 
 from hindcast.errors import SealError
-from hindcast.lookups.directory import OPEN, LogDirectory
+from hindcast.lookups.directory import OPEN, LogDirectory, SegmentName
 from hindcast.lookups.disk import is_locked
 from hindcast.lookups.reading import segment_files
 from hindcast.lookups.segment import HEADER_BYTES
@@ -13,7 +14,7 @@ from hindcast.lookups.segment import HEADER_BYTES
 _LOOK_SECONDS = 0.05
 _ASK_SECONDS = 5.0
 """A writer that could not begin its next segment is asked again."""
-_QUEUED_SECONDS = 0.1
+QUEUED_SECONDS = 0.1
 """Records of `best_effort` wait 20 ms in the memory of their writer, as long as its disk answers."""
 
 
@@ -30,12 +31,27 @@ def have_closed(log_directory: Path, *, seconds: float) -> int:
         SealError: nothing can be written to the log's directory.
     """
     directory = LogDirectory(log_directory)
-    time.sleep(_QUEUED_SECONDS)
+    time.sleep(QUEUED_SECONDS)
     waits = [
         file.name for file in segment_files(directory) if file.name.suffix == OPEN and file.size_bytes > HEADER_BYTES
     ]
+    try:
+        return len(still_open(directory, waits, seconds=seconds))
+    except OSError as error:
+        raise SealError(
+            f"{error.filename or log_directory} cannot be written ({error.strerror}); check its rights, or read only what is sealed"
+        ) from error
+
+
+def still_open(directory: LogDirectory, names: Iterable[SegmentName], *, seconds: float) -> list[SegmentName]:
+    """Ask the writers of some segments to close them, and wait; those that they have open after that time.
+
+    Raises:
+        OSError: nothing can be written to the log's directory.
+    """
     began = time.monotonic()
     asked = None
+    waits = list(names)
     try:
         while waits := [name for name in waits if is_locked(directory.segment(name))]:
             now = time.monotonic()
@@ -45,9 +61,6 @@ def have_closed(log_directory: Path, *, seconds: float) -> int:
                 directory.closing.write_bytes(uuid4().hex.encode())
                 asked = now
             time.sleep(_LOOK_SECONDS)
+    finally:
         directory.closing.unlink(missing_ok=True)
-    except OSError as error:
-        raise SealError(
-            f"{error.filename or log_directory} cannot be written ({error.strerror}); check its rights, or read only what is sealed"
-        ) from error
-    return len(waits)
+    return waits

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from hindcast.clock import Clock, system_clock
 from hindcast.durable import make_directory, sync
 from hindcast.errors import SealError, StoredDataError
+from hindcast.lookups.closing import QUEUED_SECONDS, still_open
 from hindcast.lookups.columns import column_of
 from hindcast.lookups.directory import OPEN, SEALED, LogDirectory, SegmentName, WriterId
 from hindcast.lookups.disk import is_locked
@@ -33,11 +34,6 @@ from hindcast.lookups.sealer import Sealer, all_tables, segment_names
 from hindcast.lookups.segment import Record, RecoveryMode, Rewritten, rewritten, scan
 from hindcast.lookups.tables import SealedTable, Step, no_step, sealing_lock
 
-_LOOK_SECONDS = 0.1
-_ASK_SECONDS = 5.0
-"""A writer that could not begin its next segment is asked again."""
-_QUEUED_SECONDS = 0.1
-"""Records of `best_effort` wait 20 ms in the memory of their writer, as long as its disk answers."""
 _REWRITING = ".rewriting"
 
 
@@ -137,7 +133,7 @@ def _have_closed(directory: LogDirectory, person: Person, *, seconds: float) -> 
     Raises:
         SealError: one of them has rows to erase, and was not closed in time.
     """
-    time.sleep(_QUEUED_SECONDS)
+    time.sleep(QUEUED_SECONDS)
     waits: dict[SegmentName, bool] = {}
     open_then = {name for name in segment_names(directory) if name.suffix == OPEN}
     for name in sorted(open_then):
@@ -148,26 +144,14 @@ def _have_closed(directory: LogDirectory, person: Person, *, seconds: float) -> 
                     waits[name] = any(_asks_for(person, record.payload) for record in found.records)
                 else:
                     open_then.remove(name)
-    began = time.monotonic()
-    asked = None
-    try:
-        while waits := {name: holds for name, holds in waits.items() if is_locked(directory.segment(name))}:
-            now = time.monotonic()
-            if now - began > seconds:
-                holding = [name for name, holds in waits.items() if holds]
-                if holding:
-                    raise SealError(
-                        f"{len(holding)} open segments have rows to erase, and their writers have not closed them (the first is "
-                        f"{holding[0]}); nothing was erased yet, so run it again in a minute"
-                    )
-                return open_then - waits.keys()
-            if asked is None or now - asked > _ASK_SECONDS:
-                directory.closing.write_bytes(uuid4().hex.encode())
-                asked = now
-            time.sleep(_LOOK_SECONDS)
-    finally:
-        directory.closing.unlink(missing_ok=True)
-    return open_then
+    waiting = still_open(directory, waits, seconds=seconds)
+    holding = [name for name in waiting if waits[name]]
+    if holding:
+        raise SealError(
+            f"{len(holding)} open segments have rows to erase, and their writers have not closed them (the first is "
+            f"{holding[0]}); nothing was erased yet, so run it again in a minute"
+        )
+    return open_then.difference(waiting)
 
 
 def _asks_for(person: Person, payload: bytes) -> bool:

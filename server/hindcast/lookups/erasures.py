@@ -8,12 +8,11 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
-from hindcast.errors import StoredDataError
 from hindcast.lookups.delta_log import DeltaLog
 from hindcast.lookups.directory import WriterId
 from hindcast.lookups.places import RECORDS, TablePlaces
 from hindcast.lookups.record import decode
-from hindcast.lookups.served_log import files_sql
+from hindcast.lookups.served_log import files_sql, rows_of_records
 
 
 class _OfWriter(msgspec.Struct):
@@ -72,11 +71,7 @@ def fate_of(connection: duckdb.DuckDBPyConnection, log_directory: Path, places: 
     connection.register("__wanted", wanted)
     sql = f"SELECT slot, epoch, sequence, erased, payload FROM {files_sql(files)} SEMI JOIN __wanted USING (slot, epoch, sequence)"  # noqa: S608 - quoted
     try:
-        rows = connection.execute(sql).fetchall()
-    except duckdb.IOException as error:
-        raise StoredDataError(
-            "the table of all lookups cannot be read; it may have been compacted at this moment, so try once more"
-        ) from error
+        rows = rows_of_records(connection, sql)
     finally:
         connection.unregister("__wanted")
     there: set[Place] = set()

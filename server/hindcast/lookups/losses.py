@@ -11,7 +11,7 @@ from hindcast.lookups.delta_log import DeltaLog
 from hindcast.lookups.directory import WriterId
 from hindcast.lookups.gap_report import gap_report
 from hindcast.lookups.places import RECORDS, TablePlaces
-from hindcast.lookups.served_log import Range, files_sql
+from hindcast.lookups.served_log import Range, files_sql, rows_of_records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,10 +91,4 @@ def _lives(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], during:
         f"{during.sql('served_at')} AS is_within, {during.is_before_sql('served_at')} AS is_before, NOT is_within AND NOT is_before AS is_behind "
         f"FROM {files_sql(files)}) GROUP BY slot, epoch"
     )
-    try:
-        rows = connection.execute(sql).fetchall()
-    except duckdb.IOException as error:
-        raise StoredDataError(
-            "the table of all lookups cannot be read; it may have been compacted at this moment, so try once more"
-        ) from error
-    return {WriterId(slot, epoch): _Life(*bounds) for slot, epoch, *bounds in rows}
+    return {WriterId(slot, epoch): _Life(*bounds) for slot, epoch, *bounds in rows_of_records(connection, sql)}

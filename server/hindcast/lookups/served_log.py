@@ -409,6 +409,20 @@ def _instant(micros: int) -> str:
     return f"TIMESTAMPTZ '{from_micros(micros).isoformat()}'"
 
 
+def rows_of_records(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple]:  # type: ignore[type-arg]
+    """What a query over the files of the table of all lookups answers.
+
+    Raises:
+        StoredDataError: one of them is not there any more.
+    """
+    try:
+        return connection.execute(sql).fetchall()
+    except duckdb.IOException as error:
+        raise StoredDataError(
+            "the table of all lookups cannot be read; it may have been compacted at this moment, so try once more"
+        ) from error
+
+
 def files_sql(files: Sequence[Path]) -> str:
     """Rows of Parquet files, by the names of their columns, as a part of a query."""
     listed = ", ".join(_text(str(path)) for path in files)
