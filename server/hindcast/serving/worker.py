@@ -56,6 +56,10 @@ _OPTIONS = (
     # 10,000 rows of 100 bytes and their names; answers are as large as their question makes them.
     ("grpc.max_receive_message_length", 16 * 2**20),
     ("grpc.max_send_message_length", -1),
+    # gRPC cancels calls at random when 1,000 wait for the loop, also those of callers who did nothing; who is refused is for
+    # `admission` to say, by what a call costs. 10,000 that wait take 100 MB.
+    ("grpc.server.max_pending_requests", 10_000),
+    ("grpc.server.max_pending_requests_hard_limit", 10_000),
 )
 
 
