@@ -13,6 +13,7 @@ import click
 from hindcast.cli import options
 from hindcast.cli.dataset_progress import PhaseBars
 from hindcast.cli.dataset_text import built_text, diff_text, dvc_text, list_text, rebuild_text, show_text, verify_text
+from hindcast.cli.exits import Exit
 from hindcast.clock import from_micros
 from hindcast.errors import DatasetError
 from hindcast.settings import TrainingSetsSettings
@@ -21,15 +22,12 @@ if TYPE_CHECKING:
     from hindcast.datasets import Diff, KeySplits, Rebuild, TimeSplits, TrainingSet, TrainingSets
     from hindcast.datasets.causes import Change
 
-_DIFFERS = 3
-"""Exit code of a command that compares: it was done, and the two sides are not equal."""
-
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 _directory = click.option(
     "--dir",
     "directory",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, file_okay=False),
     help="Where the sets are.  [default: datasets in the state directory, .hindcast in the repo]",
 )
 
@@ -38,23 +36,12 @@ def _set_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return options.repo(_directory(options.output(command)))
 
 
-def _time_of(_context: click.Context, _parameter: click.Parameter, text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError as error:
-        raise click.BadParameter(
-            f"{text!r} is no time; write 2026-11-01T12:00:00 (UTC where no zone is given)"
-        ) from error
-
-
 def _known_at_of(_context: click.Context, _parameter: click.Parameter, text: str | None) -> datetime | str | None:
     """A time where it is one, or else the name of a column."""
     if text is None:
         return None
     try:
-        return datetime.fromisoformat(text)
+        return options.instant(text)
     except ValueError:
         return text
 
@@ -114,7 +101,11 @@ _KEPT = (
         show_default=True,
         help="Write down the repo's commit; without it a commit changes nothing.",
     ),
-    click.option("--threads", type=click.IntRange(1), help="Of DuckDB.  [default: as the repo says, or one per core]"),
+    click.option(
+        "--threads",
+        type=click.IntRange(1, options.THREADS_MAX),
+        help="Of DuckDB.  [default: as the repo says, or one per core]",
+    ),
 )
 """How a set is built, and where it is told of, whatever its rows are of."""
 
@@ -152,8 +143,10 @@ def dataset() -> None:
     help="A feature service; or view:feature, as often as needed.",
 )
 @click.option("--entities", metavar="FILE", help="The entity frame: a Parquet file, a directory of them, or SQL text.")
-@click.option("--start", callback=_time_of, metavar="TIME", help="With --end and without --entities: all keys between.")
-@click.option("--end", callback=_time_of, metavar="TIME", help="See --start.")
+@click.option(
+    "--start", callback=options.time_of, metavar="TIME", help="With --end and without --entities: all keys between."
+)
+@click.option("--end", callback=options.time_of, metavar="TIME", help="See --start.")
 @click.option(
     "--known-at",
     callback=_known_at_of,
@@ -358,7 +351,11 @@ def show(ref: str, repo_root: Path, directory: Path | None, output: str) -> None
     is_flag=True,
     help="With the manifest's definitions, and of the sources only the files that it names. Otherwise with what is there now.",
 )
-@click.option("--threads", type=click.IntRange(1), help="Of DuckDB.  [default: as the repo says, or one per core]")
+@click.option(
+    "--threads",
+    type=click.IntRange(1, options.THREADS_MAX),
+    help="Of DuckDB.  [default: as the repo says, or one per core]",
+)
 @_set_options
 @click.pass_context
 def rebuild(
@@ -379,7 +376,7 @@ def rebuild(
     else:
         click.echo(rebuild_text(report))
     if not report.identical:
-        context.exit(_DIFFERS)
+        context.exit(Exit.DIFFERS)
 
 
 @dataset.command()
@@ -397,7 +394,7 @@ def verify(
     else:
         click.echo(verify_text(found))
     if not found.intact:
-        context.exit(_DIFFERS)
+        context.exit(Exit.DIFFERS)
 
 
 @dataset.command()
@@ -410,7 +407,7 @@ def diff(context: click.Context, before: str, after: str, repo_root: Path, direc
     found = _sets(repo_root, directory).diff(before, after)
     click.echo(json.dumps(_diff_json(found)) if output == "json" else diff_text(found))
     if not found.identical:
-        context.exit(_DIFFERS)
+        context.exit(Exit.DIFFERS)
 
 
 @dataset.command()
@@ -472,7 +469,7 @@ def rm(ref: str, repo_root: Path, directory: Path | None, output: str) -> None:
 )
 @click.option(
     "--timeout-seconds",
-    type=click.FloatRange(1),
+    type=options.Seconds(1),
     default=3_600.0,
     show_default=True,
     help="For calls that bring none.",
@@ -517,7 +514,12 @@ def serve(
     help="A feature service; or view:feature, as often as needed.",
 )
 @click.option("--full-feature-names", is_flag=True, help="As of `build`.")
-@click.option("--to", type=click.Path(path_type=Path), metavar="FILE", help="Write them there.  [default: print them]")
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write them there.  [default: print them]",
+)
 @options.repo
 def definitions(features: tuple[str, ...], full_feature_names: bool, to: Path | None, repo_root: Path) -> None:  # noqa: FBT001 - click's
     """Say what features mean now, as JSON. It changes if and only if a training set of them might, so pipelines can depend on it."""
@@ -537,7 +539,7 @@ def definitions(features: tuple[str, ...], full_feature_names: bool, to: Path | 
 @click.option(
     "--file",
     "dvc_file",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, dir_okay=False),
     help="The dvc.yaml.  [default: the one in the Feast repo]",
 )
 @click.option(

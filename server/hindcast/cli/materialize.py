@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,27 +24,18 @@ from hindcast.online.generations import (
 )
 
 
-def _instant(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
-    """A time in ISO 8601; without a zone it is UTC, as Feast reads it."""
-    if value is None:
-        return None
-    try:
-        instant = datetime.fromisoformat(value)
-    except ValueError as error:
-        raise click.BadParameter(f"{value!r} is no time; write for example 2026-03-01T12:00:00Z") from error
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant
-
-
 @click.command()
 @options.repo
 @click.option("--replace", metavar="VIEW", help="Fill this view's rows anew beside the served ones, then serve them.")
 @click.option(
-    "--start", metavar="TIME", callback=_instant, help="With --replace: rows from this time on.  [default: all]"
+    "--start", metavar="TIME", callback=options.time_of, help="With --replace: rows from this time on.  [default: all]"
 )
-@click.option("--end", metavar="TIME", callback=_instant, help="With --replace: rows up to this time.  [default: now]")
+@click.option(
+    "--end", metavar="TIME", callback=options.time_of, help="With --replace: rows up to this time.  [default: now]"
+)
 @click.option(
     "--keep-old-seconds",
-    type=click.IntRange(KEEP_SECONDS_MIN),
+    type=click.IntRange(KEEP_SECONDS_MIN, int(options.SECONDS_MAX)),
     default=DEFAULT_KEEP_SECONDS,
     show_default=True,
     help="With --replace: how long the old rows are kept for --rollback.",

@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from hindcast.cli import options
+from hindcast.cli.exits import Exit, told
 from hindcast.clock import system_clock
-from hindcast.errors import HindcastError, UnknownName
+from hindcast.errors import UnknownName
 
-_DIFFERS, _FAILED = 1, 2
-"""Exit codes of this command, for CI; those of a wrong usage and of an error are the same."""
+_DIFFERS, _FAILED = Exit.FAILED, Exit.USAGE
+"""Exit codes of this command, for CI, which are older than the table; those of a wrong usage and of an error are the same."""
 
 _ROWS = 10
 
@@ -67,14 +68,11 @@ def replay(
         raise click.UsageError("give the ID of a lookup, or --service, --since, --until or --sample for many")
     if lookup is None and server is not None:
         raise click.UsageError("many lookups are compared as of then only; --server is for one")
-    try:
+    with told(failed=_FAILED):
         if lookup is None:
             is_equal = _prove(repo_root, log_directory, service, since, until, sample, output)
         else:
             is_equal = _replay(repo_root, log_directory, lookup, server, not then_only, rows_max, output)
-    except (HindcastError, OSError) as error:
-        click.echo(f"hindcast: {error}", err=True)
-        context.exit(_FAILED)
     if not is_equal:
         context.exit(_DIFFERS)
 
