@@ -117,13 +117,16 @@ def _build_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _length_of(_context: click.Context, _parameter: click.Parameter, text: str | None) -> timedelta | None:
-    """How long: a number with s, m, h or d behind it."""
+    """How long: a number, 0 or more, with s, m, h or d behind it."""
     if text is None:
         return None
     try:
-        return timedelta(**{_UNITS[text[-1:]]: float(text[:-1])})
+        length = timedelta(**{_UNITS[text[-1:]]: float(text[:-1])})
     except (KeyError, ValueError, OverflowError) as error:
         raise click.BadParameter(f"{text!r} is no length; write 90s, 15m, 2h or 7d") from error
+    if length < timedelta(0):
+        raise click.BadParameter(f"{text!r} is before the lookup; write 90s, 15m, 2h or 7d")
+    return length
 
 
 @click.group()
@@ -186,6 +189,13 @@ def build(
     output: str,
 ) -> None:
     """Build the next version of the training set NAME."""
+    if entities is None and end is None:
+        raise click.UsageError("give --entities, or --end (and --start) for all keys between two times")
+    if entities is not None and (start or end):
+        raise click.UsageError("--entities says which rows there are, and so do --start and --end; give one of them")
+    if start and end and start > end:
+        raise click.UsageError("--start is after --end")
+    splits = _splits(split_at, split, split_by, seed)
     unregistered: list[str] = []
     sets = _sets(repo_root, directory, on_unregistered=unregistered.append)
     with PhaseBars() as bars:
@@ -196,7 +206,7 @@ def build(
             start=start,
             end=end,
             known_at=known_at,
-            splits=_splits(split_at, split, split_by, seed),
+            splits=splits,
             full_feature_names=full_feature_names,
             snapshot=snapshot,
             sign=sign,
@@ -287,6 +297,9 @@ def from_lookups(
     output: str,
 ) -> None:
     """Build the next version of the training set NAME from what a service served, joined to labels."""
+    if since is not None and until is not None and since >= until:
+        raise click.UsageError("--since is not before --until")
+    splits = _splits(split_at, split, split_by, seed)
     unregistered: list[str] = []
     sets = _sets(repo_root, directory, on_unregistered=unregistered.append)
     with PhaseBars() as bars:
@@ -306,7 +319,7 @@ def from_lookups(
             statuses=statuses,
             ages=ages,
             full_feature_names=full_feature_names,
-            splits=_splits(split_at, split, split_by, seed),
+            splits=splits,
             snapshot=snapshot,
             sign=sign,
             git=git,
@@ -325,11 +338,13 @@ def from_lookups(
 @_set_options
 def ls(repo_root: Path, directory: Path | None, output: str) -> None:
     """List all versions of all training sets."""
-    found = _sets(repo_root, directory).list()
+    sets = _sets(repo_root, directory)
+    found = sets.list()
     if output == "json":
         click.echo(json.dumps([_as_json(one) for one in found]))
     else:
-        click.echo(list_text(found) if found else "no training sets yet; `hindcast dataset build` makes one")
+        none = f"no training sets in {sets.directory} yet; `hindcast dataset build` makes one"
+        click.echo(list_text(found) if found else none)
 
 
 @dataset.command()
@@ -462,7 +477,7 @@ def rm(ref: str, repo_root: Path, directory: Path | None, output: str) -> None:
 )
 @click.option(
     "--frame-max-mb",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 2**20),
     default=8_192,
     show_default=True,
     help="Of an entity frame that a caller sends, in MiB.",
@@ -621,14 +636,29 @@ def _splits(
         raise click.UsageError("--split-at splits by time and --split by key; give one of them")
     if bool(parts) != bool(by):
         raise click.UsageError("--split says how much and --split-by by which column; give both")
+    if seed and not parts:
+        raise click.UsageError("--seed goes with --split")
     if len(dict(at or parts)) < len(at or parts):
         raise click.UsageError("two splits have one name; give each a name of its own")
+    if at:
+        return TimeSplits({name: _end_of(name, end) for name, end in at})
+    return KeySplits({name: _share_of(name, share) for name, share in parts}, by, seed=seed) if parts else None
+
+
+def _end_of(name: str, text: str) -> datetime | None:
     try:
-        if at:
-            return TimeSplits({name: datetime.fromisoformat(end) if end else None for name, end in at})
-        return KeySplits({name: int(share) for name, share in parts}, by, seed=seed) if parts else None
+        return options.instant(text) if text else None
     except ValueError as error:
-        raise click.UsageError("a split ends at a time such as 2026-11-01, or has a whole number of parts") from error
+        raise click.UsageError(
+            f"--split-at {name}={text}: a split ends at a time, such as 2026-11-01, or has no `=`"
+        ) from error
+
+
+def _share_of(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise click.UsageError(f"--split {name}={text}: a share is a whole number of parts, such as 80") from error
 
 
 def _as_json(one: "TrainingSet") -> dict[str, Any]:

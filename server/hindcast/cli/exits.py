@@ -60,8 +60,6 @@ _KEPT = frozenset({"receipt", "lookup", "run", "training set"})
 """Kinds of names that say whether something was kept. That there is none is an answer, where an unknown view is a mistake."""
 
 _OPTIONS = {
-    "as_of": "--as-of",
-    "batch": "--entities",
     "end": "--end",
     "end_date": "--end",
     "entity_df": "--entities",
@@ -69,12 +67,12 @@ _OPTIONS = {
     "features": "--features",
     "fill": "--fill",
     "format": "--format",
-    "key": "--key",
     "known_at": "--known-at",
     "label_time": "--label-time",
     "labels": "--labels",
     "name": "NAME",
     "on": "--on",
+    "out": "--out",
     "pick": "--pick",
     "ref": "REF",
     "service": "--service",

@@ -22,6 +22,7 @@ from hindcast.online.generations import (
     ViewGenerations,
     generations_in,
 )
+from hindcast.spelling import hint_of
 
 
 @click.command()
@@ -182,7 +183,9 @@ def _stored_name(catalog: Catalog, view: str) -> str:
     if view in catalog.unservable:
         raise RepoError(f"view {view!r} has no rows of its own: {catalog.unservable[view]}")
     if view not in catalog.views:
-        raise RepoError(f"view {view!r} is not in the registry; there are {', '.join(sorted(catalog.views))}")
+        raise RepoError(
+            f"view {view!r} is not in the registry; {hint_of(view, catalog.views, none='run `feast apply` first')}"
+        )
     return catalog.views[view].stored_name
 
 

@@ -380,6 +380,10 @@ class TrainingSets:
     def _known_at(self, given: datetime | date | str | None, micros: Callable[[str, Any], int]) -> KnownAt:
         if given is None:
             return KnownAt(kind="time", micros=self._clock())
+        if given == "":
+            raise InvalidArgument.at(
+                "known_at", f"is empty; give a time, a column of the entity frame, or {OWN_TIME!r}"
+            )
         if isinstance(given, str):
             return KnownAt(kind="own") if given == OWN_TIME else KnownAt(kind="column", column=given)
         return KnownAt(kind="time", micros=micros("known_at", given))
