@@ -297,8 +297,7 @@ def from_lookups(
     output: str,
 ) -> None:
     """Build the next version of the training set NAME from what a service served, joined to labels."""
-    if since is not None and until is not None and since >= until:
-        raise click.UsageError("--since is not before --until")
+    options.check_range(since, until)
     splits = _splits(split_at, split, split_by, seed)
     unregistered: list[str] = []
     sets = _sets(repo_root, directory, on_unregistered=unregistered.append)
@@ -348,7 +347,7 @@ def ls(repo_root: Path, directory: Path | None, output: str) -> None:
 
 
 @dataset.command()
-@click.argument("ref")
+@click.argument("ref", callback=options.not_empty)
 @_set_options
 def show(ref: str, repo_root: Path, directory: Path | None, output: str) -> None:
     """Show a training set: REF is NAME@vN, NAME for its newest version, or the beginning of an id."""
@@ -360,7 +359,7 @@ def show(ref: str, repo_root: Path, directory: Path | None, output: str) -> None
 
 
 @dataset.command()
-@click.argument("ref")
+@click.argument("ref", callback=options.not_empty)
 @click.option(
     "--as-recorded",
     is_flag=True,
@@ -395,7 +394,7 @@ def rebuild(
 
 
 @dataset.command()
-@click.argument("ref")
+@click.argument("ref", callback=options.not_empty)
 @click.option("--key", type=click.Path(path_type=Path), help="A public key: the set must be signed by it.")
 @_set_options
 @click.pass_context
@@ -413,8 +412,8 @@ def verify(
 
 
 @dataset.command()
-@click.argument("before")
-@click.argument("after")
+@click.argument("before", callback=options.not_empty)
+@click.argument("after", callback=options.not_empty)
 @_set_options
 @click.pass_context
 def diff(context: click.Context, before: str, after: str, repo_root: Path, directory: Path | None, output: str) -> None:
@@ -441,7 +440,7 @@ def register(refs: tuple[str, ...], repo_root: Path, directory: Path | None, out
 
 
 @dataset.command("rm")
-@click.argument("ref")
+@click.argument("ref", callback=options.not_empty)
 @_set_options
 def rm(ref: str, repo_root: Path, directory: Path | None, output: str) -> None:
     """Remove one version, NAME@vN. Its number is not given again."""
@@ -550,7 +549,7 @@ def definitions(features: tuple[str, ...], full_feature_names: bool, to: Path | 
 
 
 @dataset.command()
-@click.argument("ref")
+@click.argument("ref", callback=options.not_empty)
 @click.option(
     "--file",
     "dvc_file",

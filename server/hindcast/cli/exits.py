@@ -56,7 +56,7 @@ CODES: Mapping[type[errors.HindcastError], Exit] = {
     errors.ServerStartError: Exit.FAILED,
 }
 
-_KEPT = frozenset({"receipt", "lookup", "run", "training set"})
+_KEPT = frozenset({"receipt", "run", "training set"})
 """Kinds of names that say whether something was kept. That there is none is an answer, where an unknown view is a mistake."""
 
 _OPTIONS = {
@@ -87,6 +87,7 @@ _OPTIONS = {
 """What the rooms call an argument -> what the command line calls it."""
 
 
+_CHAIN_MAX = 20
 _PACKAGE = Path(errors.__file__).parent
 
 
@@ -122,19 +123,19 @@ def told(*, failed: Exit | None = None) -> Iterator[None]:
 
 
 def _code_of(error: BaseException) -> Exit:
+    if _is_interrupt(error):
+        return Exit.INTERRUPTED
     if isinstance(error, errors.HindcastError):
         return exit_code_of(error)
-    if isinstance(error, KeyboardInterrupt):
-        return Exit.INTERRUPTED
     return Exit.USAGE if _is_no_utf8(error) else Exit.FAILED
 
 
 def _words_of(error: BaseException) -> str:
     match error:
+        case _ if _is_interrupt(error):
+            said = "interrupted"
         case errors.HindcastError():
             said = _sentence(error)
-        case KeyboardInterrupt():
-            said = "interrupted"
         case PermissionError():
             said = f"{error.filename} cannot be read or written; run this as the server's user"
         case OSError():
@@ -148,6 +149,16 @@ def _words_of(error: BaseException) -> str:
         case _:
             said = _defect(error)
     return said
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether it is Ctrl-C, or what others made of it: DuckDB an error of its own, and a room one of ours of that."""
+    seen = 0
+    while error is not None and seen < _CHAIN_MAX:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error, seen = error.__cause__ or error.__context__, seen + 1
+    return False
 
 
 def _is_no_utf8(error: BaseException) -> bool:

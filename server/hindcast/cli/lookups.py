@@ -50,7 +50,7 @@ def _codes_of(_context: click.Context, _parameter: click.Parameter, text: str | 
 
 
 @click.command()
-@click.argument("receipt_id", metavar="ID")
+@click.argument("receipt_id", metavar="ID", callback=options.not_empty)
 @_log_options
 @click.option(
     "--rows", "rows_max", type=click.IntRange(0), default=_ROWS, show_default=True, help="Shown as text; 0 is all."
@@ -111,6 +111,7 @@ def ls(
     from hindcast.lookups.reading import Matching  # noqa: PLC0415
     from hindcast.lookups.receipt_json import summary_json  # noqa: PLC0415
 
+    options.check_range(since, until)
     directory = options.log_directory_in(repo_root, log_directory)
     wanted = Matching(
         since_micros=since,

@@ -109,6 +109,23 @@ since = click.option(
 until = click.option("--until", callback=instant_of, metavar="TIME", help="Only lookups served before that.")
 
 
+def check_range(since: int | None, until: int | None) -> None:
+    """Refuse a range of times in which nothing can be.
+
+    Raises:
+        click.UsageError: it ends before it begins.
+    """
+    if since is not None and until is not None and since >= until:
+        raise click.UsageError("--since is not before --until")
+
+
+def not_empty(_context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    """A name or an id: an argument's callback. An empty one, of a variable that a script has not set, would fit anything."""
+    if text is not None and not text.strip():
+        raise click.BadParameter("it is empty", param=parameter)
+    return text
+
+
 def checked_address(_context: click.Context, _parameter: click.Parameter, address: str | None) -> str | None:
     """HOST:PORT: an option's callback."""
     try:

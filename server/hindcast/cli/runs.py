@@ -50,7 +50,7 @@ def ls(repo_root: Path, view: str | None, limit: int, output: str) -> None:
 
 
 @runs.command("show")
-@click.argument("run_id")
+@click.argument("run_id", callback=options.not_empty)
 @options.repo
 @options.output
 def show(run_id: str, repo_root: Path, output: str) -> None:

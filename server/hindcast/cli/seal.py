@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import json
+import math
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -155,7 +156,9 @@ def _word(value: object) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it: instants in ISO 8601, bytes in base64."""
+    """A value as JSON has it: instants in ISO 8601, bytes in base64, NaN and the infinities as text, as in receipts."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     if isinstance(value, bytes):
