@@ -288,16 +288,21 @@ def redis() -> None:
 
 @redis.command()
 @options.repo
-def start(repo_root: Path) -> None:
+@options.output
+def start(repo_root: Path, output: str) -> None:
     """Start it unless it runs, and print its socket."""
-    click.echo(_embedded(repo_root).ensure_running())
+    socket = _embedded(repo_root).ensure_running()
+    click.echo(json.dumps({"socket": str(socket)}) if output == "json" else socket)
 
 
 @redis.command()
 @options.repo
-def stop(repo_root: Path) -> None:
+@options.output
+def stop(repo_root: Path, output: str) -> None:
     """End it after it has written its data."""
-    click.echo("stopped" if _embedded(repo_root).stop() else "it was not running")
+    has_run = _embedded(repo_root).stop()
+    text = "stopped" if has_run else "it was not running"
+    click.echo(json.dumps({"stopped": has_run}) if output == "json" else text)
 
 
 @redis.command()
