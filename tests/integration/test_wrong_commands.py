@@ -176,7 +176,6 @@ NONE = [
     (("receipt", "nope"), "receipt 'nope' does not exist"),
     (("runs", "show", "nope"), "run 'nope' does not exist"),
     (("migrate", *SERVED), "does not answer"),
-    (("materialize", "--rollback", "driver", *SERVED), "Redis failed"),
     (("serve", *SERVED), "does not answer"),
     (("dataset", "definitions", "--features", "rides", "--to", "@/file/x"), "cannot be written"),
     ((*BUILD, "--no-register", "--dir", "/proc/none"), "did not take the training set"),
