@@ -90,6 +90,9 @@ BAD = [
     ((*BUILD, "--dir", "@/file"), "is a file"),
     ((*BUILD, "--repo", "@/empty"), NO_REPO),
     (("dataset", "ls", "--repo", "@/none"), "none is not a directory"),
+    (("dataset", "ls", "--repo", "~nobody-of-that-name"), "'~nobody-of-that-name' cannot be looked into"),
+    (("dataset", "ls", "--repo", "x" * 300), "cannot be looked into"),
+    (("dataset", "ls", "--dir", "~nobody-of-that-name"), "--dir: is '~nobody-of-that-name', which is no path here"),
     (("dataset", "ls", "--output", "yaml"), "is not one of 'text', 'json'"),
     (("dataset", "show", ""), "it is empty"),
     (("dataset", "verify", "fraud", "--key", "@/file"), "is no public key"),
@@ -223,6 +226,13 @@ def test_numbers_that_are_none_are_valid_json(run):
         raise AssertionError(constant)
 
     assert [{"x": "NaN", "y": ["-Infinity"], "z": 1.5}] == json.loads(done.stdout, parse_constant=refuse)
+
+
+@pytest.mark.usefixtures("run")
+def test_a_terminal_that_has_no_such_letters():
+    """Where the output's encoding lacks a letter it is written as an escape."""
+    done = CliRunner(charset="ascii").invoke(cli, ["lookups", "sql", "SELECT 'K\u00f6ln' AS city"])
+    assert (0, "K\\xf6ln") == (done.exit_code, done.stdout.splitlines()[1])
 
 
 def test_instants():

@@ -7,7 +7,9 @@ def test_names_that_are_near():
     """Up to three near names are offered, the nearest first."""
     assert "did you mean 'rides'?" == hint_of("ride", ["rides", "fares"], none="nothing")
     names = ["driver", "driver_day", "driver_week", "driver_year", "city"]
-    assert "did you mean 'driver_year' or 'driver_week' or 'driver_day'?" == hint_of("driver_wear", names, none="nothing")
+    assert "did you mean 'driver_year' or 'driver_week' or 'driver_day'?" == hint_of(
+        "driver_wear", names, none="nothing"
+    )
 
 
 def test_names_where_none_is_near():

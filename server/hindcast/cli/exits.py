@@ -1,6 +1,7 @@
 """How a command ends: the one table from errors to exit codes, and the one place where an error becomes a line (docs/exit-codes.md)."""
 
 import contextlib
+import io
 import os
 import sys
 import traceback
@@ -60,6 +61,7 @@ _KEPT = frozenset({"receipt", "run", "training set"})
 """Kinds of names that say whether something was kept. That there is none is an answer, where an unknown view is a mistake."""
 
 _OPTIONS = {
+    "dir": "--dir",
     "end": "--end",
     "end_date": "--end",
     "entity_df": "--entities",
@@ -171,6 +173,9 @@ class Group(click.Group):
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
         """As click; the help is printed here."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # Marks and arrows, names and values: what the terminal's encoding does not have is written as an escape.
+            sys.stdout.reconfigure(errors="backslashreplace")
         with told():
             return super().make_context(*arguments, **options)
 
