@@ -104,6 +104,7 @@ def _because(error, cause):
         ),
         (OSError(errno.ENOSPC, "No space left on device", "/x"), 1, "/x: No space left on device"),
         (OSError(errno.ENOSPC, "No space left on device"), 1, "No space left on device"),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), 1, "Broken pipe"),
         (MemoryError(), 1, "there is not enough memory for this; ask for less at once, or give it more"),
         (
             ModuleNotFoundError("no", name="redis"),

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import select
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -114,10 +115,10 @@ def told(*, failed: Exit | None = None) -> Iterator[None]:
         yield
     except (click.ClickException, click.exceptions.Exit, click.Abort):
         raise
-    except BrokenPipeError:
-        _let_go_of_output()
-        raise click.exceptions.Exit(Exit.OUTPUT_CLOSED) from None
     except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - a defect of ours is told like all else
+        if isinstance(error, BrokenPipeError) and _has_no_reader():
+            _let_go_of_output()
+            raise click.exceptions.Exit(Exit.OUTPUT_CLOSED) from None
         code = _code_of(error)
         with contextlib.suppress(OSError):
             click.echo(f"hindcast: {_words_of(error)}", err=True)
@@ -201,6 +202,16 @@ def _defect(error: BaseException) -> str:
     ours = [frame for frame in frames if _PACKAGE in Path(frame.filename).parents]
     at = f" at {Path(ours[-1].filename).relative_to(_PACKAGE)}:{ours[-1].lineno}" if ours else ""
     return f"a defect in Hindcast ({type(error).__name__}{at}); report this line. {TRACEBACK_VARIABLE}=1 shows where it came from"
+
+
+def _has_no_reader() -> bool:
+    """Whether who read standard output has gone; a pipe to a process of ours can break too."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return bool(poll.poll(0))
+    except (OSError, ValueError):
+        return False
 
 
 def _let_go_of_output() -> None:
