@@ -1,4 +1,4 @@
-"""All errors of Hindcast, one tree. `serving/status.py` gives each its gRPC code, `cli/main.py` each its exit code.
+"""All errors of Hindcast, one tree. `serving/status.py` gives each its gRPC code, `cli/exits.py` each its exit code.
 
 HindcastError
 ├── RepoError               the Feast repo or its configuration cannot be used; the message says which line to change

@@ -1,16 +1,17 @@
 """`hindcast materialize` and `hindcast generations`: what they do to the rows of a view, and say of it."""
 
 import json
-import subprocess
 
 import pytest
+from click.testing import CliRunner
 
 from faults.repos import PROJECT, make_repo, store_rows
+from hindcast.cli.main import cli
 from hindcast.clock import system_clock
 from hindcast.online.generations import GenerationsOf
 from hindcast.online.keys import generations_key, view_prefix
 from hindcast.v1.value_pb2 import Value
-from services import HINDCAST, run_redis
+from services import run_redis
 
 HOUR = 3_600_000_000
 
@@ -39,10 +40,8 @@ def repo(tmp_path, shared, client):
 def command(repo, *arguments):
     """Exit code, output and error output."""
     name, *options = arguments
-    done = subprocess.run(
-        [HINDCAST, name, "--repo", repo, *options], capture_output=True, text=True, check=False, timeout=60
-    )
-    return done.returncode, done.stdout, done.stderr
+    done = CliRunner().invoke(cli, [name, "--repo", str(repo), *options])
+    return done.exit_code, done.stdout, done.stderr
 
 
 def shown(repo, view="driver"):
@@ -136,6 +135,24 @@ def test_old_rows_are_dropped_when_told(repo, client, shared):
     assert (0, "view driver: there are no old rows\n", "") == command(repo, "materialize", "--drop-old", "driver")
 
 
+def test_json_says_what_was_done(repo, client, shared):
+    """Rollbacks, old rows that are dropped and replaces that are given up are told to programs too, and so is that there was nothing to do."""
+
+    def told(*options):
+        code, output, errors = command(repo, "materialize", *options, "--output", "json")
+        assert (0, "") == (code, errors)
+        return json.loads(output)
+
+    fill(shared, 0)
+    replaced(client, shared, ago=HOUR // 60)
+    assert {"view": "driver", "serving": 0} == told("--rollback", "driver")
+    assert {"view": "driver", "serving": 1} == told("--rollback", "driver")
+    generations(client).begin_build("driver_week", builder="some run")
+    assert {"view": "driver_week", "abandoned": 1, "rows": 0} == told("--abandon", "driver_week")
+    assert {"view": "driver_week", "abandoned": None, "rows": 0} == told("--abandon", "driver_week")
+    assert {"view": "driver_week", "dropped": []} == told("--drop-old", "driver_week")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -143,8 +160,11 @@ def test_old_rows_are_dropped_when_told(repo, client, shared):
         (("--rollback", "driver", "--drop-old", "driver"), "take one of --replace"),
         (("--rollback", "driver", "--start", "2026-03-01"), "--start, --end and --take-over go with --replace"),
         (("--replace", "driver", "--start", "2026-03-02", "--end", "2026-03-01T12:00:00Z"), "--start is after --end"),
-        (("--replace", "driver", "--end", "soon"), "'soon' is no time; write for example 2026-03-01T12:00:00Z"),
-        (("--replace", "driver", "--keep-old-seconds", "9"), "9 is not in the range x>=10"),
+        (
+            ("--replace", "driver", "--end", "soon"),
+            "'soon' is no time; write 2026-11-01T12:00:00 (UTC where no zone is given)",
+        ),
+        (("--replace", "driver", "--keep-old-seconds", "9"), "9 is not in the range 10<=x<=315360000"),
         (("--rollback", "nowhere"), "view 'nowhere' is not in the registry; there are "),
         (("--replace", "asleep"), "view 'asleep' has no rows of its own: "),
     ],
@@ -163,7 +183,7 @@ def test_a_repo_on_feasts_layout_has_no_generations(repo):
     config.write_text(config.read_text().replace("hindcast.online.plugin.PackedRedisOnlineStore", "redis"))
     for arguments in (("materialize", "--rollback", "driver"), ("generations",)):
         assert (
-            1,
+            2,
             "",
             (
                 f"hindcast: {config} has online_store.type 'redis', whose rows have one generation only; change it to "

@@ -172,7 +172,7 @@ def test_a_known_at_that_is_no_time_or_no_column_is_refused_by_name(store):
     job = store.get_historical_features(entity_df=FRAME, features=["trips:trips"])
     with pytest.raises(InvalidArgument, match="times in the column 'driver_id', but it is int64; make it a timestamp"):
         job.known_at("driver_id").to_arrow()
-    with pytest.raises(InvalidArgument, match="nowhere: is no column of the entity frame"):
+    with pytest.raises(InvalidArgument, match="known_at: is 'nowhere', which is no time and no column"):
         job.known_at("nowhere").to_arrow()
 
 

@@ -716,7 +716,7 @@ def test_a_redis_that_is_not_there(repo, redis):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--view", "nobody"), "hindcast: view 'nobody' is not in the registry; --view takes by_bytes, "),
+        (("--view", "nobody"), "hindcast: view 'nobody' is not in the registry; there are by_bytes, "),
         (("--view", "asleep"), "hindcast: view 'asleep' has no rows to copy: it is disabled"),
         (("--from", f"{CANARY}@h:1"), "hindcast: part 1 of --from is neither HOST:PORT nor OPTION=VALUE"),
         (("--to", f"h:1,{CANARY}"), "hindcast: part 2 of --to is neither HOST:PORT nor OPTION=VALUE"),

@@ -1,18 +1,19 @@
 """`hindcast runs`: what a person reads, what a program reads, and what is said when there is nothing."""
 
+import contextlib
 import json
-import subprocess
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from click.testing import CliRunner
 
 from hindcast.catalog import read_repo
+from hindcast.cli.main import cli
 from hindcast.clock import from_micros, system_clock
 from hindcast.materialize.ledger import Ledger
 from hindcast.materialize.runs import Kind, Outcome, Source
 from ledgers import PROJECT, at, new_run, record
-from services import HINDCAST
 
 
 @pytest.fixture
@@ -30,10 +31,9 @@ def ledger(repo):
 
 def runs(repo, *arguments):
     """Exit code, output and error output of `hindcast runs`, called in the repo."""
-    done = subprocess.run(
-        [HINDCAST, "runs", *arguments], capture_output=True, text=True, check=False, timeout=60, cwd=repo
-    )
-    return done.returncode, done.stdout, done.stderr
+    with contextlib.chdir(repo):
+        done = CliRunner().invoke(cli, ["runs", *arguments], prog_name="hindcast")
+    return done.exit_code, done.stdout, done.stderr
 
 
 def test_no_runs_yet(repo, ledger):

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from hindcast.errors import RepoError
+from hindcast.errors import SHOWN_MAX, RepoError
 
 CONFIG_NAME = "feature_store.yaml"
 
@@ -59,11 +59,18 @@ def read_repo(root: Path) -> Repo:
     Raises:
         RepoError: it is not a Feast repo, or its configuration is not one that Feast would load.
     """
-    root = root.expanduser().resolve()
-    config_path = root / CONFIG_NAME
-    if not root.is_dir():
+    try:
+        root = root.expanduser().resolve()
+        config_path = root / CONFIG_NAME
+        is_directory, has_config = root.is_dir(), config_path.is_file()
+    except (OSError, RuntimeError) as error:
+        # A home of nobody's is a RuntimeError of pathlib's, and so is a link to itself.
+        raise RepoError(
+            f"{str(root)[:SHOWN_MAX]!r} cannot be looked into; give the directory that holds {CONFIG_NAME} as --repo"
+        ) from error
+    if not is_directory:
         raise RepoError(f"{root} is not a directory; give the directory that holds {CONFIG_NAME} as --repo")
-    if not config_path.is_file():
+    if not has_config:
         raise RepoError(
             f"{root} is not a Feast repo: it has no {CONFIG_NAME}. Give the directory that `feast apply` runs in "
             f"(after `feast init NAME` that is NAME/feature_repo) as --repo"

@@ -13,6 +13,7 @@ import click
 from hindcast.cli import options
 from hindcast.cli.dataset_progress import PhaseBars
 from hindcast.cli.dataset_text import built_text, diff_text, dvc_text, list_text, rebuild_text, show_text, verify_text
+from hindcast.cli.exits import Exit
 from hindcast.clock import from_micros
 from hindcast.errors import DatasetError
 from hindcast.settings import TrainingSetsSettings
@@ -21,15 +22,12 @@ if TYPE_CHECKING:
     from hindcast.datasets import Diff, KeySplits, Rebuild, TimeSplits, TrainingSet, TrainingSets
     from hindcast.datasets.causes import Change
 
-_DIFFERS = 3
-"""Exit code of a command that compares: it was done, and the two sides are not equal."""
-
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 _directory = click.option(
     "--dir",
     "directory",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, file_okay=False),
     help="Where the sets are.  [default: datasets in the state directory, .hindcast in the repo]",
 )
 
@@ -38,23 +36,12 @@ def _set_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return options.repo(_directory(options.output(command)))
 
 
-def _time_of(_context: click.Context, _parameter: click.Parameter, text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError as error:
-        raise click.BadParameter(
-            f"{text!r} is no time; write 2026-11-01T12:00:00 (UTC where no zone is given)"
-        ) from error
-
-
 def _known_at_of(_context: click.Context, _parameter: click.Parameter, text: str | None) -> datetime | str | None:
     """A time where it is one, or else the name of a column."""
     if text is None:
         return None
     try:
-        return datetime.fromisoformat(text)
+        return options.instant(text)
     except ValueError:
         return text
 
@@ -114,7 +101,11 @@ _KEPT = (
         show_default=True,
         help="Write down the repo's commit; without it a commit changes nothing.",
     ),
-    click.option("--threads", type=click.IntRange(1), help="Of DuckDB.  [default: as the repo says, or one per core]"),
+    click.option(
+        "--threads",
+        type=click.IntRange(1, options.THREADS_MAX),
+        help="Of DuckDB.  [default: as the repo says, or one per core]",
+    ),
 )
 """How a set is built, and where it is told of, whatever its rows are of."""
 
@@ -126,13 +117,16 @@ def _build_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _length_of(_context: click.Context, _parameter: click.Parameter, text: str | None) -> timedelta | None:
-    """How long: a number with s, m, h or d behind it."""
+    """How long: a number, 0 or more, with s, m, h or d behind it."""
     if text is None:
         return None
     try:
-        return timedelta(**{_UNITS[text[-1:]]: float(text[:-1])})
+        length = timedelta(**{_UNITS[text[-1:]]: float(text[:-1])})
     except (KeyError, ValueError, OverflowError) as error:
         raise click.BadParameter(f"{text!r} is no length; write 90s, 15m, 2h or 7d") from error
+    if length < timedelta(0):
+        raise click.BadParameter(f"{text!r} is before the lookup; write 90s, 15m, 2h or 7d")
+    return length
 
 
 @click.group()
@@ -152,8 +146,10 @@ def dataset() -> None:
     help="A feature service; or view:feature, as often as needed.",
 )
 @click.option("--entities", metavar="FILE", help="The entity frame: a Parquet file, a directory of them, or SQL text.")
-@click.option("--start", callback=_time_of, metavar="TIME", help="With --end and without --entities: all keys between.")
-@click.option("--end", callback=_time_of, metavar="TIME", help="See --start.")
+@click.option(
+    "--start", callback=options.time_of, metavar="TIME", help="With --end and without --entities: all keys between."
+)
+@click.option("--end", callback=options.time_of, metavar="TIME", help="See --start.")
 @click.option(
     "--known-at",
     callback=_known_at_of,
@@ -193,6 +189,13 @@ def build(
     output: str,
 ) -> None:
     """Build the next version of the training set NAME."""
+    if entities is None and end is None:
+        raise click.UsageError("give --entities, or --end (and --start) for all keys between two times")
+    if entities is not None and (start or end):
+        raise click.UsageError("--entities says which rows there are, and so do --start and --end; give one of them")
+    if start and end and start > end:
+        raise click.UsageError("--start is after --end")
+    splits = _splits(split_at, split, split_by, seed)
     unregistered: list[str] = []
     sets = _sets(repo_root, directory, on_unregistered=unregistered.append)
     with PhaseBars() as bars:
@@ -203,7 +206,7 @@ def build(
             start=start,
             end=end,
             known_at=known_at,
-            splits=_splits(split_at, split, split_by, seed),
+            splits=splits,
             full_feature_names=full_feature_names,
             snapshot=snapshot,
             sign=sign,
@@ -294,6 +297,8 @@ def from_lookups(
     output: str,
 ) -> None:
     """Build the next version of the training set NAME from what a service served, joined to labels."""
+    options.check_range(since, until)
+    splits = _splits(split_at, split, split_by, seed)
     unregistered: list[str] = []
     sets = _sets(repo_root, directory, on_unregistered=unregistered.append)
     with PhaseBars() as bars:
@@ -313,7 +318,7 @@ def from_lookups(
             statuses=statuses,
             ages=ages,
             full_feature_names=full_feature_names,
-            splits=_splits(split_at, split, split_by, seed),
+            splits=splits,
             snapshot=snapshot,
             sign=sign,
             git=git,
@@ -332,15 +337,17 @@ def from_lookups(
 @_set_options
 def ls(repo_root: Path, directory: Path | None, output: str) -> None:
     """List all versions of all training sets."""
-    found = _sets(repo_root, directory).list()
+    sets = _sets(repo_root, directory)
+    found = sets.list()
     if output == "json":
         click.echo(json.dumps([_as_json(one) for one in found]))
     else:
-        click.echo(list_text(found) if found else "no training sets yet; `hindcast dataset build` makes one")
+        none = f"no training sets in {sets.directory} yet; `hindcast dataset build` makes one"
+        click.echo(list_text(found) if found else none)
 
 
 @dataset.command()
-@click.argument("ref")
+@click.argument("ref", callback=options.not_empty)
 @_set_options
 def show(ref: str, repo_root: Path, directory: Path | None, output: str) -> None:
     """Show a training set: REF is NAME@vN, NAME for its newest version, or the beginning of an id."""
@@ -352,13 +359,17 @@ def show(ref: str, repo_root: Path, directory: Path | None, output: str) -> None
 
 
 @dataset.command()
-@click.argument("ref")
+@click.argument("ref", callback=options.not_empty)
 @click.option(
     "--as-recorded",
     is_flag=True,
     help="With the manifest's definitions, and of the sources only the files that it names. Otherwise with what is there now.",
 )
-@click.option("--threads", type=click.IntRange(1), help="Of DuckDB.  [default: as the repo says, or one per core]")
+@click.option(
+    "--threads",
+    type=click.IntRange(1, options.THREADS_MAX),
+    help="Of DuckDB.  [default: as the repo says, or one per core]",
+)
 @_set_options
 @click.pass_context
 def rebuild(
@@ -379,11 +390,11 @@ def rebuild(
     else:
         click.echo(rebuild_text(report))
     if not report.identical:
-        context.exit(_DIFFERS)
+        context.exit(Exit.DIFFERS)
 
 
 @dataset.command()
-@click.argument("ref")
+@click.argument("ref", callback=options.not_empty)
 @click.option("--key", type=click.Path(path_type=Path), help="A public key: the set must be signed by it.")
 @_set_options
 @click.pass_context
@@ -397,12 +408,12 @@ def verify(
     else:
         click.echo(verify_text(found))
     if not found.intact:
-        context.exit(_DIFFERS)
+        context.exit(Exit.DIFFERS)
 
 
 @dataset.command()
-@click.argument("before")
-@click.argument("after")
+@click.argument("before", callback=options.not_empty)
+@click.argument("after", callback=options.not_empty)
 @_set_options
 @click.pass_context
 def diff(context: click.Context, before: str, after: str, repo_root: Path, directory: Path | None, output: str) -> None:
@@ -410,7 +421,7 @@ def diff(context: click.Context, before: str, after: str, repo_root: Path, direc
     found = _sets(repo_root, directory).diff(before, after)
     click.echo(json.dumps(_diff_json(found)) if output == "json" else diff_text(found))
     if not found.identical:
-        context.exit(_DIFFERS)
+        context.exit(Exit.DIFFERS)
 
 
 @dataset.command()
@@ -429,7 +440,7 @@ def register(refs: tuple[str, ...], repo_root: Path, directory: Path | None, out
 
 
 @dataset.command("rm")
-@click.argument("ref")
+@click.argument("ref", callback=options.not_empty)
 @_set_options
 def rm(ref: str, repo_root: Path, directory: Path | None, output: str) -> None:
     """Remove one version, NAME@vN. Its number is not given again."""
@@ -465,14 +476,14 @@ def rm(ref: str, repo_root: Path, directory: Path | None, output: str) -> None:
 )
 @click.option(
     "--frame-max-mb",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 2**20),
     default=8_192,
     show_default=True,
     help="Of an entity frame that a caller sends, in MiB.",
 )
 @click.option(
     "--timeout-seconds",
-    type=click.FloatRange(1),
+    type=options.Seconds(1),
     default=3_600.0,
     show_default=True,
     help="For calls that bring none.",
@@ -517,7 +528,12 @@ def serve(
     help="A feature service; or view:feature, as often as needed.",
 )
 @click.option("--full-feature-names", is_flag=True, help="As of `build`.")
-@click.option("--to", type=click.Path(path_type=Path), metavar="FILE", help="Write them there.  [default: print them]")
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write them there.  [default: print them]",
+)
 @options.repo
 def definitions(features: tuple[str, ...], full_feature_names: bool, to: Path | None, repo_root: Path) -> None:  # noqa: FBT001 - click's
     """Say what features mean now, as JSON. It changes if and only if a training set of them might, so pipelines can depend on it."""
@@ -533,11 +549,11 @@ def definitions(features: tuple[str, ...], full_feature_names: bool, to: Path | 
 
 
 @dataset.command()
-@click.argument("ref")
+@click.argument("ref", callback=options.not_empty)
 @click.option(
     "--file",
     "dvc_file",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, dir_okay=False),
     help="The dvc.yaml.  [default: the one in the Feast repo]",
 )
 @click.option(
@@ -619,14 +635,29 @@ def _splits(
         raise click.UsageError("--split-at splits by time and --split by key; give one of them")
     if bool(parts) != bool(by):
         raise click.UsageError("--split says how much and --split-by by which column; give both")
+    if seed and not parts:
+        raise click.UsageError("--seed goes with --split")
     if len(dict(at or parts)) < len(at or parts):
         raise click.UsageError("two splits have one name; give each a name of its own")
+    if at:
+        return TimeSplits({name: _end_of(name, end) for name, end in at})
+    return KeySplits({name: _share_of(name, share) for name, share in parts}, by, seed=seed) if parts else None
+
+
+def _end_of(name: str, text: str) -> datetime | None:
     try:
-        if at:
-            return TimeSplits({name: datetime.fromisoformat(end) if end else None for name, end in at})
-        return KeySplits({name: int(share) for name, share in parts}, by, seed=seed) if parts else None
+        return options.instant(text) if text else None
     except ValueError as error:
-        raise click.UsageError("a split ends at a time such as 2026-11-01, or has a whole number of parts") from error
+        raise click.UsageError(
+            f"--split-at {name}={text}: a split ends at a time, such as 2026-11-01, or has no `=`"
+        ) from error
+
+
+def _share_of(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise click.UsageError(f"--split {name}={text}: a share is a whole number of parts, such as 80") from error
 
 
 def _as_json(one: "TrainingSet") -> dict[str, Any]:

@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hindcast.cli import options
+from hindcast.cli.exits import Exit
 from hindcast.cli.seal import add_commands
 from hindcast.clock import from_micros
-from hindcast.settings import log_directory_of
 
 if TYPE_CHECKING:
     from hindcast.lookups.gap_report import WriterReport
     from hindcast.lookups.listing import DamagedTable
     from hindcast.lookups.reading import Damage, Summary
-
-_INCOMPLETE = 3
-"""Exit code of `check` where something is missing."""
 
 _ROWS = 10
 
@@ -53,7 +50,7 @@ def _codes_of(_context: click.Context, _parameter: click.Parameter, text: str | 
 
 
 @click.command()
-@click.argument("receipt_id", metavar="ID")
+@click.argument("receipt_id", metavar="ID", callback=options.not_empty)
 @_log_options
 @click.option(
     "--rows", "rows_max", type=click.IntRange(0), default=_ROWS, show_default=True, help="Shown as text; 0 is all."
@@ -68,7 +65,7 @@ def receipt(receipt_id: str, repo_root: Path, log_directory: Path | None, output
     from hindcast.lookups.receipt_text import receipt_text  # noqa: PLC0415
     from hindcast.lookups.receipts import by_either_id  # noqa: PLC0415
 
-    search = by_either_id(log_directory or log_directory_of(repo_root), receipt_id)
+    search = by_either_id(options.log_directory_in(repo_root, log_directory), receipt_id)
     _tell(search.damage)
     found = search.or_fail(receipt_id)
     click.echo(json.dumps(receipt_json(found)) if output == "json" else receipt_text(found, rows_max=rows_max or None))
@@ -114,7 +111,8 @@ def ls(
     from hindcast.lookups.reading import Matching  # noqa: PLC0415
     from hindcast.lookups.receipt_json import summary_json  # noqa: PLC0415
 
-    directory = log_directory or log_directory_of(repo_root)
+    options.check_range(since, until)
+    directory = options.log_directory_in(repo_root, log_directory)
     wanted = Matching(
         since_micros=since,
         until_micros=until,
@@ -146,7 +144,7 @@ def check(context: click.Context, repo_root: Path, log_directory: Path | None, o
     """
     from hindcast.lookups.gap_report import gap_report  # noqa: PLC0415
 
-    directory = log_directory or log_directory_of(repo_root)
+    directory = options.log_directory_in(repo_root, log_directory)
     reports = gap_report(directory)
     is_whole = all(report.is_whole for report in reports)
     if output == "json":
@@ -156,7 +154,7 @@ def check(context: click.Context, repo_root: Path, log_directory: Path | None, o
     else:
         click.echo(f"no lookups were ever logged in {directory}")
     if not is_whole:
-        context.exit(_INCOMPLETE)
+        context.exit(Exit.DIFFERS)
 
 
 def _tell(damage: "Sequence[Damage | DamagedTable]") -> None:

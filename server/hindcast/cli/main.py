@@ -1,13 +1,12 @@
 """`hindcast`: one command per thing that a user does.
 
-Exit codes: 0 done, 1 it failed, 2 bad usage, 3 done and what was compared differs.
+`exits` has the exit codes.
 """
 
 import json
 import logging
 import sys
 from pathlib import Path
-from typing import Any
 
 try:
     import click
@@ -17,40 +16,14 @@ except ImportError:
 from hindcast.catalog import read_repo
 from hindcast.cli import options
 from hindcast.cli.dataset import dataset
+from hindcast.cli.exits import Exit, Group
 from hindcast.cli.lookups import lookups, receipt
 from hindcast.cli.materialize import generations, materialize
 from hindcast.cli.replay import replay
 from hindcast.cli.runs import runs
-from hindcast.errors import HindcastError, RepoError, TransformError
 from hindcast.online.connection import Topology
 from hindcast.online.embedded import EmbeddedRedis
 from hindcast.settings import LogMode, ServeSettings, StaleValues, WorkerOptions
-
-_DIFFERS = 3
-"""Exit code of a command that compares: it was done, and the two sides are not equal."""
-
-
-class _Group(click.Group):
-    """Turns an error of the tree into one line and an exit code, instead of a traceback."""
-
-    def invoke(self, context: click.Context) -> Any:
-        try:
-            return super().invoke(context)
-        except HindcastError as error:
-            # A user's own function failed: what it said is for the user to read.
-            cause = error.__cause__ if isinstance(error, TransformError) else None
-            said = "" if cause is None else f" ({type(cause).__name__}: {cause})"
-            click.echo(f"hindcast: {error}{said}", err=True)
-            context.exit(2 if isinstance(error, RepoError) else 1)
-        except PermissionError as error:
-            click.echo(f"hindcast: {error.filename} cannot be read or written; run this as the server's user", err=True)
-            context.exit(1)
-        except UnicodeEncodeError as error:
-            # Python's form of bytes in an argument that are no UTF-8.
-            if not "\udc80" <= error.object[error.start] <= "\udcff":
-                raise
-            click.echo(f"hindcast: {error.object!r} is no UTF-8, and so nothing that there can be", err=True)
-            context.exit(2)
 
 
 def _service_modes(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, LogMode]:
@@ -64,7 +37,7 @@ def _service_modes(_context: click.Context, _parameter: click.Parameter, given: 
     return modes
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="hindcast")
 def cli() -> None:
     """Feast, with receipts: serve a Feast repo's features over gRPC."""
@@ -81,18 +54,22 @@ def cli() -> None:
 )
 @click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes on the port.")
 @click.option(
-    "--timeout-ms", type=click.IntRange(1), default=5000, show_default=True, help="For calls that bring none."
+    "--timeout-ms",
+    type=click.IntRange(1, 86_400_000),
+    default=5000,
+    show_default=True,
+    help="For calls that bring none.",
 )
 @click.option(
     "--max-connection-age-seconds",
-    type=click.FloatRange(0.1, 86_400),
+    type=options.Seconds(0.1, 86_400),
     default=15.0,
     show_default=True,
     help="Callers connect anew after about this long; a stop waits for it.",
 )
 @click.option(
     "--drain-seconds",
-    type=click.FloatRange(0),
+    type=options.Seconds(),
     default=10.0,
     show_default=True,
     help="For calls that still run after that.",
@@ -106,7 +83,7 @@ def cli() -> None:
 )
 @click.option(
     "--queue-max-ms",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 86_400_000),
     default=250,
     show_default=True,
     help="While a worker is this late with its work, calls are refused.",
@@ -145,18 +122,20 @@ def cli() -> None:
 @click.option(
     "--log-dir",
     "log_directory",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, file_okay=False),
     help="For the records.  [default: lookups in the state directory, .hindcast in the repo]",
 )
 @click.option(
     "--seal-seconds",
-    type=click.FloatRange(0, 86_400),
+    type=options.Seconds(0, 86_400),
     default=60.0,
     show_default=True,
     help="How often closed segments of records go into tables, by a process of its own; 0 is never.",
 )
 @click.option(
-    "--keep-days", type=click.IntRange(1), help="Days that sealed lookups stay besides today; all if not given."
+    "--keep-days",
+    type=click.IntRange(1, options.DAYS_MAX),
+    help="Days that sealed lookups stay besides today; all if not given.",
 )
 @click.option(
     "--training-sets-address",
@@ -245,7 +224,7 @@ _topology = click.Choice(list(Topology))
 @click.option("--verify-only", is_flag=True, help="Write nothing; prove again.")
 @click.option(
     "--future-seconds",
-    type=click.IntRange(0),
+    type=click.IntRange(0, int(options.SECONDS_MAX)),
     help="Leave out rows dated further ahead than this.  [default: the repo's future_seconds, or 300]",
 )
 @options.output
@@ -290,7 +269,7 @@ def migrate(
         click.echo(_CLEAR_LINE, nl=False, err=True)
     click.echo(json.dumps(report.to_dict()) if output == "json" else report.to_text())
     if not report.equal:
-        context.exit(_DIFFERS)
+        context.exit(Exit.DIFFERS)
 
 
 def _progress_line(phase: str, share: float, rows: int) -> None:
@@ -309,16 +288,21 @@ def redis() -> None:
 
 @redis.command()
 @options.repo
-def start(repo_root: Path) -> None:
+@options.output
+def start(repo_root: Path, output: str) -> None:
     """Start it unless it runs, and print its socket."""
-    click.echo(_embedded(repo_root).ensure_running())
+    socket = _embedded(repo_root).ensure_running()
+    click.echo(json.dumps({"socket": str(socket)}) if output == "json" else socket)
 
 
 @redis.command()
 @options.repo
-def stop(repo_root: Path) -> None:
+@options.output
+def stop(repo_root: Path, output: str) -> None:
     """End it after it has written its data."""
-    click.echo("stopped" if _embedded(repo_root).stop() else "it was not running")
+    has_run = _embedded(repo_root).stop()
+    text = "stopped" if has_run else "it was not running"
+    click.echo(json.dumps({"stopped": has_run}) if output == "json" else text)
 
 
 @redis.command()

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import click
 
 from hindcast.catalog import Catalog, Repo, load_catalog, read_repo
 from hindcast.cli import options
+from hindcast.cli.runs import run_json
 from hindcast.clock import from_micros, system_clock, uuid7
 from hindcast.errors import NotWritable, RepoError
 from hindcast.materialize.runs import Kind, Run
@@ -22,29 +23,21 @@ from hindcast.online.generations import (
     ViewGenerations,
     generations_in,
 )
-
-
-def _instant(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
-    """A time in ISO 8601; without a zone it is UTC, as Feast reads it."""
-    if value is None:
-        return None
-    try:
-        instant = datetime.fromisoformat(value)
-    except ValueError as error:
-        raise click.BadParameter(f"{value!r} is no time; write for example 2026-03-01T12:00:00Z") from error
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant
+from hindcast.spelling import hint_of
 
 
 @click.command()
 @options.repo
 @click.option("--replace", metavar="VIEW", help="Fill this view's rows anew beside the served ones, then serve them.")
 @click.option(
-    "--start", metavar="TIME", callback=_instant, help="With --replace: rows from this time on.  [default: all]"
+    "--start", metavar="TIME", callback=options.time_of, help="With --replace: rows from this time on.  [default: all]"
 )
-@click.option("--end", metavar="TIME", callback=_instant, help="With --replace: rows up to this time.  [default: now]")
+@click.option(
+    "--end", metavar="TIME", callback=options.time_of, help="With --replace: rows up to this time.  [default: now]"
+)
 @click.option(
     "--keep-old-seconds",
-    type=click.IntRange(KEEP_SECONDS_MIN),
+    type=click.IntRange(KEEP_SECONDS_MIN, int(options.SECONDS_MAX)),
     default=DEFAULT_KEEP_SECONDS,
     show_default=True,
     help="With --replace: how long the old rows are kept for --rollback.",
@@ -53,6 +46,7 @@ def _instant(_context: click.Context, _parameter: click.Parameter, value: str | 
 @click.option("--rollback", metavar="VIEW", help="Serve the rows from before the last replace again.")
 @click.option("--drop-old", metavar="VIEW", help="Delete the rows from before the last replace now.")
 @click.option("--abandon", metavar="VIEW", help="Give up a replace whose process has died.")
+@options.output
 def materialize(
     repo_root: Path,
     replace: str | None,
@@ -63,6 +57,7 @@ def materialize(
     rollback: str | None,
     drop_old: str | None,
     abandon: str | None,
+    output: str,
 ) -> None:
     """Replace the rows of a view as a whole, or go back to those before.
 
@@ -81,15 +76,17 @@ def materialize(
         from hindcast.materialize.progress import summary  # noqa: PLC0415
 
         run = replace_view(repo_root, replace, start=start, end=end, keep_seconds=keep_old_seconds, take_over=take_over)
-        click.echo(summary(run))
+        click.echo(json.dumps(run_json(run)) if output == "json" else summary(run))
     elif rollback is not None:
-        click.echo(f"view {rollback}: generation {_roll_back(repo_root, rollback)} is served again")
+        generation = _roll_back(repo_root, rollback)
+        text = f"view {rollback}: generation {generation} is served again"
+        click.echo(json.dumps({"view": rollback, "serving": generation}) if output == "json" else text)
     elif drop_old is not None:
         with _generations(repo_root, drop_old) as (generations, stored_name):
-            _drop_old(generations, drop_old, stored_name)
+            _drop_old(generations, drop_old, stored_name, output)
     elif abandon is not None:
         with _generations(repo_root, abandon) as (generations, stored_name):
-            _abandon(generations, abandon, stored_name)
+            _abandon(generations, abandon, stored_name, output)
 
 
 @click.command()
@@ -132,28 +129,28 @@ def _roll_back(repo_root: Path, view: str) -> int:
             return generations.roll_back(stored_name)
 
 
-def _drop_old(generations: GenerationsOf, view: str, stored_name: str) -> None:
+def _drop_old(generations: GenerationsOf, view: str, stored_name: str, output: str) -> None:
     due_ms = generations.expire_previous(stored_name)
     if due_ms is not None:
         # At most 10 s, for lookups that began before the flip.
         while (left_micros := due_ms * 1000 - system_clock()) > 0:
             time.sleep(left_micros / 1_000_000)
     dropped = [one for one in generations.drop_due() if one.view == stored_name]
-    if not dropped:
-        # A server may have been the first to look once they were due.
-        click.echo(f"view {view}: " + ("there are no old rows" if due_ms is None else "the old rows are gone"))
-    for one in dropped:
-        click.echo(f"view {view}: generation {one.generation} is gone, with {one.rows:,} rows")
+    # A server may have been the first to look once they were due.
+    lines = [f"view {view}: generation {one.generation} is gone, with {one.rows:,} rows" for one in dropped]
+    lines = lines or [f"view {view}: " + ("there are no old rows" if due_ms is None else "the old rows are gone")]
+    gone = [{"generation": one.generation, "rows": one.rows} for one in dropped]
+    click.echo(json.dumps({"view": view, "dropped": gone}) if output == "json" else "\n".join(lines))
 
 
-def _abandon(generations: GenerationsOf, view: str, stored_name: str) -> None:
+def _abandon(generations: GenerationsOf, view: str, stored_name: str, output: str) -> None:
     building = generations.read().of(stored_name).building
-    if building is None:
-        click.echo(f"view {view}: no replace is under way")
-        return
-    generations.abandon(stored_name, building)
-    rows = sum(one.rows for one in generations.drop_due() if one.view == stored_name and one.generation == building)
-    click.echo(f"view {view}: generation {building} is given up, and {rows:,} rows of it are deleted")
+    text, rows = f"view {view}: no replace is under way", 0
+    if building is not None:
+        generations.abandon(stored_name, building)
+        rows = sum(one.rows for one in generations.drop_due() if one.view == stored_name and one.generation == building)
+        text = f"view {view}: generation {building} is given up, and {rows:,} rows of it are deleted"
+    click.echo(json.dumps({"view": view, "abandoned": building, "rows": rows}) if output == "json" else text)
 
 
 @contextmanager
@@ -191,7 +188,9 @@ def _stored_name(catalog: Catalog, view: str) -> str:
     if view in catalog.unservable:
         raise RepoError(f"view {view!r} has no rows of its own: {catalog.unservable[view]}")
     if view not in catalog.views:
-        raise RepoError(f"view {view!r} is not in the registry; there are {', '.join(sorted(catalog.views))}")
+        raise RepoError(
+            f"view {view!r} is not in the registry; {hint_of(view, catalog.views, none='run `feast apply` first')}"
+        )
     return catalog.views[view].stored_name
 
 

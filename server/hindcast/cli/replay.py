@@ -7,17 +7,17 @@ from pathlib import Path
 import click
 
 from hindcast.cli import options
+from hindcast.cli.exits import Exit, told
 from hindcast.clock import system_clock
-from hindcast.errors import HindcastError, UnknownName
 
-_DIFFERS, _FAILED = 1, 2
-"""Exit codes of this command, for CI; those of a wrong usage and of an error are the same."""
+_DIFFERS, _FAILED = Exit.FAILED, Exit.USAGE
+"""Exit codes of this command, for CI, which are older than the table; those of a wrong usage and of an error are the same."""
 
 _ROWS = 10
 
 
 @click.command()
-@click.argument("lookup", metavar="[ID]", required=False)
+@click.argument("lookup", metavar="[ID]", required=False, callback=options.not_empty)
 @options.repo
 @options.log_directory
 @click.option(
@@ -67,14 +67,12 @@ def replay(
         raise click.UsageError("give the ID of a lookup, or --service, --since, --until or --sample for many")
     if lookup is None and server is not None:
         raise click.UsageError("many lookups are compared as of then only; --server is for one")
-    try:
+    options.check_range(since, until)
+    with told(failed=_FAILED):
         if lookup is None:
             is_equal = _prove(repo_root, log_directory, service, since, until, sample, output)
         else:
             is_equal = _replay(repo_root, log_directory, lookup, server, not then_only, rows_max, output)
-    except (HindcastError, OSError) as error:
-        click.echo(f"hindcast: {error}", err=True)
-        context.exit(_FAILED)
     if not is_equal:
         context.exit(_DIFFERS)
 
@@ -125,11 +123,12 @@ def _prove(
     if sys.stderr.isatty():
         click.echo(_CLEAR_LINE, nl=False, err=True)
     if not proof.lookups:
-        raise UnknownName(
-            "lookup",
-            service or "of that time",
-            "nothing was compared; `hindcast lookups ls` lists those that there are",
+        of_service = "" if service is None else f" of {service!r}"
+        click.echo(
+            f"hindcast: nothing was compared: there are no such lookups{of_service}; `hindcast lookups ls` lists those that there are",
+            err=True,
         )
+        raise click.exceptions.Exit(_FAILED)
     click.echo(json.dumps(proof_json(proof)) if output == "json" else proof_text(proof))
     return proof.is_equal
 

@@ -39,7 +39,7 @@ def ls(repo_root: Path, view: str | None, limit: int, output: str) -> None:
     ledger = _ledger(repo_root)
     found = ledger.runs(view, limit=limit)
     if output == "json":
-        click.echo(json.dumps([_as_json(run) for run in found]))
+        click.echo(json.dumps([run_json(run) for run in found]))
     elif found:
         click.echo(_table(found))
     else:
@@ -50,13 +50,13 @@ def ls(repo_root: Path, view: str | None, limit: int, output: str) -> None:
 
 
 @runs.command("show")
-@click.argument("run_id")
+@click.argument("run_id", callback=options.not_empty)
 @options.repo
 @options.output
 def show(run_id: str, repo_root: Path, output: str) -> None:
     """Show all of one run. The beginning of its RUN_ID will do."""
     run = _ledger(repo_root).find(run_id)
-    click.echo(json.dumps(_as_json(run)) if output == "json" else _page(run))
+    click.echo(json.dumps(run_json(run)) if output == "json" else _page(run))
 
 
 def _ledger(repo_root: Path) -> "Ledger":
@@ -66,7 +66,8 @@ def _ledger(repo_root: Path) -> "Ledger":
     return Ledger.of_repo(repo)
 
 
-def _as_json(run: Run) -> dict[str, Any]:
+def run_json(run: Run) -> dict[str, Any]:
+    """All fields of a run, times in ISO 8601."""
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(run).items()}
 
 

@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import json
+import math
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hindcast.cli import options
-from hindcast.settings import log_directory_of
+from hindcast.cli.exits import Exit
 
 if TYPE_CHECKING:
     from hindcast.errors import SealError
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from hindcast.lookups.sealer import Sealing
     from hindcast.lookups.sql import Answer
 
-_INCOMPLETE = 3
 _CELL_MAX = 60
 
 
@@ -40,11 +40,15 @@ def add_commands(group: click.Group) -> None:
 @click.option(
     "--follow",
     "seconds",
-    type=click.FloatRange(0.1),
+    type=options.Seconds(0.1),
     metavar="SECONDS",
     help="Go on until Ctrl-C, every so many seconds.",
 )
-@click.option("--keep-days", type=click.IntRange(1), help="Drop sealed lookups older than so many days before today.")
+@click.option(
+    "--keep-days",
+    type=click.IntRange(1, options.DAYS_MAX),
+    help="Drop sealed lookups older than so many days before today.",
+)
 @options.output
 def seal(
     repo_root: Path, log_directory: Path | None, seconds: float | None, keep_days: int | None, output: str
@@ -54,7 +58,7 @@ def seal(
     A running server does so by itself (`hindcast serve --seal-seconds`); several may take turns. Segments of writers that died are
     recovered first. Tables with many small files are compacted.
     """
-    directory = log_directory or log_directory_of(repo_root)
+    directory = options.log_directory_in(repo_root, log_directory)
 
     def say(done: "Sealing") -> None:
         click.echo(json.dumps(asdict(done)) if output == "json" else _sealing_text(done))
@@ -105,7 +109,7 @@ def sql(query: str, repo_root: Path, log_directory: Path | None, output: str) ->
     """
     from hindcast.lookups.sql import query as run_query  # noqa: PLC0415 - duckdb, pyarrow and deltalake
 
-    answer = run_query(log_directory or log_directory_of(repo_root), query, repo_root=repo_root.resolve())
+    answer = run_query(options.log_directory_in(repo_root, log_directory), query, repo_root=repo_root.resolve())
     formats: dict[str, Callable[[Answer], str]] = {"json": _as_json, "csv": _as_csv, "text": _as_text}
     click.echo(formats[output](answer), nl=output != "csv")
 
@@ -152,7 +156,9 @@ def _word(value: object) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it: instants in ISO 8601, bytes in base64."""
+    """A value as JSON has it: instants in ISO 8601, bytes in base64, NaN and the infinities as text, as in receipts."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     if isinstance(value, bytes):
@@ -189,7 +195,7 @@ class _Entity(click.ParamType[tuple[str, str]]):
 )
 @click.option(
     "--wait-seconds",
-    type=click.FloatRange(0),
+    type=options.Seconds(),
     default=90.0,
     show_default=True,
     help="For workers to close the segments that they write to; they do so within a second when they are asked.",
@@ -218,7 +224,7 @@ def erase(
     from hindcast.lookups.erase import erase as run_erase  # noqa: PLC0415 - pyarrow and deltalake
 
     key, value = entity
-    directory = log_directory or log_directory_of(repo_root)
+    directory = options.log_directory_in(repo_root, log_directory)
     erased = run_erase(
         directory,
         key=key,
@@ -229,7 +235,7 @@ def erase(
     )
     click.echo(_erased_json(erased) if output == "json" else _erased_text(erased))
     if erased.left:
-        context.exit(_INCOMPLETE)
+        context.exit(Exit.DIFFERS)
 
 
 def _erased_json(erased: "Erased") -> str:

@@ -6,6 +6,7 @@ each run, so that its version is 1 each time and its bytes depend on its inputs 
 """
 
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from hindcast.offline.location import fixed_names, is_pattern, local_path, parts
 DVC_FILE = "dvc.yaml"
 OUT = "training_sets"
 _COMMAND = "hindcast dataset"
+_STAGE = re.compile(r"[\w-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,7 @@ def pipeline(manifest: Manifest, repo: Repo, *, file: Path, out: str = OUT, stag
         out: the directory that gets a folder for the set, from there.
         stage: the name of the stage that builds; None for the set's, with dashes for dots.
     Raises:
-        InvalidArgument: the set cannot be built again by a command: its entity frame was no path, SQL text or times; its rows are a Delta
+        InvalidArgument: DVC takes no stage of that name, or the directory has none; or the set cannot be built again by a command: its entity frame was no path, SQL text or times; its rows are a Delta
             table; or they are of a log of lookups.
     """
     if manifest.lookups is not None:
@@ -80,6 +82,12 @@ def pipeline(manifest: Manifest, repo: Repo, *, file: Path, out: str = OUT, stag
             "is a Delta table, whose log says when it was written, so that no two runs of a pipeline would give one hash; build the set "
             "as Parquet, and call this for that one",
         )
+    if not out:
+        raise InvalidArgument.at(
+            "out", "is empty; name the directory that gets the set, from the directory of dvc.yaml"
+        )
+    if stage is not None and not _STAGE.fullmatch(stage):
+        raise InvalidArgument.at("stage", f"is {stage!r}; DVC takes letters, digits, dashes and underscores")
     base = file.parent
     place = _Place(base=base, root=_dvc_root(base), repo=repo.root)
     name = manifest.name.replace(".", "-") if stage is None else stage

@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 
 import msgspec
 
+from hindcast.clock import from_micros
 from hindcast.datasets.definitions import Definitions
 from hindcast.datasets.statistics import ColumnStatistics
 from hindcast.errors import DatasetError
@@ -397,9 +398,31 @@ def decoded(manifest_bytes: bytes, *, where: str) -> Manifest:
         manifest = msgspec.json.decode(manifest_bytes, type=Manifest)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise damaged from error
-    if not manifest.files or any(_is_elsewhere(file.path) for file in manifest.own_files()):
+    if (
+        not manifest.files
+        or any(_is_elsewhere(file.path) for file in manifest.own_files())
+        or not all(map(_is_instant, _instants(manifest)))
+    ):
         raise damaged
     return manifest
+
+
+def _instants(manifest: Manifest) -> Iterator[int | None]:
+    """All times in it, in microseconds since 1970."""
+    yield manifest.known_at.micros
+    if manifest.splits is not None:
+        yield from manifest.splits.ends
+    if manifest.lookups is not None:
+        yield manifest.lookups.since_micros
+        yield manifest.lookups.until_micros
+
+
+def _is_instant(micros: int | None) -> bool:
+    """Whether it is none, or in the years 1 to 9999."""
+    try:
+        return micros is None or bool(from_micros(micros))
+    except OverflowError:
+        return False
 
 
 def is_canonical(manifest_bytes: bytes) -> bool:

@@ -5,7 +5,7 @@ The one place of this room that imports Feast.
 
 import base64
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,6 +58,9 @@ from hindcast.offline.plugin.jobs import BATCH_ROWS
 from hindcast.offline.plugin.sources import file_format, storage_options
 from hindcast.offline.plugin.times import given_micros
 from hindcast.offline.sources.source import DeltaTable, SourceFiles, find_source
+from hindcast.spelling import hint_of
+
+_APPLY = "new ones are there after `feast apply`"
 
 __all__ = ["Reading", "Repo", "given_micros"]
 
@@ -169,7 +172,7 @@ class Repo:
         return {one.name_to_use() for one in projections if one.name_alias or one.join_key_map}
 
     def _projections(self, service: str) -> list[Any]:
-        with _in_our_words(service):
+        with _in_our_words(service, self._store):
             return list(self._store.get_feature_service(service).feature_view_projections)
 
     def definitions(self, features: str | Sequence[str], *, full_feature_names: bool) -> Definitions:
@@ -182,7 +185,7 @@ class Repo:
             InvalidArgument: they cannot be asked for together.
             SourceError: a view has no source that is read here.
         """
-        with _in_our_words(features):
+        with _in_our_words(features, self._store):
             wanted: FeatureService | list[str]
             wanted = self._store.get_feature_service(features) if isinstance(features, str) else list(features)
             job = self._store.get_historical_features(
@@ -523,17 +526,15 @@ def _transforming(views: Sequence[OnDemandFeatureView]) -> Iterator[None]:
 
 
 @contextmanager
-def _in_our_words(features: str | Sequence[str]) -> Iterator[None]:
+def _in_our_words(features: str | Sequence[str], store: FeatureStore) -> Iterator[None]:
     try:
         yield
     except FeatureNameCollisionError as error:
         raise InvalidArgument.at(
-            "features", "have two of one name; build with full_feature_names=True, or leave one out"
+            "features", "have two of one name; ask for full feature names, or leave one out"
         ) from error
     except FeastObjectNotFoundException as error:
-        kind = "feature service" if isinstance(features, str) else "feature view of"
-        name = features if isinstance(features, str) else ", ".join(features)
-        raise UnknownName(kind, name, "check the name, and `feast apply` the repo") from error
+        raise _unknown(features, store) or _refused_together() from error
     except TypeError as error:
         # Feast sorts what a service asks for, and an alias is not less than none.
         raise InvalidArgument.at(
@@ -542,9 +543,37 @@ def _in_our_words(features: str | Sequence[str]) -> Iterator[None]:
             "(`.with_name`)",
         ) from error
     except (FeastError, ValueError, KeyError) as error:
-        raise InvalidArgument.at(
-            "features", "cannot be asked for together; name one feature service, or a list of view:feature"
-        ) from error
+        raise _unknown(features, store) or _refused_together() from error
+
+
+def _unknown(features: str | Sequence[str], store: FeatureStore) -> InvalidArgument | UnknownName | None:
+    """What of the features there is not; None where there is all of it."""
+    if isinstance(features, str):
+        services = [service.name for service in store.list_feature_services()]
+        return None if features in services else UnknownName("feature service", features, _hint(features, services))
+    views = {view.name: view for view in [*store.list_all_feature_views(), *store.list_on_demand_feature_views()]}
+    for ref in features:
+        name, _, feature = ref.partition(":")
+        if not name or not feature:
+            return InvalidArgument.at("features", f"have {ref!r}, which is not view:feature")
+        # `view@v2` is a version of a view.
+        view = views.get(name.partition("@")[0])
+        if view is None:
+            return UnknownName("feature view", name, _hint(name, views))
+        there = [f"{name}:{one.name}" for one in view.features]
+        if "@" not in name and ref not in there:
+            return UnknownName("feature", ref, _hint(ref, there))
+    return None
+
+
+def _hint(name: str, names: Iterable[str]) -> str:
+    return f"{hint_of(name, names, none='there are none')} ({_APPLY})"
+
+
+def _refused_together() -> InvalidArgument:
+    return InvalidArgument.at(
+        "features", "cannot be asked for together; name one feature service, or a list of view:feature"
+    )
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from hindcast.datasets.splits import Splits, splits_record
 from hindcast.datasets.store import SetStore, StoredSet, check_name
 from hindcast.datasets.training_set import TrainingSet
 from hindcast.datasets.verify import Verification, verify
-from hindcast.errors import InvalidArgument, RepoError
+from hindcast.errors import SHOWN_MAX, InvalidArgument, RepoError
 from hindcast.settings import log_directory_of, state_dir
 
 if TYPE_CHECKING:
@@ -380,11 +380,24 @@ class TrainingSets:
     def _known_at(self, given: datetime | date | str | None, micros: Callable[[str, Any], int]) -> KnownAt:
         if given is None:
             return KnownAt(kind="time", micros=self._clock())
+        if given == "":
+            raise InvalidArgument.at(
+                "known_at", f"is empty; give a time, a column of the entity frame, or {OWN_TIME!r}"
+            )
         if isinstance(given, str):
             return KnownAt(kind="own") if given == OWN_TIME else KnownAt(kind="column", column=given)
         return KnownAt(kind="time", micros=micros("known_at", given))
 
 
 def sets_directory(repo_root: Path, given: Path | str | None) -> Path:
-    """Where the sets of a repo are, unless another place is given."""
-    return state_dir(repo_root) / "datasets" if given is None else Path(given).expanduser().resolve()
+    """Where the sets of a repo are, unless another place is given.
+
+    Raises:
+        InvalidArgument: that is no path.
+    """
+    if given is None:
+        return state_dir(repo_root) / "datasets"
+    try:
+        return Path(given).expanduser().resolve()
+    except (OSError, RuntimeError) as error:
+        raise InvalidArgument.at("dir", f"is {str(given)[:SHOWN_MAX]!r}, which is no path here") from error

@@ -9,7 +9,6 @@ import errno
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from hindcast.datasets.sign import SigningKey, sign
 from hindcast.durable import make_directory, sync
 from hindcast.errors import DatasetError, InvalidArgument, UnknownName
 from hindcast.offline.spill import spill_directory
+from hindcast.spelling import hint_of
 
 MANIFEST = "manifest.json"
 SIGNATURE = "signature.json"
@@ -59,18 +59,19 @@ class SetStore:
         self.directory = directory
 
     def names(self) -> list[str]:
-        """Of all sets, sorted."""
-        try:
-            return sorted(
-                entry.name
-                for entry in self.directory.iterdir()
-                if _NAME.fullmatch(entry.name) and self.versions(entry.name)
-            )
-        except OSError:
-            return []
+        """Of all sets, sorted.
+
+        Raises:
+            DatasetError: a directory cannot be read.
+        """
+        return sorted(name for name in _names(self.directory, _NAME) if self.versions(name))
 
     def versions(self, name: str) -> list[int]:
-        """The versions of a set that are there, ascending."""
+        """The versions of a set that are there, ascending.
+
+        Raises:
+            DatasetError: its directory cannot be read.
+        """
         return sorted(_numbers(self.directory / name, _VERSION))
 
     def find(self, ref: str) -> StoredSet:
@@ -81,12 +82,12 @@ class SetStore:
             InvalidArgument: several ids begin like this.
             DatasetError: its manifest is damaged.
         """
-        name, _, version = ref.partition("@")
+        name, at, version = ref.partition("@")
         found = self.versions(name) if _NAME.fullmatch(name) else []
-        if version:
-            number = _VERSION.fullmatch(version)
-            if number is not None and int(number[1]) in found:
-                return self._read(name, int(number[1]))
+        if at:
+            number = next((one for one in found if version == f"v{one}"), None)
+            if number is not None:
+                return self._read(name, number)
         elif found:
             return self._read(name, found[-1])
         else:
@@ -98,14 +99,24 @@ class SetStore:
                     raise InvalidArgument.at("ref", f"{ref!r} is the beginning of several ids; give more of it")
                 if matching:
                     return matching[-1]
-        there = f"there are {', '.join(f'{name}@v{number}' for number in found)}" if found else _known(self.names())
-        raise UnknownName("training set", ref, there)
+        there = [f"{name}@v{number}" for number in found] or self.names()
+        raise UnknownName(
+            "training set", ref, hint_of(ref, there, none="there are no training sets yet; build one first")
+        )
 
     def all(self) -> Iterator[StoredSet]:
-        """Every version of every set, by name and then by number."""
+        """Every version of every set, by name and then by number. What killed removals left is removed."""
+        for name in _names(self.directory, _NAME):
+            self._sweep(name)
         for name in self.names():
             for version in self.versions(name):
-                yield self._read(name, version)
+                try:
+                    found = self._read(name, version)
+                except DatasetError:
+                    if (self.directory / name / f"v{version}").exists():
+                        raise
+                    continue  # another process has removed it at this moment
+                yield found
 
     def _read(self, name: str, version: int) -> StoredSet:
         path = self.directory / name / f"v{version}"
@@ -127,6 +138,7 @@ class SetStore:
         check_name(name)
         try:
             make_directory(self.directory / name)
+            self._sweep(name)
             with spill_directory(self.directory / name, prefix=".building-") as aside:
                 built = aside / "set"
                 built.mkdir()
@@ -180,19 +192,45 @@ class SetStore:
                 "ref", f"{ref!r} names no version, and only one version is removed at a time; write {ref}@vN"
             )
         found = self.find(ref)
+        self._sweep(found.name)
         gone = found.path.with_name(f".v{found.version}.removed")
         try:
             found.path.rename(gone)
-            sync(gone.parent)
-            # The empty folder stays, so that the number does.
-            for entry in gone.iterdir():
-                if entry.is_dir():
-                    shutil.rmtree(entry)
-                else:
-                    entry.unlink()
+        except FileNotFoundError as error:
+            raise UnknownName("training set", ref, "another process has removed it at this moment") from error
         except OSError as error:
             raise DatasetError(f"{str(found.path)!r} cannot be removed; check its rights") from error
+        try:
+            sync(gone.parent)
+            _empty(gone)
+        except OSError as error:
+            raise DatasetError(
+                f"{found.ref} is removed, and files of it are left in {str(gone)!r}; check its rights, and `hindcast dataset ls` "
+                "removes them"
+            ) from error
         return found
+
+    def _sweep(self, name: str) -> None:
+        """Remove what killed removals of a set left. Others may do so at the same time, and the one that removes may live yet."""
+        for number in _numbers(self.directory / name, _REMOVED):
+            # Who may only read the sets lists them all the same.
+            with contextlib.suppress(OSError):
+                _empty(self.directory / name / f".v{number}.removed")
+
+
+def _empty(gone: Path) -> None:
+    """Remove all that is in the folder of a removed version. The folder stays, so that its number is not given again.
+
+    Raises:
+        OSError: something cannot be removed; that somebody else was quicker is none.
+    """
+    for entry in gone.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if entry.is_dir() and not entry.is_symlink():
+                _empty(entry)
+                entry.rmdir()
+            else:
+                entry.unlink()
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -220,11 +258,21 @@ def check_name(name: str) -> None:
         )
 
 
+def _names(place: Path, pattern: re.Pattern[str]) -> list[str]:
+    """What is in a directory and called so; nothing where there is none.
+
+    Raises:
+        DatasetError: it cannot be read.
+    """
+    try:
+        return [entry.name for entry in place.iterdir() if pattern.fullmatch(entry.name)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise DatasetError(
+            f"the directory {str(place)!r} cannot be read ({error.strerror}); check its rights"
+        ) from error
+
+
 def _numbers(place: Path, pattern: re.Pattern[str]) -> list[int]:
-    with contextlib.suppress(OSError):
-        return [int(match[1]) for entry in place.iterdir() if (match := pattern.fullmatch(entry.name))]
-    return []
-
-
-def _known(names: list[str]) -> str:
-    return f"there are {', '.join(names[:10])}" if names else "there are no training sets yet; build one first"
+    return [int(pattern.sub(r"\1", name)) for name in _names(place, pattern)]

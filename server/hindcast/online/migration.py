@@ -38,6 +38,7 @@ from hindcast.online.rows import RowPolicy, ViewWriter
 from hindcast.online.store import layout_of, target_of
 from hindcast.online.sweep import RedisSweep
 from hindcast.online.writer import ViewTargets, write_rows
+from hindcast.spelling import hint_of
 
 RUN_TAG = b"migrat"
 """How the run ids of migrations end. By it a migration knows the rows that it may replace without a later time."""
@@ -252,7 +253,8 @@ def _chosen(catalog: Catalog, names: Sequence[str]) -> set[str]:
         if name in catalog.unservable:
             raise RepoError(f"view {name!r} has no rows to copy: {catalog.unservable[name]}")
         if name not in catalog.views:
-            raise RepoError(f"view {name!r} is not in the registry; --view takes {', '.join(sorted(catalog.views))}")
+            hint = hint_of(name, catalog.views, none="run `feast apply` first")
+            raise RepoError(f"view {name!r} is not in the registry; {hint}")
     return {view.stored_name for view in catalog.views.values() if not names or view.name in names}
 
 

@@ -273,12 +273,16 @@ class Question:
 
 def _check_names(query: AsOfQuery) -> None:
     names = query.frame.schema.names
-    asked = [name for view in query.views for name in view.keys.values()]
-    if isinstance(query.known_at, str):
-        asked.append(query.known_at)
-    for name in asked:
+    there = ", ".join(map(repr, names))
+    for name in (name for view in query.views for name in view.keys.values()):
         if name not in names:
-            raise InvalidArgument.at(name, f"is no column of the entity frame, which has {', '.join(map(repr, names))}")
+            raise InvalidArgument.at(name, f"is no column of the entity frame, which has {there}")
+    if isinstance(query.known_at, str) and query.known_at not in names:
+        raise InvalidArgument.at(
+            "known_at",
+            f"is {query.known_at!r}, which is no time and no column of the entity frame, which has {there}; write a time such as "
+            "2026-11-01T12:00:00, or one of them",
+        )
     seen = set(names)
     for view in query.views:
         for field in view.fields:
