@@ -29,6 +29,7 @@ from hindcast.lookups.recovery import recover
 from hindcast.lookups.segment import GapReason, RecoveryMode, State, scan
 from hindcast.lookups.writer import LookupLog
 from hindcast.settings import LogMode
+from services import Stopwatch
 from stepped_log import SteppedLog
 
 CUTS = 500 * CYCLES
@@ -286,13 +287,13 @@ class Alarms:
         return self.told[-1][1] if self.told else None
 
 
-async def until(condition, *, seconds=10.0):
+async def until(condition):
     """Let the event loop run until a condition holds, and give the time that it took."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < seconds
-        await asyncio.sleep(0.01)
-    return time.monotonic() - began
+    watch = Stopwatch()
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110 - the log's thread sets no event
+            await asyncio.sleep(0.01)
+    return watch.seconds
 
 
 FAULTS = {

@@ -25,7 +25,9 @@ def server(tmp_path, redis_server) -> Iterator[HindcastServer]:
     """A server that takes on four small calls at once, and refuses none because this machine is late."""
     store_rows(redis_server.connection_string, "driver", [(Value(int64_val=1), {"trips": Value(int64_val=10)})])
     repo = make_repo(tmp_path / "repo", redis_server.connection_string)
-    with run_hindcast(repo, "--in-flight-max-values", str(AT_ONCE * (CALL_COST + 100)), "--queue-max-ms", "60000") as server:
+    with run_hindcast(
+        repo, "--in-flight-max-values", str(AT_ONCE * (CALL_COST + 100)), "--queue-max-ms", "60000"
+    ) as server:
         yield server
 
 
