@@ -325,6 +325,19 @@ def test_successor_that_does_not_come_up_replaces_nobody(repo):
     assert [] == load.failures
 
 
+def test_worker_that_was_held_up_once_refuses_no_call(repo):
+    """A worker that its machine does not let run for longer than it may be late answers every call that came meanwhile."""
+    with run_hindcast(repo, "--queue-max-ms", "1000", *NO_AGE) as server, raw_load(server.address, callers=4) as load:
+        (worker,) = server.worker_ids()
+        os.kill(worker, signal.SIGSTOP)
+        goes_on_at = time.monotonic() + 1.5
+        wait_for(lambda: time.monotonic() > goes_on_at, what="the end of the moment")
+        os.kill(worker, signal.SIGCONT)
+        load.wait_until_good()
+    load.judge()
+    assert [] == load.failures
+
+
 def test_server_ends_with_its_terminal(repo):
     """A server in the foreground of a terminal that is closed stops, although SIGHUP is what it hears."""
     command = [str(HINDCAST), "serve", "--repo", str(repo), "--address", "127.0.0.1:0"]
