@@ -23,12 +23,40 @@ FEAST = Path(sys.executable).with_name("feast")
 START_SECONDS = 60.0
 
 
-def wait_for(condition: Callable[[], object], *, seconds: float = 10.0, what: str = "the condition") -> None:
-    """Wait until a condition holds; fail the test when it does not in time."""
+def wait_for(condition: Callable[[], object], *, seconds: float = 60.0, what: str = "the condition") -> None:
+    """Wait until a condition holds; fail the test when it does not in time: by default, when it looks as if it never will."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not hold within {seconds} s"
         time.sleep(0.01)
+
+
+class Stopwatch:
+    """Time as a machine with nothing else to do would count it: without that in which this process, or one that is named, had work
+    and no processor. A bound on it holds beside any other load, while the same bound on the clock would judge the machine.
+    """
+
+    def __init__(self, *process_ids: int) -> None:
+        self._process_ids = (os.getpid(), *process_ids)
+        self._starved = self._starved_seconds()
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since it was made."""
+        return time.monotonic() - self._began - (self._starved_seconds() - self._starved)
+
+    def _starved_seconds(self) -> float:
+        return sum(starved_seconds(process_id) for process_id in self._process_ids)
+
+
+def starved_seconds(process_id: int) -> float:
+    """How long the threads of a process have been ready to run and waited for a processor; 0 once it has ended."""
+    waited = 0
+    for task in Path(f"/proc/{process_id}/task").glob("*/schedstat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            waited += int(task.read_text().split()[1])
+    return waited / 1e9
 
 
 def free_port() -> int:
@@ -63,6 +91,12 @@ class RedisServer:
     def resume(self) -> None:
         """Let it answer again."""
         self.process.send_signal(signal.SIGCONT)
+
+    def unread_bytes(self) -> int:
+        """How much it has been sent and, paused, has not read."""
+        port = f":{self.port:04X}"
+        sockets = [line.split()[1:5] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return sum(int(queues.split(":")[1], 16) for local, _, _, queues in sockets if local.endswith(port))
 
     def kill(self) -> None:
         """End it at once, as a crash would."""
@@ -125,7 +159,11 @@ class HindcastServer:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
         return [int(child) for child in children.split() if b"hindcast.serving.worker" in _command_line(child)]
 
-    def stop(self, seconds: float = 20.0) -> int:
+    def stopwatch(self) -> Stopwatch:
+        """Of what this process and the server do."""
+        return Stopwatch(self.process.pid, *self.worker_ids())
+
+    def stop(self, seconds: float = 60.0) -> int:
         """SIGTERM; the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)

@@ -21,8 +21,9 @@ DRIVERS = range(1, 201)
 ASKED = range(1, 221)
 """Some drivers that are asked for have no row."""
 
-LATE_SECONDS = 0.5
-"""How much later than its deadline a call may end, on a machine that is busy with the test itself."""
+LATE_SECONDS = 1.4
+"""How much later than its deadline a call may end, on a machine that is busy with the test itself. The shortest deadline is 0.5 s, and a call
+that overlooked it would end after 2, when Redis is not waited for any more."""
 
 _PACE_SECONDS = 0.005
 """Between two calls of a caller, so that the callers leave the server some of a small machine."""
@@ -125,7 +126,7 @@ class Load:
             for calls in last.values()
         )
 
-    def wait_until_good(self, *, seconds: float = 10.0) -> float:
+    def wait_until_good(self, *, seconds: float = 60.0) -> float:
         """Wait until every caller is answered again and again; the seconds that took."""
         begin = time.monotonic()
         wait_for(lambda: self.is_good_since(begin), seconds=seconds, what="good answers for every caller")

@@ -22,10 +22,21 @@ from faults.load import client_load, fill, raw_load
 from faults.repos import make_repo
 from hindcast.errors import ServerStartError
 from hindcast.serving.preflight import reserved
-from services import HINDCAST, HindcastServer, RedisServer, free_port, run_hindcast, run_redis, wait_for
+from services import (
+    HINDCAST,
+    HindcastServer,
+    RedisServer,
+    free_port,
+    run_hindcast,
+    run_redis,
+    starved_seconds,
+    wait_for,
+)
 
 AGE = ("--max-connection-age-seconds", "0.5")
-NO_AGE = ("--max-connection-age-seconds", "3600")
+NO_AGE = ("--max-connection-age-seconds", "3600", "--drain-seconds", "3600")
+END_SECONDS = 60.0
+"""For an end that waits for nothing; one that waited for what it should not would take the hour above."""
 BACK_SECONDS = 1.5
 STEADY_SECONDS = 5.5
 """A worker that dies younger is replaced after a pause."""
@@ -74,11 +85,6 @@ def age_seconds(worker: int) -> float:
     started_ticks = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[19])
     up_seconds = float(Path("/proc/uptime").read_text().split()[0])
     return up_seconds - started_ticks / os.sysconf("SC_CLK_TCK")
-
-
-def starved_seconds(worker: int) -> float:
-    """How long a worker has been ready to run and waited for a processor, which says something of this machine only."""
-    return int(Path(f"/proc/{worker}/schedstat").read_text().split()[1]) / 1e9
 
 
 def said(server: HindcastServer, words: str) -> int:
@@ -178,9 +184,7 @@ def test_stop_loses_no_call(repo, authorities, tls):
 def test_stop_without_callers_is_immediate(repo):
     """A server that nobody is connected to stops at once, whatever age its connections may reach."""
     with run_hindcast(repo, "--workers", "2", *NO_AGE) as server:
-        begin = time.monotonic()
         assert 0 == server.stop()
-        assert time.monotonic() - begin < 2.0
 
 
 def test_stop_ends_when_the_last_caller_has_gone(repo):
@@ -191,9 +195,7 @@ def test_stop_ends_when_the_last_caller_has_gone(repo):
             wait_for(lambda: said(server, "connections are served until they have gone"), what="the drain")
             load.wait_until_good()
             assert server.process.poll() is None
-        gone_at = time.monotonic()
-        assert 0 == server.process.wait(10)
-        assert time.monotonic() - gone_at < 2.0
+        assert 0 == server.process.wait(END_SECONDS)
     assert [] == load.failures
 
 
@@ -203,10 +205,8 @@ def test_second_signal_ends_at_once(repo):
         workers = server.worker_ids()
         server.process.send_signal(signal.SIGTERM)
         wait_for(lambda: said(server, "connections are served until they have gone") == 2, what="the drain")
-        begin = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
-        assert 0 == server.process.wait(10)
-        assert time.monotonic() - begin < 2.0
+        assert 0 == server.process.wait(END_SECONDS)
         assert [] == [worker for worker in workers if psutil.pid_exists(worker)]
 
 
@@ -325,6 +325,19 @@ def test_successor_that_does_not_come_up_replaces_nobody(repo):
     assert [] == load.failures
 
 
+def test_worker_that_was_held_up_once_refuses_no_call(repo):
+    """A worker that its machine does not let run for longer than it may be late answers every call that came meanwhile."""
+    with run_hindcast(repo, "--queue-max-ms", "1000", *NO_AGE) as server, raw_load(server.address, callers=4) as load:
+        (worker,) = server.worker_ids()
+        os.kill(worker, signal.SIGSTOP)
+        goes_on_at = time.monotonic() + 1.5
+        wait_for(lambda: time.monotonic() > goes_on_at, what="the end of the moment")
+        os.kill(worker, signal.SIGCONT)
+        load.wait_until_good()
+    load.judge()
+    assert [] == load.failures
+
+
 def test_server_ends_with_its_terminal(repo):
     """A server in the foreground of a terminal that is closed stops, although SIGHUP is what it hears."""
     command = [str(HINDCAST), "serve", "--repo", str(repo), "--address", "127.0.0.1:0"]
@@ -339,7 +352,7 @@ def test_server_ends_with_its_terminal(repo):
         processes = psutil.Process(child).children()
         assert any("hindcast.serving.worker" in process.cmdline() for process in processes)
         os.close(terminal)
-        wait_for(lambda: os.waitpid(child, os.WNOHANG)[0] == child, seconds=20, what="the end of the server")
+        wait_for(lambda: os.waitpid(child, os.WNOHANG)[0] == child, what="the end of the server")
         assert [] == [process for process in processes if process.is_running()]
     finally:
         with contextlib.suppress(ProcessLookupError):

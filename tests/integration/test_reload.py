@@ -3,7 +3,6 @@
 import contextlib
 import shutil
 import threading
-import time
 
 import pytest
 import yaml
@@ -76,9 +75,9 @@ def test_an_applied_change_is_served_without_a_failed_call(applied):
         (before,) = versions_of_all(server.address)
         services.write_text(services.read_text() + '\nnew = FeatureService(name="new", features=[platform_risk])\n')
         run_feast(applied, "apply")
-        ended = time.monotonic()
-        wait_for(lambda: before not in versions_of_all(server.address), seconds=SERVED_WITHIN_SECONDS)
-        took = time.monotonic() - ended
+        since = server.stopwatch()
+        wait_for(lambda: before not in versions_of_all(server.address))
+        took = since.seconds
         (after,) = versions_of_all(server.address)
         with Client(server.address) as client:
             answer = client.get_online_features(features="new", entities={})
@@ -142,5 +141,7 @@ def test_a_service_that_was_deleted_is_gone(applied):
                 return True
             return False
 
-        wait_for(is_gone, seconds=SERVED_WITHIN_SECONDS)
+        since = server.stopwatch()
+        wait_for(is_gone)
+        assert since.seconds < SERVED_WITHIN_SECONDS
     services.write_text(text)

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -153,9 +152,9 @@ def test_a_paused_redis_delays_no_answer_beyond_its_timeout(server, redis):
     with grpc.insecure_channel(server.address) as channel:
         redis.pause()
         try:
-            began = time.monotonic()
+            watch = server.stopwatch()
             told = list(stream(channel, (lookup(1, timeout=timeout) for _ in range(20))))
-            took = time.monotonic() - began
+            took = watch.seconds
         finally:
             redis.resume()
         wait_for(
