@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hindcast.errors import InvalidArgument
-from hindcast.lookups.served_log import quoted
 from hindcast.offline.frames.frame import EntityFrame, frame_micros
+from hindcast.quoting import quoted_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -264,7 +264,7 @@ class JoinedLabels:
 
     def _same_keys(self, rows: str, key_of: Mapping[str, str]) -> list[str]:
         return [
-            f"{_plain_sql(f'{rows}.{quoted(key_of[name])}', self._types[name])} = winner.{key}"
+            f"{_plain_sql(f'{rows}.{quoted_name(key_of[name])}', self._types[name])} = winner.{key}"
             for key, name in zip(self._keys, self._join.columns, strict=True)
         ]
 

@@ -25,6 +25,7 @@ from hindcast.lookups.parts_folder import PartsFolder
 from hindcast.lookups.places import RECORDS, TablePlaces
 from hindcast.lookups.reading import SHOWN_MAX
 from hindcast.lookups.tables import SealedTable, Snapshot
+from hindcast.quoting import quoted_name, quoted_text
 
 _SQL_TYPES: Mapping[pa.DataType, str] = {
     pa.binary(): "BLOB",
@@ -178,7 +179,7 @@ class ServedLog:
             return {}
         sql = (
             f"SELECT DISTINCT slot, epoch FROM {files_sql(self.records.files)} "  # noqa: S608 - quoted
-            f"WHERE service = {_text(self.service[:SHOWN_MAX])} AND {self.during.sql('served_at')} ORDER BY slot, epoch"
+            f"WHERE service = {quoted_text(self.service[:SHOWN_MAX])} AND {self.during.sql('served_at')} ORDER BY slot, epoch"
         )
         writers = [WriterId(slot, epoch) for slot, epoch in self._read(sql)]
         return {writer: records.sealed_through(writer, date.min) for writer in writers}
@@ -301,7 +302,7 @@ class ServedLog:
         for table in self.tables:
             if table.files:
                 picked = "".join(
-                    f", {self._value(table, name, kind)} AS {quoted(called)}"
+                    f", {self._value(table, name, kind)} AS {quoted_name(called)}"
                     for called, (name, kind) in columns.items()
                 )
                 selects.append(
@@ -310,7 +311,9 @@ class ServedLog:
                     f"FROM {files_sql(table.files)} JOIN __through ON {_CUT} WHERE {self.during.sql(LOG_TIMESTAMP)}"
                 )
         if not selects:
-            nulls = "".join(f", NULL::{sql_type(kind)} AS {quoted(called)}" for called, (_, kind) in columns.items())
+            nulls = "".join(
+                f", NULL::{sql_type(kind)} AS {quoted_name(called)}" for called, (_, kind) in columns.items()
+            )
             return (
                 "SELECT NULL::TIMESTAMPTZ AS served_at, '' AS lookup_id, 0 AS lookup_row, 0 AS slot, 0::BIGINT AS epoch, "
                 f"0::BIGINT AS sequence, '' AS request_id{nulls} WHERE false"
@@ -327,7 +330,7 @@ class ServedLog:
 
     def _records_sql(self) -> str:
         cut = "r.slot = t.slot AND r.epoch = t.epoch AND r.sequence <= t.last"
-        return f"{files_sql(self.records.files)} r JOIN __through t ON {cut} WHERE service = {_text(self.service[:SHOWN_MAX])}"
+        return f"{files_sql(self.records.files)} r JOIN __through t ON {cut} WHERE service = {quoted_text(self.service[:SHOWN_MAX])}"
 
     def _names(self, table: LogTable) -> frozenset[str]:
         """The columns that are in the files of the range; one that came later is in none of them."""
@@ -345,7 +348,9 @@ class ServedLog:
             and (column == name or (column_of(column) == name and column not in exact))
         ]
         values = [
-            quoted(column) if _same(table.types[column], kind) else f"CAST({quoted(column)} AS {sql_type(kind)})"
+            quoted_name(column)
+            if _same(table.types[column], kind)
+            else f"CAST({quoted_name(column)} AS {sql_type(kind)})"
             for column in there
             if _same(table.types[column], kind) or kind in _WIDER.values()
         ]
@@ -396,15 +401,6 @@ def sql_type(kind: pa.DataType) -> str:
     return f"{sql_type(kind.value_type)}[]" if pa.types.is_list(kind) else _SQL_TYPES[kind]
 
 
-def quoted(name: str) -> str:
-    """A name within SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _text(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
 def _instant(micros: int) -> str:
     return f"TIMESTAMPTZ '{from_micros(micros).isoformat()}'"
 
@@ -425,5 +421,5 @@ def rows_of_records(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tup
 
 def files_sql(files: Sequence[Path]) -> str:
     """Rows of Parquet files, by the names of their columns, as a part of a query."""
-    listed = ", ".join(_text(str(path)) for path in files)
+    listed = ", ".join(quoted_text(str(path)) for path in files)
     return f"read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"
