@@ -16,7 +16,7 @@ import pyarrow as pa
 from hindcast.clock import from_micros
 from hindcast.errors import InvalidArgument, StoredDataError
 from hindcast.lookups.batch import Definitions
-from hindcast.lookups.columns import column_of
+from hindcast.lookups.columns import column_of, plain_type, same_type
 from hindcast.lookups.delta_log import DeltaLog
 from hindcast.lookups.directory import WriterId
 from hindcast.lookups.gather import arrow_type
@@ -349,10 +349,10 @@ class ServedLog:
         ]
         values = [
             quoted_name(column)
-            if _same(table.types[column], kind)
+            if same_type(table.types[column], kind)
             else f"CAST({quoted_name(column)} AS {sql_type(kind)})"
             for column in there
-            if _same(table.types[column], kind) or kind in _WIDER.values()
+            if same_type(table.types[column], kind) or kind in _WIDER.values()
         ]
         if not values:
             return f"NULL::{sql_type(kind)}"
@@ -372,7 +372,7 @@ _CUT = "hc_slot = __through.slot AND hc_epoch = __through.epoch AND hc_sequence 
 
 def _table(path: Path, snapshot: Snapshot, during: Range, *, more_micros: int = 0) -> LogTable:
     files = tuple(sorted(file for file in snapshot.files if during.has_day(_day_of(file), more_micros=more_micros)))
-    types = {name: _plain(kind) for name, kind in snapshot.types.items()}
+    types = {name: plain_type(kind) for name, kind in snapshot.types.items()}
     return LogTable(path=path, version=snapshot.version, files=files, types=types)
 
 
@@ -384,16 +384,6 @@ def _day_of(file: Path) -> str:
 
 def _day(micros: int) -> str:
     return from_micros(micros).date().isoformat()
-
-
-def _same(one: pa.DataType, other: pa.DataType) -> bool:
-    if pa.types.is_list(one) and pa.types.is_list(other):
-        return _same(one.value_type, other.value_type)
-    return bool(one.equals(other))
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def sql_type(kind: pa.DataType) -> str:
