@@ -52,6 +52,7 @@ class Ledger:
 
         Raises:
             LedgerError: as `begin`. The rows online are not touched; the run will be shown as interrupted.
+            ValueError: the run has not ended.
         """
         if run.ended_at is None or run.outcome not in {Outcome.SUCCEEDED, Outcome.FAILED}:
             raise ValueError(run)

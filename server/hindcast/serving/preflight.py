@@ -114,6 +114,9 @@ def reserved(address: str) -> Iterator[str]:
 
     A bound socket that does not listen receives no connection. Another server is looked for without SO_REUSEPORT first,
     because with it a second Hindcast would silently take half of the calls.
+
+    Raises:
+        ServerStartError: it is no address, it is in use, or it is not ours to listen on.
     """
     try:
         host, port = split_address(address)

@@ -264,7 +264,11 @@ def open_file(pin: FilePin | ObjectPin) -> Iterator[Any]:
 
 
 def file_schema(parquet: Any, file: SourceFile, source: SourceFiles) -> pa.Schema:
-    """What columns the rows of a file have: its own, those of its place, and those that its table has had since."""
+    """What columns the rows of a file have: its own, those of its place, and those that its table has had since.
+
+    Raises:
+        SourceError: it has two columns of one name.
+    """
     schema = parquet.schema_arrow.remove_metadata()
     if len(set(schema.names)) < len(schema.names):
         twice = next(name for name in schema.names if schema.names.count(name) > 1)
