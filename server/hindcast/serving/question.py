@@ -24,7 +24,7 @@ _FEW_FIELDS_BYTES_MAX = 2**16
 counted before that; a message that is no longer than this cannot hold enough to matter."""
 
 _REQUEST_ID_BYTES_MAX = 256
-_TAGS_MAX = 32
+TAGS_MAX = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +107,8 @@ def read_hindcast(request: bytes) -> Question:
     violations = []
     if message.request_id and len(message.request_id.encode()) > _REQUEST_ID_BYTES_MAX:
         violations.append(FieldViolation("request_id", f"is longer than {_REQUEST_ID_BYTES_MAX} bytes; shorten it"))
-    if len(message.tags) > _TAGS_MAX:
-        violations.append(FieldViolation("tags", f"has {len(message.tags)} entries, at most {_TAGS_MAX} are kept"))
+    if len(message.tags) > TAGS_MAX:
+        violations.append(FieldViolation("tags", f"has {len(message.tags)} entries, at most {TAGS_MAX} are kept"))
     if violations:
         raise InvalidArgument(violations)
     return Question(

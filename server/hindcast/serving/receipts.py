@@ -25,6 +25,7 @@ from hindcast.lookups.record import RowHeader, Rpc
 from hindcast.online.times import EARLIEST_MICROS, END_MICROS
 from hindcast.serving.calls import deadline_of
 from hindcast.serving.messages import message_of
+from hindcast.serving.question import TAGS_MAX
 from hindcast.serving.rpcs import Rpcs
 from hindcast.serving.status import abort
 from hindcast.shadow.v1 import shadow_pb2
@@ -39,7 +40,6 @@ _WAITING_MAX = 8
 
 _PAGE_SIZE, _PAGE_SIZE_MAX = 50, 500
 _CODE_MAX = 16
-_TAGS_MAX = 32
 _TOKEN = struct.Struct(">q16s")
 
 _APIS = {
@@ -187,9 +187,9 @@ def _matching(message: pb.ListReceiptsRequest) -> tuple[Matching, Position | Non
         violations.append(
             FieldViolation("page_size", f"is {message.page_size}; ask for at most {_PAGE_SIZE_MAX} at once")
         )
-    if len(message.tags) > _TAGS_MAX:
+    if len(message.tags) > TAGS_MAX:
         violations.append(
-            FieldViolation("tags", f"has {len(message.tags)} entries, and no lookup has more than {_TAGS_MAX}")
+            FieldViolation("tags", f"has {len(message.tags)} entries, and no lookup has more than {TAGS_MAX}")
         )
     violations += [
         FieldViolation(f"codes[{at}]", f"is {code}, which is no google.rpc.Code")
