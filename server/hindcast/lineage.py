@@ -212,8 +212,7 @@ class Sender:
                 event = self._waiting[0] if self._waiting else None
             if event is None:
                 if client is not None:
-                    # Some transports have not sent what they took.
-                    client.close(FLUSH_SECONDS)
+                    _close(client)
                     client = None
                 with self._changed:
                     if not self._waiting:
@@ -254,6 +253,14 @@ def _client(settings: LineageSettings) -> Any:
     from openlineage.client import OpenLineageClient  # noqa: PLC0415 - an extra
 
     return OpenLineageClient(config=None if settings.transport is None else {"transport": dict(settings.transport)})
+
+
+def _close(client: Any) -> None:
+    """Some transports have not sent what they took before."""
+    try:
+        client.close(FLUSH_SECONDS)
+    except Exception as error:  # noqa: BLE001 - as when they send; left alone it would end the thread, and nothing would be sent any more
+        logger.warning("OpenLineage events may not have been sent: %s", type(error).__name__)
 
 
 def _encoded(event: _Event, namespace: str) -> Any:

@@ -179,7 +179,7 @@ def test_a_sealer_that_is_killed_loses_and_repeats_nothing(tmp_path, round_numbe
     assert [] == log.problems()
     assert [] == list((log.directory / "segments").iterdir())
     some = choose.sample(log.records, 5)
-    assert some == [find_sealed(log.directory, record.lookup_id) for record in some]
+    assert some == [find_sealed(log.directory, record.lookup_id).record for record in some]
     assert [(len(log.records),)] == query(log.directory, "SELECT count(*) FROM lookups").rows
 
 

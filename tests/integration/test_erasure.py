@@ -123,7 +123,7 @@ def test_a_person_is_erased(log, tmp_path):
     assert [3, 4, 5, 6] == drivers_of(log)
     assert [(5, 1)] == query(log, "SELECT count(*), count(*) FILTER (erased) FROM lookups").rows
     assert [(1,)] == query(log, "SELECT count(*) FROM ad_hoc").rows
-    assert others == find_sealed(log, others.lookup_id)
+    assert others == find_sealed(log, others.lookup_id).record
     told = json.loads(erased.tombstone.read_text())
     assert (4, 5, [4]) == (told["lookups"], told["entity_rows"], [writer["lookups"] for writer in told["writers"]])
     assert [] == traces(log, tmp_path / "logs")

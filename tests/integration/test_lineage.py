@@ -14,16 +14,17 @@ import pytest
 import yaml
 from feast import FeatureView, Field
 from feast.types import Int64
+from openlineage.client.transport import Transport, get_default_factory
 
 from dataset_repo import frame, make_repo
 from engine_repo import engine_repo, hours_ago, table
 from hindcast import lineage
 from hindcast.datasets import TrainingSets
 from hindcast.errors import SourceError, UnknownName
-from hindcast.lineage import Sender, lineage_settings
+from hindcast.lineage import LineageRun, LineageSettings, Sender, lineage_settings
 from hindcast.materialize.plugin import replace_view
 from offline_repo import DRIVER, hours, source, trips, write
-from services import Stopwatch, run_redis
+from services import Stopwatch, run_redis, wait_for
 
 LATER = hours(24 * 365)
 
@@ -235,9 +236,33 @@ def test_a_server_that_does_not_answer_delays_no_build_for_long(repo, environmen
         sender = Sender(lineage_settings("rides", None))
         watch = Stopwatch()
         for number in range(20):
-            with sender.told(lineage.LineageRun(job=f"view {number}", kind="MATERIALIZATION")):
+            with sender.told(LineageRun(job=f"view {number}", kind="MATERIALIZATION")):
                 pass
         assert 2 > watch.seconds
+
+
+def test_a_transport_that_fails_to_close_ends_no_sending(environment, caplog):
+    """Whatever a transport raises at its end is told in the log, and what comes later is sent."""
+    kept = []
+
+    class Stubborn(Transport):
+        def __init__(self, _config):
+            """Nothing to set."""
+
+        def emit(self, event):
+            kept.append(event.eventType.value)
+
+        def close(self, _timeout=-1):
+            raise RuntimeError
+
+    environment.setitem(get_default_factory().transports, "stubborn", Stubborn)
+    sender = Sender(LineageSettings(namespace="rides", transport={"type": "stubborn"}))
+    with caplog.at_level(logging.WARNING, logger="hindcast.lineage"):
+        for number in range(2):
+            with sender.told(LineageRun(job=f"view {number}", kind="MATERIALIZATION")):
+                pass
+        wait_for(lambda: len(kept) == 4 and "may not have been sent: RuntimeError" in caplog.text)
+    assert ["START", "COMPLETE"] * 2 == kept
 
 
 @pytest.fixture(scope="module")

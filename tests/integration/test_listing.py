@@ -23,7 +23,7 @@ from hindcast.lookups.reading import Matching, Position, Summary
 from hindcast.lookups.receipts import by_lookup_id, by_request_id
 from hindcast.lookups.record import LookupRecord, Rpc
 from hindcast.lookups.request_ids import digest_of, index_path, keep_indexes, rows_with
-from hindcast.lookups.sealed import find_sealed_record
+from hindcast.lookups.sealed import find_sealed
 from hindcast.lookups.sealer import Sealer
 from hindcast.lookups.table_files import table_files
 from hindcast.lookups.tables import sealing_lock
@@ -412,7 +412,7 @@ def test_days_that_were_dropped_are_in_no_list_and_no_index(three_days):
     assert None is by_request_id(three_days, "r-0-7").receipt
     assert [None, 1] == [
         None if found is None else found.record.code + 1
-        for found in (find_sealed_record(three_days, lookup_id) for lookup_id in (oldest, newest))
+        for found in (find_sealed(three_days, lookup_id) for lookup_id in (oldest, newest))
     ]
     assert "r-1-7" == by_request_id(three_days, "r-1-7").or_fail("").record.request_id
     assert {"__log_date=2026-11-02", "__log_date=2026-11-03"} == {

@@ -269,9 +269,8 @@ def test_metadata_of_a_stream_holds_for_all_its_messages(server, log):
     with grpc.insecure_channel(server.address) as channel:
         sent = [message.SerializeToString()] * 2
         answers = list(channel.stream_stream(STREAM)(iter(sent), timeout=30, metadata=METADATA))
-    for answer in answers:
-        record = record_of(log, StreamOnlineFeaturesResponse.FromString(answer).answer.lookup_id)
-        assert ("from-the-proxy", "fraud") == (record.request_id, record.tags["model"])
+    kept = [record_of(log, StreamOnlineFeaturesResponse.FromString(answer).answer.lookup_id) for answer in answers]
+    assert [("from-the-proxy", "fraud")] * 2 == [(record.request_id, record.tags["model"]) for record in kept]
 
 
 def test_what_is_no_lookup_leaves_no_record(server, log):

@@ -31,7 +31,7 @@ from hindcast.lookups.places import digest
 from hindcast.lookups.ranges import sealed_ranges
 from hindcast.lookups.receipts import by_lookup_id
 from hindcast.lookups.record import Rpc, encode
-from hindcast.lookups.sealed import find_sealed, find_sealed_record
+from hindcast.lookups.sealed import find_sealed
 from hindcast.lookups.sealer import Sealer
 from hindcast.lookups.segment import Gap, GapReason
 from hindcast.lookups.sql import query
@@ -109,8 +109,8 @@ def test_a_sealed_segment_is_gone_and_its_records_are_found(log):
     Sealer(log).seal()
 
     assert [] == list((log / "segments").iterdir())
-    assert records == [find_sealed(log, record.lookup_id) for record in records]
-    assert (WriterId(0, NOON), 2) == find_sealed_record(log, records[1].lookup_id)[:2]
+    assert records == [find_sealed(log, record.lookup_id).record for record in records]
+    assert (WriterId(0, NOON), 2) == find_sealed(log, records[1].lookup_id)[:2]
     assert find_sealed(log, make_failure().lookup_id) is None
 
 
@@ -315,7 +315,7 @@ def test_days_are_partitions(log):
 
     folders = {path.name for path in (log / "tables" / "_records").iterdir()} - {"_delta_log"}
     assert {"__log_date=2026-11-01", "__log_date=2026-11-02"} == folders
-    assert records == [find_sealed(log, record.lookup_id) for record in records]
+    assert records == [find_sealed(log, record.lookup_id).record for record in records]
 
 
 def test_one_sealer_at_a_time(log):
@@ -475,7 +475,7 @@ def test_a_log_may_be_anywhere(tmp_path):
         write_segment(log, [record], first_sequence=sequence)
         Sealer(log).seal()
 
-    assert record == find_sealed(log, record.lookup_id)
+    assert record == find_sealed(log, record.lookup_id).record
     assert [(4,)] == query(log, "SELECT count(*) FROM fraud").rows
     assert (2, 2) == (
         erase(log, key="driver_id", value="1").lookups,
@@ -526,7 +526,7 @@ def test_small_files_become_one(log, tmp_path, monkeypatch):
         log, "SELECT driver__trips FROM fraud ORDER BY 1", repo_root=tmp_path
     ).rows
     assert 4 >= len(DeltaTable(log / "tables" / "_records").file_uris())
-    assert records == [find_sealed(log, record.lookup_id) for record in records]
+    assert records == [find_sealed(log, record.lookup_id).record for record in records]
     groups = [pq.read_metadata(path).num_row_groups for path in DeltaLog(log / "tables" / "_records").files()]
     assert max(groups) > 1
 
@@ -716,7 +716,7 @@ def test_what_a_server_answered_is_in_its_tables(tmp_path):
     Sealer(log, repo_root=repo).seal()
 
     assert 8 == len(logged)
-    assert logged == [find_sealed(log, record.lookup_id) for record in logged]
+    assert logged == [find_sealed(log, record.lookup_id).record for record in logged]
     for service, key in (("everything", "driver_id"), ("pair", "first_id")):
         table = rows_of(log / "tables" / service)
         for record in (record for record in logged if record.service == service):

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 
 from hindcast.errors import StoredDataError
 from hindcast.online.codec import PackedRow, pack_row, unpack_row
-from hindcast.online.row_format import NULLS, ORDER_BYTES
+from hindcast.online.row_format import NULLS
 from hindcast.online.rows import Row, RowPolicy, ViewWriter
 
 HEADER_BYTES = 42
-FORMAT_AT = 16
+ORDER_BYTES = FORMAT_AT = 16
 # The years 1 to 9999, which are what an answer can say.
 MICROS = st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999)
 # The least created_ts is how a null one is written; 290,000 years before our era nobody knew a row.

@@ -304,7 +304,9 @@ def test_quantiles_of_many_values_are_within_the_bound():
     """The rank of an estimated quantile is off by less than four standard errors, in columns with nulls too."""
     count = 300_000
     values = pa.array(np.arange(count), mask=np.arange(count) % 3 == 0)
-    for probability, value in of(values).quantiles:
+    quantiles = of(values).quantiles
+    assert QUANTILES == tuple(probability for probability, _ in quantiles)
+    for probability, value in quantiles:
         p = float(probability)
         assert abs(int(value) / count - p) < 4 * math.sqrt(p * (1 - p) / SAMPLE_KEPT)
 

@@ -21,8 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hindcast.errors import InvalidArgument
-from hindcast.lookups.served_log import quoted
 from hindcast.offline.frames.frame import EntityFrame, frame_micros
+from hindcast.offline.sources.arrow_types import is_time
+from hindcast.quoting import quoted_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,7 +131,7 @@ def label_join(
 
 def _only_time(schema: pa.Schema, keys: Sequence[str]) -> str:
     """The column of labels' times, where nobody names it."""
-    times = [field.name for field in schema if field.name not in keys and _is_time(field.type)]
+    times = [field.name for field in schema if field.name not in keys and is_time(field.type)]
     if "event_timestamp" in times:
         return "event_timestamp"
     if len(times) != 1:
@@ -140,10 +141,6 @@ def _only_time(schema: pa.Schema, keys: Sequence[str]) -> str:
             f"is not given, and the labels have {found}; labels by keys need the time of each: name its column",
         )
     return str(times[0])
-
-
-def _is_time(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
 
 
 def _listed(schema: pa.Schema) -> str:
@@ -264,7 +261,7 @@ class JoinedLabels:
 
     def _same_keys(self, rows: str, key_of: Mapping[str, str]) -> list[str]:
         return [
-            f"{_plain_sql(f'{rows}.{quoted(key_of[name])}', self._types[name])} = winner.{key}"
+            f"{_plain_sql(f'{rows}.{quoted_name(key_of[name])}', self._types[name])} = winner.{key}"
             for key, name in zip(self._keys, self._join.columns, strict=True)
         ]
 

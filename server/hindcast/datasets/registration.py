@@ -7,7 +7,6 @@ begins again. What it cannot keep is an entry that is written while a `feast app
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 import time
@@ -25,6 +24,7 @@ from hindcast.datasets.pins import shown_path
 from hindcast.datasets.store import StoredSet
 from hindcast.durable import sync
 from hindcast.errors import RepoError
+from hindcast.file_lock import locked_within
 
 ID = "hindcast.id"
 DIGEST = "hindcast.logical_digest"
@@ -154,15 +154,11 @@ def _replaced(place: Path, before: bytes, after: bytes) -> bool:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One of us at a time; Feast asks nobody. Where a file system has no locks, the file is compared all the same."""
+    """One of us at a time, Feast asks nobody; whoever got no lock goes on without: the file is compared all the same."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        deadline = time.monotonic() + _LOCK_SECONDS
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            time.sleep(_WAIT_SECONDS)
+        with contextlib.suppress(OSError):
+            locked_within(handle, seconds=_LOCK_SECONDS)
         yield
     finally:
         os.close(handle)

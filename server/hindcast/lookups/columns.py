@@ -27,10 +27,11 @@ def united(tables: Sequence[pa.Table], types: Mapping[str, pa.DataType], *, fold
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
     """A schema with the values' types in the place of dictionaries and views, as Parquet has them."""
-    return pa.schema([pa.field(field.name, _plain(field.type)) for field in schema])
+    return pa.schema([pa.field(field.name, plain_type(field.type)) for field in schema])
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type that Parquet has for one of Arrow's: that of the values, in the place of a dictionary or a view."""
     if pa.types.is_dictionary(kind):
         return kind.value_type
     return pa.binary() if pa.types.is_binary_view(kind) else kind
@@ -56,7 +57,7 @@ class _Names:
         if self._folds and name not in self._types and self._folded.get(name.lower(), name) != name:
             name = f"{name}{_ADDED}{digest(name)}"
         there = self._types.get(name)
-        if there is not None and not _same(there, field.type):
+        if there is not None and not same_type(there, field.type):
             name = f"{name}{_ADDED}{re.sub('[^a-z0-9]+', '_', str(field.type).lower()).strip('_')}"
         self._types.setdefault(name, field.type)
         self._folded.setdefault(name.lower(), name)
@@ -68,7 +69,8 @@ def column_of(name: str) -> str:
     return name.partition(_ADDED)[0]
 
 
-def _same(one: pa.DataType, other: pa.DataType) -> bool:
+def same_type(one: pa.DataType, other: pa.DataType) -> bool:
+    """Whether two types are one, whatever the items of a list are called."""
     if pa.types.is_list(one) and pa.types.is_list(other):
-        return _same(one.value_type, other.value_type)
+        return same_type(one.value_type, other.value_type)
     return bool(one.equals(other))

@@ -201,7 +201,8 @@ class DeltaLog:
         actions: list[AddAction | RemoveAction] = []
         try:
             for path in _files(table, self.path):
-                rows, count = change(pq.ParquetFile(path).read())
+                with pq.ParquetFile(path) as file:
+                    rows, count = change(file.read())
                 if not count:
                     continue
                 changed += count

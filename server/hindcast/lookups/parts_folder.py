@@ -131,7 +131,8 @@ class PartsFolder:
         self._remove_unfinished()
         changed = 0
         for path in self.files():
-            rows, count = change(pq.ParquetFile(path).read())
+            with pq.ParquetFile(path) as file:
+                rows, count = change(file.read())
             if count:
                 changed += count
                 _place(rows, path, step=self._step)

@@ -121,7 +121,8 @@ def _in_files(files: Sequence[Path]) -> dict[WriterId, _Found]:
     found: dict[WriterId, _Found] = {}
     # One by one: the sequences of a year are many, and their ranges are few.
     for path in files:
-        rows = pq.ParquetFile(path).read(columns=_COLUMNS)
+        with pq.ParquetFile(path) as file:
+            rows = file.read(columns=_COLUMNS)
         slots, epochs, sequences, erased = (rows.column(name).to_numpy() for name in _COLUMNS)
         writers, of = np.unique(np.stack([slots, epochs]), axis=1, return_inverse=True)
         for number, (slot, epoch) in enumerate(writers.T.tolist()):

@@ -175,9 +175,9 @@ def _found(log_directory: Path, lookup_id: UUID, tick: Tick) -> tuple[Found | No
 
 
 def _sealed(log_directory: Path, lookup_id: UUID) -> Found | None:
-    from hindcast.lookups.sealed import find_sealed_record  # noqa: PLC0415 - pyarrow, which a server without tables never loads
+    from hindcast.lookups.sealed import find_sealed  # noqa: PLC0415 - pyarrow, which a server without tables never loads
 
-    sealed = find_sealed_record(log_directory, lookup_id.bytes)
+    sealed = find_sealed(log_directory, lookup_id.bytes)
     return None if sealed is None else Found(sealed.writer, sealed.sequence, sealed.record)
 
 

@@ -18,7 +18,8 @@ FORMAT = 2
 HEADER_BYTES = 42
 """Of a packed row; a room may not look into another one beside it (docs/formats.md, "Packed rows")."""
 
-_SIGN = 1 << 63
+SIGN = 1 << 63
+"""Added to a time of a packed row, which stands there without a sign: so earlier ones are less as bytes too."""
 
 ID_BYTES = 16
 EARLIEST_MICROS, END_MICROS = -62_135_596_800_000_000, 253_402_300_800_000_000
@@ -324,4 +325,4 @@ def _row_header(header: bytes) -> RowHeader | None:
         return None
     event, created = int.from_bytes(header[:8], "big"), int.from_bytes(header[8:16], "big")
     is_packed = header[16] != 0
-    return RowHeader(event - _SIGN, created - _SIGN if created else None, header[26:] if is_packed else None)
+    return RowHeader(event - SIGN, created - SIGN if created else None, header[26:] if is_packed else None)

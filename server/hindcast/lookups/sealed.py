@@ -31,7 +31,7 @@ class SealedRecord(NamedTuple):
     record: LookupRecord
 
 
-def find_sealed(log_directory: Path, lookup_id: bytes) -> LookupRecord | None:
+def find_sealed(log_directory: Path, lookup_id: bytes) -> SealedRecord | None:
     """The record of a lookup, by the 16 bytes of its id; None where no sealed one has it, or it was erased.
 
     Only files whose lookups were served about the id's time are looked into, and of these only those whose ids go around it.
@@ -39,12 +39,6 @@ def find_sealed(log_directory: Path, lookup_id: bytes) -> LookupRecord | None:
     Raises:
         StoredDataError: a file, or the table's log, cannot be read.
     """
-    found = find_sealed_record(log_directory, lookup_id)
-    return None if found is None else found.record
-
-
-def find_sealed_record(log_directory: Path, lookup_id: bytes) -> SealedRecord | None:
-    """As `find_sealed`, with the place in the log."""
     text = str(UUID(bytes=lookup_id))
     table = TablePlaces(log_directory).of(RECORDS)
     for _ in range(_TRIES - 1):

@@ -16,7 +16,7 @@ import pyarrow as pa
 from hindcast.clock import from_micros
 from hindcast.errors import InvalidArgument, StoredDataError
 from hindcast.lookups.batch import Definitions
-from hindcast.lookups.columns import column_of
+from hindcast.lookups.columns import column_of, plain_type, same_type
 from hindcast.lookups.delta_log import DeltaLog
 from hindcast.lookups.directory import WriterId
 from hindcast.lookups.gather import arrow_type
@@ -25,6 +25,7 @@ from hindcast.lookups.parts_folder import PartsFolder
 from hindcast.lookups.places import RECORDS, TablePlaces
 from hindcast.lookups.reading import SHOWN_MAX
 from hindcast.lookups.tables import SealedTable, Snapshot
+from hindcast.quoting import quoted_name, quoted_text
 
 _SQL_TYPES: Mapping[pa.DataType, str] = {
     pa.binary(): "BLOB",
@@ -178,7 +179,7 @@ class ServedLog:
             return {}
         sql = (
             f"SELECT DISTINCT slot, epoch FROM {files_sql(self.records.files)} "  # noqa: S608 - quoted
-            f"WHERE service = {_text(self.service[:SHOWN_MAX])} AND {self.during.sql('served_at')} ORDER BY slot, epoch"
+            f"WHERE service = {quoted_text(self.service[:SHOWN_MAX])} AND {self.during.sql('served_at')} ORDER BY slot, epoch"
         )
         writers = [WriterId(slot, epoch) for slot, epoch in self._read(sql)]
         return {writer: records.sealed_through(writer, date.min) for writer in writers}
@@ -301,7 +302,7 @@ class ServedLog:
         for table in self.tables:
             if table.files:
                 picked = "".join(
-                    f", {self._value(table, name, kind)} AS {quoted(called)}"
+                    f", {self._value(table, name, kind)} AS {quoted_name(called)}"
                     for called, (name, kind) in columns.items()
                 )
                 selects.append(
@@ -310,7 +311,9 @@ class ServedLog:
                     f"FROM {files_sql(table.files)} JOIN __through ON {_CUT} WHERE {self.during.sql(LOG_TIMESTAMP)}"
                 )
         if not selects:
-            nulls = "".join(f", NULL::{sql_type(kind)} AS {quoted(called)}" for called, (_, kind) in columns.items())
+            nulls = "".join(
+                f", NULL::{sql_type(kind)} AS {quoted_name(called)}" for called, (_, kind) in columns.items()
+            )
             return (
                 "SELECT NULL::TIMESTAMPTZ AS served_at, '' AS lookup_id, 0 AS lookup_row, 0 AS slot, 0::BIGINT AS epoch, "
                 f"0::BIGINT AS sequence, '' AS request_id{nulls} WHERE false"
@@ -327,7 +330,7 @@ class ServedLog:
 
     def _records_sql(self) -> str:
         cut = "r.slot = t.slot AND r.epoch = t.epoch AND r.sequence <= t.last"
-        return f"{files_sql(self.records.files)} r JOIN __through t ON {cut} WHERE service = {_text(self.service[:SHOWN_MAX])}"
+        return f"{files_sql(self.records.files)} r JOIN __through t ON {cut} WHERE service = {quoted_text(self.service[:SHOWN_MAX])}"
 
     def _names(self, table: LogTable) -> frozenset[str]:
         """The columns that are in the files of the range; one that came later is in none of them."""
@@ -345,9 +348,11 @@ class ServedLog:
             and (column == name or (column_of(column) == name and column not in exact))
         ]
         values = [
-            quoted(column) if _same(table.types[column], kind) else f"CAST({quoted(column)} AS {sql_type(kind)})"
+            quoted_name(column)
+            if same_type(table.types[column], kind)
+            else f"CAST({quoted_name(column)} AS {sql_type(kind)})"
             for column in there
-            if _same(table.types[column], kind) or kind in _WIDER.values()
+            if same_type(table.types[column], kind) or kind in _WIDER.values()
         ]
         if not values:
             return f"NULL::{sql_type(kind)}"
@@ -367,7 +372,7 @@ _CUT = "hc_slot = __through.slot AND hc_epoch = __through.epoch AND hc_sequence 
 
 def _table(path: Path, snapshot: Snapshot, during: Range, *, more_micros: int = 0) -> LogTable:
     files = tuple(sorted(file for file in snapshot.files if during.has_day(_day_of(file), more_micros=more_micros)))
-    types = {name: _plain(kind) for name, kind in snapshot.types.items()}
+    types = {name: plain_type(kind) for name, kind in snapshot.types.items()}
     return LogTable(path=path, version=snapshot.version, files=files, types=types)
 
 
@@ -381,28 +386,9 @@ def _day(micros: int) -> str:
     return from_micros(micros).date().isoformat()
 
 
-def _same(one: pa.DataType, other: pa.DataType) -> bool:
-    if pa.types.is_list(one) and pa.types.is_list(other):
-        return _same(one.value_type, other.value_type)
-    return bool(one.equals(other))
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
 def sql_type(kind: pa.DataType) -> str:
     """DuckDB's word for a type of the log's columns."""
     return f"{sql_type(kind.value_type)}[]" if pa.types.is_list(kind) else _SQL_TYPES[kind]
-
-
-def quoted(name: str) -> str:
-    """A name within SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _text(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _instant(micros: int) -> str:
@@ -425,5 +411,5 @@ def rows_of_records(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tup
 
 def files_sql(files: Sequence[Path]) -> str:
     """Rows of Parquet files, by the names of their columns, as a part of a query."""
-    listed = ", ".join(_text(str(path)) for path in files)
+    listed = ", ".join(quoted_text(str(path)) for path in files)
     return f"read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"

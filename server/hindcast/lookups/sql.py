@@ -27,6 +27,7 @@ from hindcast.lookups.refused import Refused
 from hindcast.lookups.sealer import all_tables, segment_names
 from hindcast.lookups.segment import Record, RecoveryMode, scan
 from hindcast.lookups.tables import Snapshot
+from hindcast.quoting import quoted_name, quoted_text
 
 LOOKUPS, LISTS = "lookups", "ad_hoc"
 _COLUMNS = (
@@ -106,7 +107,7 @@ def _define(connection: duckdb.DuckDBPyConnection, log_directory: Path, repo_roo
     for at, source in enumerate(sources):
         selects = views.setdefault(_view_name(source.service, views), [])
         if source.files:
-            listed = ", ".join(_quoted(str(path)) for path in source.files)
+            listed = ", ".join(quoted_text(str(path)) for path in source.files)
             paths += map(str, source.files)
             options = "union_by_name = true, hive_partitioning = false"
             if source.files[0].parent.name.startswith(f"{LOG_DATE}="):
@@ -120,13 +121,13 @@ def _define(connection: duckdb.DuckDBPyConnection, log_directory: Path, repo_roo
     columns = ", ".join(_COLUMNS)
     connection.execute(f'CREATE VIEW "{LOOKUPS}" AS SELECT {columns} FROM ({records})')  # noqa: S608 - names of ours
     if paths:
-        connection.execute(f"SET allowed_paths = [{', '.join(map(_quoted, paths))}]")
+        connection.execute(f"SET allowed_paths = [{', '.join(map(quoted_text, paths))}]")
     connection.execute("SET enable_external_access = false")
     for name, selects in views.items():
         if selects:
             union = " UNION ALL BY NAME ".join(selects)
             connection.execute(
-                f'CREATE VIEW "{name.replace(chr(34), chr(34) * 2)}" AS SELECT hc_lookup_id AS lookup_id, * FROM ({union})'  # noqa: S608 - quoted
+                f"CREATE VIEW {quoted_name(name)} AS SELECT hc_lookup_id AS lookup_id, * FROM ({union})"  # noqa: S608 - quoted
             )
     connection.execute("SET lock_configuration = true")
 
@@ -138,10 +139,6 @@ def _view_name(service: str, taken: Mapping[str, object]) -> str:
     while name.casefold() in others:
         name += " (service)"
     return name
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 @dataclass(slots=True)

@@ -10,9 +10,8 @@ import pyarrow as pa
 from hindcast.lookups.arrays import numbers, texts
 from hindcast.lookups.gather import INSTANT
 from hindcast.lookups.python_plain import Content
-from hindcast.lookups.record import HEADER_BYTES
+from hindcast.lookups.record import HEADER_BYTES, SIGN
 
-_SIGN = 1 << 63
 _NO_RUN = bytes(16)
 _HEADER = np.dtype([("event", ">u8"), ("created", ">u8"), ("schema", "V10"), ("run", "V16")])
 
@@ -58,4 +57,4 @@ class StoredColumns:
 
 
 def _micros(stored: np.ndarray[Any, Any]) -> Any:
-    return (stored.astype(np.uint64) ^ np.uint64(_SIGN)).view(np.int64)
+    return (stored.astype(np.uint64) ^ np.uint64(SIGN)).view(np.int64)

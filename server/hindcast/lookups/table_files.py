@@ -85,7 +85,9 @@ def _added(log: Path) -> dict[str, str | None]:
 def _of_checkpoint(path: Path) -> Iterator[tuple[str, str | None]]:
     import pyarrow.parquet as pq  # noqa: PLC0415 - of which a young table has no need
 
-    for row in pq.ParquetFile(path).read(columns=["add.path", "add.stats"]).column("add").to_pylist():
+    with pq.ParquetFile(path) as file:
+        added = file.read(columns=["add.path", "add.stats"]).column("add")
+    for row in added.to_pylist():
         if row is not None and row["path"] is not None:
             yield row["path"], row["stats"]
 

@@ -6,10 +6,7 @@ is appended again after a kill is there once. One process at a time may change t
 """
 
 import contextlib
-import errno
-import fcntl
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -20,6 +17,7 @@ import pyarrow as pa
 
 from hindcast.durable import make_directory
 from hindcast.errors import SealError
+from hindcast.file_lock import locked_within
 from hindcast.lookups.directory import WriterId
 
 SMALL_BYTES = 32 << 20
@@ -43,19 +41,12 @@ def sealing_lock(log_directory: Path, *, seconds: float = _LOCK_SECONDS) -> Iter
     except OSError as error:
         raise SealError(f"{path} cannot be opened ({error.strerror}); check the rights of its folder") from error
     try:
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if error.errno not in {errno.EWOULDBLOCK, errno.EACCES}:
-                    raise SealError(f"{path} cannot be locked ({error.strerror}); its disk must have flock") from error
-                if time.monotonic() > deadline:
-                    raise SealError(
-                        f"another process seals the lookups of {log_directory}; try again when it is done"
-                    ) from error
-            time.sleep(0.02)
+        try:
+            is_ours = locked_within(handle, seconds=seconds)
+        except OSError as error:
+            raise SealError(f"{path} cannot be locked ({error.strerror}); its disk must have flock") from error
+        if not is_ours:
+            raise SealError(f"another process seals the lookups of {log_directory}; try again when it is done")
         yield
     finally:
         os.close(handle)
@@ -104,6 +95,9 @@ class SealedTable(Protocol):
         """Append rows of records up to a sequence, synced when it returns; after a kill, all of a day's rows or none are there.
 
         A column has the type that `types` has, or a name that is not there (`united`).
+
+        Raises:
+            SealError: the disk or the folder's rights do not let it.
         """
 
     def sync(self) -> None:

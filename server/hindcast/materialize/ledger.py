@@ -16,6 +16,7 @@ from hindcast.materialize.process import Liveness, RunProcess
 from hindcast.materialize.runs import Kind, Outcome, Run, Source, ledger_path
 from hindcast.materialize.summary import LastRun, ViewSummary
 from hindcast.materialize.table import RETENTION_HOURS, RunTable
+from hindcast.quoting import quoted_text
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class Ledger:
 
         Raises:
             LedgerError: as `begin`. The rows online are not touched; the run will be shown as interrupted.
+            ValueError: the run has not ended.
         """
         if run.ended_at is None or run.outcome not in {Outcome.SUCCEEDED, Outcome.FAILED}:
             raise ValueError(run)
@@ -69,7 +71,7 @@ class Ledger:
         Raises:
             LedgerError: the ledger cannot be read.
         """
-        return self._runs("TRUE" if view is None else f'"view" = {_quoted(view)}', limit=limit)
+        return self._runs("TRUE" if view is None else f'"view" = {quoted_text(view)}', limit=limit)
 
     def find(self, prefix: str) -> Run:
         """The run whose id begins so.
@@ -79,7 +81,7 @@ class Ledger:
             InvalidArgument: several do; the message names some.
             LedgerError: the ledger cannot be read.
         """
-        found = self._runs(f"starts_with(run_id, {_quoted(prefix)})", limit=4)
+        found = self._runs(f"starts_with(run_id, {quoted_text(prefix)})", limit=4)
         exact = [run for run in found if run.run_id == prefix]
         if not found:
             raise UnknownName("run", prefix, "`hindcast runs ls` lists those that there are")
@@ -130,8 +132,8 @@ class Ledger:
         # A run has two records, or some more if its end was recorded again.
         most = "" if limit is None else f"LIMIT {4 * limit}"
         query = (
-            # Quoted by `_quoted`; deltalake's queries take no parameters.
-            f"SELECT * FROM runs WHERE project = {_quoted(self._project)} AND {condition} "  # noqa: S608
+            # Quoted by `quoted_text`; deltalake's queries take no parameters.
+            f"SELECT * FROM runs WHERE project = {quoted_text(self._project)} AND {condition} "  # noqa: S608
             f"ORDER BY began_at DESC, run_id DESC, record DESC, ended_at DESC {most}"  # `end` sorts after `begin`
         )
         newest: dict[str, dict[str, Any]] = {}
@@ -141,7 +143,7 @@ class Ledger:
 
     def _select(self, query: str) -> list[dict[str, Any]]:
         """The rows of a query over `runs`, which is all records, and the parts of it that `_PARTS` names."""
-        return self._table.select(f"{_PARTS.format(project=_quoted(self._project))} {query}", later=_LATER)
+        return self._table.select(f"{_PARTS.format(project=quoted_text(self._project))} {query}", later=_LATER)
 
     def _append(self, run: Run, *, record: str) -> bool:
         from hindcast.materialize.records import to_record  # noqa: PLC0415 - pyarrow, which readers need not load
@@ -186,10 +188,6 @@ GROUP BY "view"
 
 _SOURCES = """\
 SELECT began_at, sources FROM runs WHERE cardinality(sources) > 0 ORDER BY began_at DESC LIMIT 200"""
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _seconds(instant: datetime | None) -> float | None:

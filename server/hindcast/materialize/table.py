@@ -5,9 +5,7 @@ process anew (spawn). A serving worker never imports this, nor does the supervis
 """
 
 import contextlib
-import fcntl
 import os
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from deltalake.exceptions import TableNotFoundError
 
 from hindcast.durable import make_directory, sync_delta_table
 from hindcast.errors import LedgerError
+from hindcast.file_lock import locked_within
 
 _FILES_MAX = 20
 """Files of the table, two for each run, before they become one, which takes 50 ms. With 50 a run's two records cost 51 ms of CPU,
@@ -166,22 +165,17 @@ class RunTable:
         except OSError as error:
             raise self._unwritable() from error
         try:
-            deadline = time.monotonic() + _LOCK_SECONDS
-            while True:
-                try:
-                    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError as error:
-                    if time.monotonic() > deadline:
-                        raise LedgerError(
-                            f"the run ledger {self.path} is held by another process; `fuser {self.path}` names it"
-                        ) from error
-                except OSError as error:
-                    raise LedgerError(
-                        f"the run ledger {self.path} cannot be locked ({error.strerror}); its folder must be on a file system with "
-                        "flock: turn on the locks of the mount, or move the registry, or HINDCAST_STATE_DIR, to a local disk"
-                    ) from error
-                time.sleep(0.005)
+            try:
+                is_ours = locked_within(folder, seconds=_LOCK_SECONDS)
+            except OSError as error:
+                raise LedgerError(
+                    f"the run ledger {self.path} cannot be locked ({error.strerror}); its folder must be on a file system with "
+                    "flock: turn on the locks of the mount, or move the registry, or HINDCAST_STATE_DIR, to a local disk"
+                ) from error
+            if not is_ours:
+                raise LedgerError(
+                    f"the run ledger {self.path} is held by another process; `fuser {self.path}` names it"
+                )
             yield
         finally:
             os.close(folder)

@@ -58,7 +58,12 @@ def as_interrupts() -> Iterator[None]:
 
 @contextmanager
 def duckdb_errors() -> Iterator[None]:
-    """Turns a failure of DuckDB into our own words, and what it makes of a Ctrl-C into that again."""
+    """Turns a failure of DuckDB into our own words, and what it makes of a Ctrl-C into that again.
+
+    Raises:
+        SourceError: what it was to do does not fit into memory.
+        StoreUnavailable: the disk did not take what was spilled.
+    """
     try:
         with as_interrupts():
             yield

@@ -41,6 +41,7 @@ from pyspark.sql.functions import lit
 from hindcast.errors import NotWritable, SourceError
 from hindcast.offline.location import local_path, parts_directory
 from hindcast.offline.plugin import AsOfOfflineStore
+from hindcast.offline.plugin.pulls import stored_keys
 
 _TIME_ZONE = "spark.sql.session.timeZone"
 _UTC = {"UTC", "Etc/UTC", "Z", "+00:00", "GMT", "Etc/GMT"}
@@ -77,11 +78,11 @@ class SparkOfflineStore(FeastStore):
         end_date: datetime,
     ) -> RetrievalJob:
         """The newest row per key between two times; a view without entities has one key."""
-        placed = _on_spark(config, data_source, keyless=not _stored(join_key_columns))
+        placed = _on_spark(config, data_source, keyless=not stored_keys(join_key_columns))
         job = FeastStore.pull_latest_from_table_or_query(
             config=config,
             data_source=placed,
-            join_key_columns=_stored(join_key_columns) or [DUMMY_ENTITY_ID],
+            join_key_columns=stored_keys(join_key_columns) or [DUMMY_ENTITY_ID],
             feature_name_columns=feature_name_columns,
             timestamp_field=timestamp_field,
             created_timestamp_column=created_timestamp_column,
@@ -103,11 +104,11 @@ class SparkOfflineStore(FeastStore):
         end_date: datetime | None = None,
     ) -> RetrievalJob:
         """Every row between two times. Of no feature means of all columns."""
-        placed = _on_spark(config, data_source, keyless=not _stored(join_key_columns))
+        placed = _on_spark(config, data_source, keyless=not stored_keys(join_key_columns))
         job = FeastStore.pull_all_from_table_or_query(
             config=config,
             data_source=placed,
-            join_key_columns=_stored(join_key_columns) or [DUMMY_ENTITY_ID],
+            join_key_columns=stored_keys(join_key_columns) or [DUMMY_ENTITY_ID],
             feature_name_columns=feature_name_columns,
             timestamp_field=timestamp_field,
             created_timestamp_column=created_timestamp_column,
@@ -207,11 +208,6 @@ def _view_on_spark(config: RepoConfig, view: FeatureView) -> FeatureView:
     # Feast's stand-in for no key is a column neither of the source nor of the entity frame.
     placed.entity_columns = [column for column in view.entity_columns if column.name != DUMMY_ENTITY_ID]
     return placed
-
-
-def _stored(join_key_columns: list[str]) -> list[str]:
-    """The join keys that are columns of the source: Feast's stand-in for no key is not."""
-    return [key for key in join_key_columns if key != DUMMY_ENTITY_ID]
 
 
 def _on_spark(config: RepoConfig, source: DataSource, *, keyless: bool = False) -> DataSource:

@@ -69,7 +69,11 @@ class PackedRows:
             raise StoreUnavailable("the rows of a view were replaced while they were compared; run it again")
 
     def read(self, view: View, entity_keys: Sequence[bytes]) -> list[TargetRow | None]:
-        """One entry per entity key, in order; None where there is no row."""
+        """One entry per entity key, in order; None where there is no row.
+
+        Raises:
+            StoreUnavailable: as `RedisSweep`; or the view got other rows altogether again and again meanwhile.
+        """
         if not self.generations.is_read:
             self._look()
         for _ in range(FLIPS_MAX):

@@ -21,9 +21,6 @@ HEADER_BYTES = HEADER.size
 FORMAT = 2
 SIGN = 1 << 63
 
-ORDER_BYTES = 16
-"""Length of the part that orders rows in time."""
-
 SAYS_NULL = b"\x98\x01\x00"
 """A Value with `null_val` set, which some writers send; it is stored as the null that it is, like one with nothing set."""
 

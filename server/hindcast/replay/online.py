@@ -22,6 +22,7 @@ from hindcast.lookups.receipts import Receipt, receipt_of
 from hindcast.lookups.record import LookupRecord, Rpc, StoredRows
 from hindcast.online.layouts import LAYOUTS, Layout
 from hindcast.online.reader import RedisReader
+from hindcast.online.row_format import HEADER_BYTES, SIGN
 from hindcast.online.store import layout_of, target_of
 from hindcast.serving.admission import Admission
 from hindcast.serving.answer import feast_bytes, hindcast_bytes
@@ -40,9 +41,6 @@ REPLAY_TAG = "replay-of"
 _UNBOUNDED = 10**12
 _FEAST_METHOD = "/feast.serving.ServingService/GetOnlineFeatures"
 _HINDCAST_METHOD = "/hindcast.v1.FeatureService/GetOnlineFeatures"
-_SIGN = 1 << 63
-_HEADER_BYTES = 42
-"""Event times in the header of a packed row (docs/formats.md)."""
 _NOBODY = WriterId(0, 0)
 _WRONG_QUESTIONS = frozenset({grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT})
 
@@ -219,8 +217,8 @@ def _feast_rows(record: LookupRecord, response: bytes, catalog: Catalog | None) 
 def _headers(moments: Sequence[bytes]) -> bytes:
     """Event times as the headers of rows that say nothing else, as those of Feast's layout; an empty time is of no row."""
     return b"".join(
-        (Timestamp.FromString(moment).ToMicroseconds() + _SIGN).to_bytes(8, "big").ljust(_HEADER_BYTES, b"\0")
+        (Timestamp.FromString(moment).ToMicroseconds() + SIGN).to_bytes(8, "big").ljust(HEADER_BYTES, b"\0")
         if moment
-        else bytes(_HEADER_BYTES)
+        else bytes(HEADER_BYTES)
         for moment in moments
     )

@@ -1,5 +1,5 @@
-"""Requests of the services that come with grpcio (health, reflection), parsed here: grpcio answers bytes that do not parse
-with UNKNOWN and an exception's text, and logs a traceback per call.
+"""Requests are parsed here, those of the services that come with grpcio (health, reflection) too: grpcio answers bytes that do not
+parse with UNKNOWN and an exception's text, and logs a traceback per call.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -44,9 +44,23 @@ def parsed_stream(
 
 async def _message(request: bytes, request_type: type[Request], context: grpc.aio.ServicerContext) -> Request:
     try:
+        return message_of(request_type, request)
+    except InvalidArgument as error:
+        await abort(context, error)
+
+
+def message_of(request_type: type[Request], request: bytes, *, name: str | None = None) -> Request:
+    """The request that these bytes are.
+
+    Args:
+        name: what its caller knows it by; None for the type's own name.
+    Raises:
+        InvalidArgument: they are none.
+    """
+    try:
         return request_type.FromString(request)
-    except DecodeError:
-        await abort(context, not_a_request(request_type.DESCRIPTOR.full_name))
+    except DecodeError as error:
+        raise not_a_request(name or request_type.DESCRIPTOR.full_name) from error
 
 
 def not_a_request(message_name: str) -> InvalidArgument:

@@ -114,25 +114,28 @@ def reserved(address: str) -> Iterator[str]:
 
     A bound socket that does not listen receives no connection. Another server is looked for without SO_REUSEPORT first,
     because with it a second Hindcast would silently take half of the calls.
+
+    Raises:
+        ServerStartError: it is no address, it is in use, or it is not ours to listen on.
     """
     try:
         host, port = split_address(address)
     except ValueError as error:
         raise ServerStartError(str(error)) from error
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with _one_at_a_time(port):
-            with socket.socket(family) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((host, port))
-            reservation = socket.socket(family)
-            reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            reservation.bind((host, port))
-    except OSError as error:
-        raise ServerStartError(
-            f"{address} cannot be listened on: it is in use, not of this machine, or needs other rights"
-        ) from error
-    with reservation:
+    with contextlib.ExitStack() as held:
+        try:
+            with _one_at_a_time(port):
+                with socket.socket(family) as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind((host, port))
+                reservation = held.enter_context(socket.socket(family))
+                reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                reservation.bind((host, port))
+        except OSError as error:
+            raise ServerStartError(
+                f"{address} cannot be listened on: it is in use, not of this machine, or needs other rights"
+            ) from error
         shown = f"[{host}]" if family == socket.AF_INET6 else host
         yield f"{shown}:{reservation.getsockname()[1]}"
 

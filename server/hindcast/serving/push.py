@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from uuid import UUID
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from hindcast.catalog import BatchSource, Catalog, KeyType, View
 from hindcast.errors import FieldViolation, InvalidArgument, NotWritable, UnknownName
 from hindcast.online.keys import ENTITYLESS_KEY, entity_key_bytes, key_value_bytes
 from hindcast.serving.fitting import fit, from_text, instant_of
-from hindcast.serving.messages import not_a_request
+from hindcast.serving.messages import message_of
 from hindcast.shadow.v1 import shadow_pb2
 from hindcast.v1 import push_service_pb2
 from hindcast.v1.value_pb2 import Value
@@ -36,7 +36,6 @@ _YEARS = range(-62_135_596_800, 253_402_300_800)
 """Seconds of the years 1 to 9999: what a Timestamp can say."""
 
 _TEXT = 2
-_M = TypeVar("_M", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ def read_feast_push(request: bytes, catalog: Catalog) -> Push:
         UnknownName: there is no such push source.
         NotWritable: one of its views cannot be written to.
     """
-    message = _parsed(shadow_pb2.FeastPush, request, "PushRequest")
+    message = message_of(shadow_pb2.FeastPush, request, name="PushRequest")
     views = _fed_by(message.stream_feature_view, catalog)
     if message.to not in _FEAST_DESTINATIONS:
         raise InvalidArgument.at("to", "is none of 'online', 'offline' and 'online_and_offline'")
@@ -122,7 +121,7 @@ def read_feast_write(request: bytes, catalog: Catalog) -> Push:
     Raises:
         InvalidArgument, UnknownName, NotWritable: as `read_feast_push`.
     """
-    message = _parsed(shadow_pb2.FeastWrite, request, "WriteToOnlineStoreRequest")
+    message = message_of(shadow_pb2.FeastWrite, request, name="WriteToOnlineStoreRequest")
     return _feast_row(message, [_view(message.feature_view_name, catalog)], catalog, request, *(True, False))
 
 
@@ -132,7 +131,7 @@ def read_push(request: bytes, catalog: Catalog) -> Push:
     Raises:
         InvalidArgument, UnknownName, NotWritable: as `read_feast_push`.
     """
-    message = _parsed(shadow_pb2.HindcastPush, request, "hindcast.v1.PushRequest")
+    message = message_of(shadow_pb2.HindcastPush, request, name="hindcast.v1.PushRequest")
     target = message.WhichOneof("target")
     if target is None:
         raise InvalidArgument.at("target", "is missing; name a push_source or a feature_view")
@@ -190,13 +189,6 @@ class _Violations:
         """Raises InvalidArgument if there is any."""
         if self._found:
             raise InvalidArgument(self._found)
-
-
-def _parsed(kind: type[_M], request: bytes, name: str) -> _M:
-    try:
-        return kind.FromString(request)
-    except DecodeError as error:
-        raise not_a_request(name) from error
 
 
 def _fed_by(push_source: str, catalog: Catalog) -> list[View]:

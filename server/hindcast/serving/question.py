@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from google.protobuf.message import DecodeError
-
 from hindcast.errors import FieldViolation, InvalidArgument
-from hindcast.serving.messages import not_a_request
+from hindcast.serving.messages import message_of
 from hindcast.serving.plan import Wanted
 from hindcast.serving.wire import has_more_fields
 from hindcast.settings import StaleValues
@@ -26,7 +24,7 @@ _FEW_FIELDS_BYTES_MAX = 2**16
 counted before that; a message that is no longer than this cannot hold enough to matter."""
 
 _REQUEST_ID_BYTES_MAX = 256
-_TAGS_MAX = 32
+TAGS_MAX = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +77,7 @@ def read_feast(request: bytes, renamed: Mapping[str, str]) -> Question:
         InvalidArgument: the bytes are not one, it holds too much, or one join key comes under two names.
     """
     _check_fields(request)
-    try:
-        message = shadow_pb2.FeastRequest.FromString(request)
-    except DecodeError as error:
-        raise not_a_request("feast.serving.GetOnlineFeaturesRequest") from error
+    message = message_of(shadow_pb2.FeastRequest, request, name="feast.serving.GetOnlineFeaturesRequest")
     sent = _columns("entities", message.entities)
     entities = {renamed.get(name, name): column for name, column in sent.items()}
     if len(entities) < len(sent):
@@ -108,15 +103,12 @@ def read_hindcast(request: bytes) -> Question:
         InvalidArgument: the bytes are not one, or it holds too much.
     """
     _check_fields(request)
-    try:
-        message = shadow_pb2.HindcastRequest.FromString(request)
-    except DecodeError as error:
-        raise not_a_request("hindcast.v1.GetOnlineFeaturesRequest") from error
+    message = message_of(shadow_pb2.HindcastRequest, request, name="hindcast.v1.GetOnlineFeaturesRequest")
     violations = []
     if message.request_id and len(message.request_id.encode()) > _REQUEST_ID_BYTES_MAX:
         violations.append(FieldViolation("request_id", f"is longer than {_REQUEST_ID_BYTES_MAX} bytes; shorten it"))
-    if len(message.tags) > _TAGS_MAX:
-        violations.append(FieldViolation("tags", f"has {len(message.tags)} entries, at most {_TAGS_MAX} are kept"))
+    if len(message.tags) > TAGS_MAX:
+        violations.append(FieldViolation("tags", f"has {len(message.tags)} entries, at most {TAGS_MAX} are kept"))
     if violations:
         raise InvalidArgument(violations)
     return Question(
@@ -137,10 +129,7 @@ def read_stream_request(request: bytes) -> tuple[bytes, float | None]:
     Raises:
         InvalidArgument: the bytes are not one.
     """
-    try:
-        message = shadow_pb2.HindcastStreamRequest.FromString(request)
-    except DecodeError as error:
-        raise not_a_request("hindcast.v1.StreamOnlineFeaturesRequest") from error
+    message = message_of(shadow_pb2.HindcastStreamRequest, request, name="hindcast.v1.StreamOnlineFeaturesRequest")
     if not message.HasField("timeout"):
         return message.lookup, None
     return message.lookup, message.timeout.seconds + message.timeout.nanos / 1e9

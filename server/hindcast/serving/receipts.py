@@ -9,11 +9,9 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 from uuid import UUID
 
 import grpc
-from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from hindcast.catalog import OnDemandView, Projection, View
@@ -26,7 +24,8 @@ from hindcast.lookups.receipts import Column, Receipt, Search, by_lookup_id, by_
 from hindcast.lookups.record import RowHeader, Rpc
 from hindcast.online.times import EARLIEST_MICROS, END_MICROS
 from hindcast.serving.calls import deadline_of
-from hindcast.serving.messages import not_a_request
+from hindcast.serving.messages import message_of
+from hindcast.serving.question import TAGS_MAX
 from hindcast.serving.rpcs import Rpcs
 from hindcast.serving.status import abort
 from hindcast.shadow.v1 import shadow_pb2
@@ -41,7 +40,6 @@ _WAITING_MAX = 8
 
 _PAGE_SIZE, _PAGE_SIZE_MAX = 50, 500
 _CODE_MAX = 16
-_TAGS_MAX = 32
 _TOKEN = struct.Struct(">q16s")
 
 _APIS = {
@@ -131,7 +129,7 @@ def _get_receipt(request: bytes, log_directory: Path | None, patience: _Patience
     Raises:
         InvalidArgument, UnknownName, StoredDataError, DeadlineExceeded: see the proto.
     """
-    message = _read(pb.GetReceiptRequest, request)
+    message = message_of(pb.GetReceiptRequest, request)
     wanted = message.lookup_id or message.request_id
     if not wanted:
         raise InvalidArgument.at("id", "nothing is asked for; give a lookup_id or a request_id")
@@ -168,7 +166,7 @@ def _list_receipts(request: bytes, log_directory: Path | None, patience: _Patien
     Raises:
         InvalidArgument, DeadlineExceeded: see the proto.
     """
-    message = _read(pb.ListReceiptsRequest, request)
+    message = message_of(pb.ListReceiptsRequest, request)
     wanted, before = _matching(message)
     size = message.page_size or _PAGE_SIZE
     response = pb.ListReceiptsResponse()
@@ -183,25 +181,15 @@ def _list_receipts(request: bytes, log_directory: Path | None, patience: _Patien
     return response.SerializeToString()
 
 
-M = TypeVar("M", pb.GetReceiptRequest, pb.ListReceiptsRequest)
-
-
-def _read(kind: type[M], request: bytes) -> M:
-    try:
-        return kind.FromString(request)
-    except DecodeError as error:
-        raise not_a_request(kind.DESCRIPTOR.full_name) from error
-
-
 def _matching(message: pb.ListReceiptsRequest) -> tuple[Matching, Position | None]:
     violations = []
     if not 0 <= message.page_size <= _PAGE_SIZE_MAX:
         violations.append(
             FieldViolation("page_size", f"is {message.page_size}; ask for at most {_PAGE_SIZE_MAX} at once")
         )
-    if len(message.tags) > _TAGS_MAX:
+    if len(message.tags) > TAGS_MAX:
         violations.append(
-            FieldViolation("tags", f"has {len(message.tags)} entries, and no lookup has more than {_TAGS_MAX}")
+            FieldViolation("tags", f"has {len(message.tags)} entries, and no lookup has more than {TAGS_MAX}")
         )
     violations += [
         FieldViolation(f"codes[{at}]", f"is {code}, which is no google.rpc.Code")

@@ -7,14 +7,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from uuid import UUID
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from hindcast.catalog import Catalog
 from hindcast.clock import Clock, uuid7
 from hindcast.errors import FieldViolation, HindcastError, InvalidArgument
 from hindcast.serving.calls import deadline_of
 from hindcast.serving.ingest import Ingest, Outcome
-from hindcast.serving.messages import not_a_request
+from hindcast.serving.messages import message_of
 from hindcast.serving.metrics import Metrics
 from hindcast.serving.push import Push, read_feast_push, read_feast_write, read_push
 from hindcast.serving.rpcs import Rpcs
@@ -92,7 +91,8 @@ class Writes:
         async def write() -> bytes:
             async for request in requests:
                 try:
-                    await self._store(read_push, _item(request), context, run)
+                    item = message_of(shadow_pb2.HindcastPushItem, request, name="hindcast.v1.PushStreamRequest")
+                    await self._store(read_push, item.push, context, run)
                 except InvalidArgument as error:
                     raise InvalidArgument(
                         [
@@ -184,13 +184,6 @@ class _Run:
         if all(counts["rows_keyless"] for counts in self._views.values()):
             return "features", "a join key of the row is null, and nothing could ask for it"
         return None
-
-
-def _item(request: bytes) -> bytes:
-    try:
-        return shadow_pb2.HindcastPushItem.FromString(request).push
-    except DecodeError as error:
-        raise not_a_request("hindcast.v1.PushStreamRequest") from error
 
 
 async def _answered(write: Callable[[], Awaitable[bytes]], run: _Run, context: grpc.aio.ServicerContext) -> bytes:

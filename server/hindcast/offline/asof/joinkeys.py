@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hindcast.errors import InvalidArgument
-from hindcast.offline.sources.scan import plain_type
+from hindcast.offline.sources.arrow_types import is_text, plain_type
 
 _EXACT_MAX = 2**53
 """Up to here a double says exactly which whole number it stands for."""
@@ -132,11 +132,7 @@ def _are_whole(array: pa.Array, kind: pa.DataType) -> bool:
 def _hint(kind: pa.DataType) -> str:
     if pa.types.is_integer(kind):
         return "astype('Int64') in pandas"
-    return "astype('string') in pandas" if _is_text(kind) else f"cast({kind}) in Arrow"
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    return "astype('string') in pandas" if is_text(kind) else f"cast({kind}) in Arrow"
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
@@ -207,7 +203,7 @@ def _or_null(scalar: pa.Scalar, convert: Callable[[pa.Scalar], pa.Scalar]) -> ob
 
 _CONVERSIONS: Sequence[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array, pa.DataType], pa.Array]]] = (
     (pa.types.is_integer, _integers),
-    (_is_text, _same),
+    (is_text, _same),
     (_is_bytes, _fixed),
     (pa.types.is_boolean, _same),
     (pa.types.is_timestamp, _instants),

@@ -26,8 +26,8 @@ from hindcast.offline.sources.stored import (
     between_sql,
     is_plain_key,
     micros_sql,
-    quoted,
 )
+from hindcast.quoting import quoted_name
 
 _SORTED_ROWS = 262_144
 """Rows of a batch. The merge holds some twenty numbers for each of them, 40 MB."""
@@ -164,7 +164,7 @@ def _stored_relation(narrow: Narrow, stored: StoredFiles) -> str | None:
         created = micros_sql(narrow.scan, narrow.groups, narrow.created, [group.created for group in narrow.groups])
     if event is None or created is None:
         return None
-    keys = "".join(f"{quoted(key)} AS k{at}, " for at, key in enumerate(narrow.keys))
+    keys = "".join(f"{quoted_name(key)} AS k{at}, " for at, key in enumerate(narrow.keys))
     kind = narrow.scan.stored[str(stored.files[0].pin.path)].field(narrow.event).type
     bounds = between_sql(narrow.event, kind, *narrow.interval)
     return (

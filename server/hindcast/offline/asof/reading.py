@@ -103,7 +103,6 @@ class AsOfResult:
 
     Attributes:
         schema: the frame's columns as they are, then each view's fields in the source's own types (a dictionary's entries stand for it).
-        winners: view -> n positions in its source, -1 for none.
         leaks: view -> what it leaks.
         origins: view -> where each row's values came from; empty unless that was asked for.
     """
@@ -112,7 +111,6 @@ class AsOfResult:
         self._answer = answer
         self.schema = answer.schema
         self.origins = origins
-        self.winners = {name: one.positions for name, one in found.items()}
         self.leaks = {
             name: Leaks(int(np.count_nonzero(one.positions >= 0)), one.leaks, one.worst_leak_micros)
             for name, one in found.items()

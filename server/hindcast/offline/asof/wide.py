@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from hindcast.offline.connection import duckdb_errors, streamed
 from hindcast.offline.sources.scan import RowGroup, SourceScan, check_current, read_groups
-from hindcast.offline.sources.stored import PLACE, ROWS, StoredFiles, are_stored, is_plain_value, quoted
+from hindcast.offline.sources.stored import PLACE, ROWS, StoredFiles, are_stored, is_plain_value
+from hindcast.quoting import quoted_name
 
 _FETCHED_ROWS = 65_536
 """Rows of a batch: text of up to 32,000 bytes a row fits into Arrow's 31 bits."""
@@ -81,7 +82,7 @@ def _from_files(
     """What DuckDB reads itself; None where it cannot."""
     places = stored.places(positions)
     connection.register("needed", pa.table({"p": pa.array(places)}))
-    names = ", ".join(f"{quoted(column)} AS v{at}" for at, column in enumerate(columns))
+    names = ", ".join(f"{quoted_name(column)} AS v{at}" for at, column in enumerate(columns))
     files = set(stored.paths)
     rows = sum(group.rows for group in scan.groups if str(group.file.pin.path) in files)
     # To look for most of the rows takes longer than to read all of them.

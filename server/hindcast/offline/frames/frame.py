@@ -21,8 +21,8 @@ from hindcast.offline.frames.held import READ_ROWS, HeldRows, SpooledRows, Table
 from hindcast.offline.frames.paths import frame_path, parquet_rows
 from hindcast.offline.frames.query import ConfinedQuery, spooled_query
 from hindcast.offline.frames.timetext import text_micros
+from hindcast.offline.sources.arrow_types import plain_type
 from hindcast.offline.sources.instants import to_micros
-from hindcast.offline.sources.scan import plain_type
 from hindcast.offline.spill import spill_directory
 
 AS_OF = "event_timestamp"

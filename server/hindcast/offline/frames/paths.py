@@ -9,14 +9,13 @@ import pyarrow as pa
 from hindcast.errors import InvalidArgument, SourceError
 from hindcast.offline.frames.layouts import settled_schema
 from hindcast.offline.location import is_pattern
+from hindcast.offline.sources.arrow_types import agreed_type, plain_type
 from hindcast.offline.sources.scan import (
     RowGroup,
     Span,
-    agreed_type,
     file_schema,
     is_kept,
     open_file,
-    plain_type,
     read_groups,
 )
 from hindcast.offline.sources.source import SourceFiles, files_of, find_source

@@ -12,6 +12,7 @@ import pyarrow as pa
 from hindcast.errors import InvalidArgument, Overloaded
 from hindcast.offline.connection import as_interrupts, streamed
 from hindcast.offline.frames.held import READ_ROWS, SpooledRows
+from hindcast.quoting import quoted_text
 
 _ADVICE = (
     (
@@ -73,7 +74,7 @@ class ConfinedQuery:
             within = [
                 path.relative_to(repo_root) for path in paths if path.is_relative_to(repo_root) and path != repo_root
             ]
-            listed = ", ".join(_quoted(str(path)) for path in (*paths, *within))
+            listed = ", ".join(quoted_text(str(path)) for path in (*paths, *within))
             connection.execute(f"SET {setting} = [{listed}]")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
@@ -176,13 +177,8 @@ def _connection(
     with duckdb.connect(":memory:", config=options) as connection:
         # The machine's own zone would decide what a date is.
         connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(f"SET file_search_path = {_quoted(str(repo_root.absolute()))}")
+        connection.execute(f"SET file_search_path = {quoted_text(str(repo_root.absolute()))}")
         yield connection
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("'", "''")
-    return f"'{escaped}'"
 
 
 def _read(reader: pa.RecordBatchReader, repo_root: Path) -> Iterator[pa.RecordBatch]:

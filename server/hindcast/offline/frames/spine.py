@@ -15,10 +15,11 @@ from hindcast.offline.connection import batches_table, open_duckdb, streamed
 from hindcast.offline.frames.frame import AS_OF, EntityFrame
 from hindcast.offline.frames.held import SPOOL_ROWS, SpooledRows
 from hindcast.offline.frames.layouts import settled_type
+from hindcast.offline.sources.arrow_types import agreed_type
 from hindcast.offline.sources.instants import MICROS_MAX, MICROS_MIN
 from hindcast.offline.sources.interval import Interval
 from hindcast.offline.sources.keyforms import KeyForm, key_form, key_values
-from hindcast.offline.sources.scan import SourceScan, agreed_type, scan_source
+from hindcast.offline.sources.scan import SourceScan, scan_source
 from hindcast.offline.sources.source import DeltaTable, SourceFiles, files_of
 from hindcast.offline.spill import spill_directory
 from hindcast.offline.winners.candidates import Candidates, Counts

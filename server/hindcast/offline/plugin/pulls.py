@@ -80,7 +80,7 @@ def pull_latest(config: RepoConfig, pull: Pull) -> RetrievalJob:
         found = _find(config, pull)
         query = WinnersQuery(
             source=found.source,
-            keys={key: found.columns[key] for key in _stored(pull.keys)},
+            keys={key: found.columns[key] for key in stored_keys(pull.keys)},
             fields={name: found.columns[name] for name in found.features},
             event_column=found.columns[pull.event],
             created_column=found.columns[pull.created] if pull.created else None,
@@ -136,7 +136,7 @@ def _find(config: RepoConfig, pull: Pull) -> _Found:
         raise SourceError(f"the source {pull.source.name!r} names no timestamp_field; set it, and run `feast apply`")
     source = pinned(config, pull.source)
     schema = columns_of(source)
-    keys = _stored(pull.keys)
+    keys = stored_keys(pull.keys)
     times = [pull.event, *([pull.created] if pull.created else [])]
     features = pull.features or columns_but(schema, pull.source, without=[*keys, *times])
     names = dict.fromkeys([*keys, *features, *times])
@@ -144,7 +144,7 @@ def _find(config: RepoConfig, pull: Pull) -> _Found:
     return _Found(as_logs(source, event=pull.event, columns=columns.values()), columns, features)
 
 
-def _stored(keys: Sequence[str]) -> Sequence[str]:
+def stored_keys(keys: Sequence[str]) -> list[str]:
     """The join keys that are columns of the source: Feast's stand-in for no key is not."""
     return [key for key in keys if key != DUMMY_ENTITY_ID]
 
@@ -156,7 +156,7 @@ def _with_dummy_key(schema: pa.Schema, batches: Iterator[pa.RecordBatch], pull: 
     Feast's engine does not ask for that key, and looks for it. Saved data sets and logs have none: their sources, which Feast makes
     up for the read, name no time.
     """
-    is_keyless = not _stored(pull.keys) and pull.source.timestamp_field
+    is_keyless = not stored_keys(pull.keys) and pull.source.timestamp_field
     if DUMMY_ENTITY_ID not in pull.keys and not is_keyless:
         with pa.RecordBatchReader.from_batches(schema, batches) as reader:
             yield reader

@@ -22,8 +22,8 @@ from hindcast.durable import make_directory, sync
 from hindcast.errors import SourceError, StoreUnavailable
 from hindcast.offline.connection import as_interrupts, open_duckdb
 from hindcast.offline.sources.source import FilePin, SourceFile, SourceFiles
-from hindcast.offline.sources.stored import quoted
 from hindcast.offline.spill import spill_directory
+from hindcast.quoting import quoted_name, quoted_text
 
 _TYPES = frozenset(
     {"boolean", "tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger", "ubigint", "float"}
@@ -177,7 +177,7 @@ def _opened(
             # The machine's own zone would decide what a date is.
             "TimeZone = 'UTC'",
             "python_enable_replacements = false",
-            f"allowed_directories = [{_text(str(aside))}]",
+            f"allowed_directories = [{quoted_text(str(aside))}]",
             # A view of files would change without the database: the export would be an old one.
             "enable_external_access = false",
         ):
@@ -188,7 +188,7 @@ def _opened(
 
 def _attach(connection: duckdb.DuckDBPyConnection, source: DatabaseTable, catalog: str) -> None:
     try:
-        connection.execute(f"ATTACH {_text(str(source.path))} AS {quoted(catalog)} (TYPE duckdb, READ_ONLY)")
+        connection.execute(f"ATTACH {quoted_text(str(source.path))} AS {quoted_name(catalog)} (TYPE duckdb, READ_ONLY)")
     except duckdb.Error as error:
         is_here = isinstance(error, duckdb.BinderException)
         if is_here or "Could not set lock" in str(error):
@@ -222,7 +222,7 @@ def _relation(connection: duckdb.DuckDBPyConnection, source: DatabaseTable, cata
             f"the database {source.shown!r} has no table or view {source.table!r}, only {known}{', …' if len(names) > _SHOWN else ''}; "
             "check the table of the DuckDBSource"
         )
-    return ".".join(map(quoted, (catalog, *found[0])))
+    return ".".join(map(quoted_name, (catalog, *found[0])))
 
 
 _SHOWN = 20
@@ -246,7 +246,7 @@ def _query(connection: duckdb.DuckDBPyConnection, source: DatabaseTable, relatio
                 "or casts it"
             )
         if form != kind:
-            casts.append(f"CAST({quoted(column)} AS {form}) AS {quoted(column)}")
+            casts.append(f"CAST({quoted_name(column)} AS {form}) AS {quoted_name(column)}")
     replaced = f" REPLACE ({', '.join(casts)})" if casts else ""
     return f"SELECT *{replaced} FROM {relation}"  # noqa: S608 - quoted by `_name`, or DuckDB's own word for a type
 
@@ -270,7 +270,7 @@ def _inner(kind: DuckDBPyType) -> Sequence[DuckDBPyType]:
 
 def _copy(connection: duckdb.DuckDBPyConnection, query: str, path: Path, source: DatabaseTable) -> None:
     with _failures(source):
-        connection.execute(f"COPY ({query}) TO {_text(str(path))} (FORMAT parquet)")
+        connection.execute(f"COPY ({query}) TO {quoted_text(str(path))} (FORMAT parquet)")
 
 
 @contextmanager
@@ -296,7 +296,3 @@ def _failures(source: DatabaseTable) -> Iterator[None]:
         raise SourceError(
             f"{source.name!r} cannot be read: DuckDB has a {type(error).__name__} for it; try it in DuckDB itself, and mend the view"
         ) from error
-
-
-def _text(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

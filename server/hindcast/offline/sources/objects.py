@@ -196,6 +196,8 @@ def in_our_words(what: str, *, passing: type[BaseException] = HindcastError) -> 
     Args:
         what: is read there, as messages call it.
         passing: errors that the caller has words for.
+    Raises:
+        SourceError: anything else was raised in the block, but an error of ours.
     """
     try:
         yield

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hindcast.offline.sources.arrow_types import is_text, is_time
 from hindcast.offline.sources.instants import to_micros
 from hindcast.offline.sources.scan import SourceScan
 from hindcast.offline.sources.source import SourceFiles
@@ -89,7 +90,7 @@ def _is_between(partitions: Sequence[Placed], column: str, first: int | None, la
 
 
 def _is_time_between(value: pa.Scalar, first: int | None, last: int) -> bool:
-    if not _is_time(value.type):
+    if not is_time(value.type):
         return True  # whoever reads the column refuses it
     micros, _ = to_micros(pa.array([value.as_py()], value.type))
     return bool(value.is_valid and micros[0] <= last and (first is None or micros[0] >= first))
@@ -103,21 +104,13 @@ def _comparable(values: pa.Array, wanted: pa.Array) -> tuple[Any, Any] | None:
     if pa.types.is_integer(values.type) and pa.types.is_floating(wanted.type):
         # Whole numbers beside nulls, as pandas has them. One that the float has exactly is met; a rounded one keeps a file too many.
         return values.cast(pa.float64(), safe=False), wanted.cast(pa.float64())
-    if _is_time(values.type) and _is_time(wanted.type):
+    if is_time(values.type) and is_time(wanted.type):
         return _as_micros(values), _as_micros(wanted)
     return None
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
 def _is_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
-
-
-def _is_time(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
 
 
 def _as_micros(times: pa.Array) -> pa.Array:
@@ -127,7 +120,7 @@ def _as_micros(times: pa.Array) -> pa.Array:
 
 _ALIKE: Sequence[tuple[Callable[[pa.DataType], bool], pa.DataType]] = [
     (pa.types.is_integer, pa.int64()),
-    (_is_text, pa.large_string()),
+    (is_text, pa.large_string()),
     (_is_bytes, pa.large_binary()),
     (pa.types.is_boolean, pa.bool_()),
 ]

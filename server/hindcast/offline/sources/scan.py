@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hindcast.errors import HindcastError, SourceError
+from hindcast.offline.sources.arrow_types import agreed_type, finer_time, plain_type
 from hindcast.offline.sources.instants import check_time_type, to_micros
 from hindcast.offline.sources.objects import ObjectPin, trouble
 from hindcast.offline.sources.source import FilePin, SourceFile, SourceFiles
@@ -135,7 +136,9 @@ def source_schema(source: SourceFiles) -> pa.Schema:
     for file in source.files:
         with open_file(file.pin) as parquet:
             found = {field.name: plain_type(field.type) for field in file_schema(parquet, file, source)}
-        types = {name: _common_type(kind, found.get(name, kind)) for name, kind in types.items()} or found
+        types = {
+            name: found.get(name, kind) if pa.types.is_null(kind) else kind for name, kind in types.items()
+        } or found
         if not any(pa.types.is_null(kind) for kind in types.values()):
             break
     return pa.schema(types)
@@ -156,7 +159,7 @@ def with_all_columns(source: SourceFiles) -> SourceFiles:
             for field in file_schema(parquet, file, source):
                 kind = plain_type(field.type)
                 known = types.get(field.name, kind)
-                agreed = _finer_time(known, kind) or agreed_type(known, kind)
+                agreed = finer_time(known, kind) or agreed_type(known, kind)
                 if agreed is None:
                     raise SourceError(
                         f"column {field.name!r} is {kind} in {str(file.pin.path)!r}, but {types[field.name]} in a file before it; "
@@ -261,7 +264,11 @@ def open_file(pin: FilePin | ObjectPin) -> Iterator[Any]:
 
 
 def file_schema(parquet: Any, file: SourceFile, source: SourceFiles) -> pa.Schema:
-    """What columns the rows of a file have: its own, those of its place, and those that its table has had since."""
+    """What columns the rows of a file have: its own, those of its place, and those that its table has had since.
+
+    Raises:
+        SourceError: it has two columns of one name.
+    """
     schema = parquet.schema_arrow.remove_metadata()
     if len(set(schema.names)) < len(schema.names):
         twice = next(name for name in schema.names if schema.names.count(name) > 1)
@@ -286,45 +293,6 @@ def _as_asked(
             array = batch.column(at)
         arrays.append(array if kind in {None, array.type} else array.cast(kind))
     return pa.record_batch(arrays, names=list(columns))
-
-
-def plain_type(kind: pa.DataType) -> pa.DataType:
-    """A dictionary's entries stand for it: dictionaries differ between the batches of one file."""
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def agreed_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    """One type for both: they are the same, one is of nulls only, or they differ in how text, bytes and lists are laid out."""
-    if pa.types.is_null(one):
-        return other
-    return one if pa.types.is_null(other) or _family(one) == _family(other) else None
-
-
-_UNITS = ("s", "ms", "us", "ns")
-
-
-def _finer_time(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    """Of two instants the one of the finer unit, which holds both; None for anything else.
-
-    Feast writes the event times of its logs in milliseconds, and Hindcast in microseconds.
-    """
-    if not (pa.types.is_timestamp(one) and pa.types.is_timestamp(other) and one.tz == other.tz):
-        return None
-    return max(one, other, key=lambda kind: _UNITS.index(kind.unit))
-
-
-def _common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    return other if pa.types.is_null(one) else one
-
-
-def _family(kind: pa.DataType) -> object:
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return ("list", _family(plain_type(kind.value_type)))
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return pa.string()
-    if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind):
-        return pa.binary()
-    return kind
 
 
 def _span(group: Any, schema: pa.Schema, file: SourceFile, column: str | None) -> Span:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from hindcast.offline.sources.instants import MICROS_MAX
 from hindcast.offline.sources.scan import RowGroup, SourceScan, Span
 from hindcast.offline.sources.source import FilePin, SourceFile
+from hindcast.quoting import quoted_name
 
 _ROW_BITS = 40
 """Of the number by which DuckDB names a row: that of its file in the list above, that of the row in the file below."""
@@ -93,11 +94,6 @@ def are_stored(scan: SourceScan, files: Iterable[SourceFile], columns: Sequence[
     )
 
 
-def quoted(name: str) -> str:
-    """A name in SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
 def is_plain_key(kind: pa.DataType) -> bool:
     """Whether DuckDB compares such keys as they are."""
     return bool(
@@ -147,7 +143,7 @@ def micros_sql(scan: SourceScan, groups: Sequence[RowGroup], column: str, spans:
     reach = (_NANOS_REACH_MICROS if kind.unit == "ns" else MICROS_MAX) - 1
     if any(least <= -reach or greatest >= reach for least, greatest in ends):
         return None
-    return f"epoch_us({quoted(column)})"
+    return f"epoch_us({quoted_name(column)})"
 
 
 def between_sql(column: str, kind: pa.DataType, earliest: int, latest: int) -> str:
@@ -156,5 +152,5 @@ def between_sql(column: str, kind: pa.DataType, earliest: int, latest: int) -> s
     reach = _NANOS_REACH_MICROS if kind.unit == "ns" else _SQL_REACH_MICROS
     # What is cut down to a microsecond can stand after it.
     bounds = (">=", earliest), ("<=", latest + 1)
-    said = [f"{quoted(column)} {sign} {make}({micros})" for sign, micros in bounds if abs(micros) < reach]
+    said = [f"{quoted_name(column)} {sign} {make}({micros})" for sign, micros in bounds if abs(micros) < reach]
     return " AND ".join(said) or "true"

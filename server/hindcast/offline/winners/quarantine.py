@@ -10,16 +10,15 @@ import pyarrow.parquet as pq
 
 from hindcast.durable import make_directory, sync
 from hindcast.errors import StoreUnavailable
+from hindcast.offline.sources.arrow_types import agreed_type, plain_type
 from hindcast.offline.sources.instants import to_micros
 from hindcast.offline.sources.objects import ObjectPath
 from hindcast.offline.sources.scan import (
     RowGroup,
     SourceScan,
-    agreed_type,
     file_schema,
     is_kept,
     open_file,
-    plain_type,
     read_groups,
 )
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 from google.protobuf.message import Message
 
 from hindcast.errors import FieldViolation, InvalidArgument
+from hindcast.offline.sources.arrow_types import plain_type
 from hindcast.v1.value_pb2 import Value
 
 _UTC_MICROS = pa.timestamp("us", tz="UTC")
@@ -74,7 +75,7 @@ def arrow_table(columns: Sequence[PushedColumn], schema: pa.Schema) -> pa.Table:
             wrong = f"the source's files have no column {column.name!r}; add it to them, or push online only"
             violations.append(FieldViolation(column.field, wrong))
             continue
-        target = _plain(schema.field(column.name).type)
+        target = plain_type(schema.field(column.name).type)
         try:
             arrays[column.name] = _array(column, target)
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
@@ -83,7 +84,7 @@ def arrow_table(columns: Sequence[PushedColumn], schema: pa.Schema) -> pa.Table:
     if violations:
         raise InvalidArgument(violations)
     rows = len(columns[0].values)
-    fields = [pa.field(field.name, _plain(field.type)) for field in schema]
+    fields = [pa.field(field.name, plain_type(field.type)) for field in schema]
     return pa.table(
         [arrays[field.name] if field.name in arrays else pa.nulls(rows, field.type) for field in fields],
         schema=pa.schema(fields),
@@ -103,11 +104,6 @@ def _first_type(kind: str) -> pa.DataType | None:
 def _split(kind: str) -> tuple[str, str]:
     shape = next((shape for shape in _SHAPES if f"_{kind}".endswith(shape)), "")
     return kind.removesuffix(shape), shape
-
-
-def _plain(target: pa.DataType) -> pa.DataType:
-    """What a dictionary's entries are: the dictionary itself is a file's own matter."""
-    return target.value_type if pa.types.is_dictionary(target) else target
 
 
 def _array(column: PushedColumn, target: pa.DataType) -> pa.Array:
