@@ -14,11 +14,19 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from hindcast.datasets.build import FRAME, SourceTitle, source_records, title_of, write_rows
+from hindcast.datasets.build import FRAME, source_records, write_rows
 from hindcast.datasets.canonical import Hasher
 from hindcast.datasets.causes import Change, Provenance, Step, blamed_on, blamed_on_files, file_change
 from hindcast.datasets.compare import Differences, Side, compare
-from hindcast.datasets.definitions import PICKLED, DefinitionChange, Definitions, SourceDefinition, definition_changes
+from hindcast.datasets.definitions import (
+    PICKLED,
+    DefinitionChange,
+    Definitions,
+    SourceDefinition,
+    SourceTitle,
+    definition_changes,
+    title_of,
+)
 from hindcast.datasets.making import Written, libraries_of, sha256
 from hindcast.datasets.manifest import Manifest, SourceRecord
 from hindcast.datasets.parts import Part, read_parts
