@@ -72,6 +72,7 @@ def build(order: Order, repo: Repo, store: SetStore, *, on_progress: OnProgress 
     """
     definitions = repo.definitions(order.features, full_feature_names=order.full_feature_names)
     git = order.git(repo.root)
+    modules = repo.modules(definitions)
     sources, titles = pinned_sources(repo, definitions)
     digests = KnownDigests(state_dir(repo.root) / FILE, is_trusted=not order.hashes_sources)
     with store.building(order.name) as built, ThreadPoolExecutor(1) as beside:
@@ -100,6 +101,7 @@ def build(order: Order, repo: Repo, store: SetStore, *, on_progress: OnProgress 
                 evidence = EvidenceRecord(origins=parts, snapshots=snapshots)
                 on_progress(Progress("evidence", frame.rows, frame.rows))
                 leaks = reading.leaks
+        repo.check_modules(modules)
         digests.check()
         digests.keep()
         made_of = MadeOf(
@@ -108,6 +110,7 @@ def build(order: Order, repo: Repo, store: SetStore, *, on_progress: OnProgress 
             frame=frame_record,
             sources=records,
             definitions=definitions,
+            modules=modules,
             git=git,
             evidence=evidence,
             leaks=leaks,

@@ -89,15 +89,13 @@ class RowClaims:
             rest.pop()
         unknown = [name for name in rest if name not in computed]
         if unknown:
-            yield (
-                f"definitions have no feature {unknown[0]!r}, which is a column of the rows; or frame.columns lack it, or splits"
-            )
+            yield f"frame.columns or definitions lack {unknown[0]!r}, which is a column of the rows"
 
     def _wrong_frame(self) -> Iterator[str]:
         if not self._as_of.is_there:
             yield f"frame.as_of is {self._manifest.frame.as_of!r}, and the rows have no times of that name"
         if self._frame is not None and f"sha256:{self._frame.finish().root.hex()}" != self._manifest.frame.digest:
-            yield "frame.digest is another one than that of the rows' columns which frame.columns names"
+            yield "frame.digest or frame.columns were edited: the digest of these columns of the rows is another one"
 
     def _wrong_splits(self) -> Iterator[str]:
         manifest = self._manifest

@@ -5,13 +5,15 @@ It needs nothing but the manifest. A problem begins with the field, as the manif
 
 import base64
 import binascii
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
 from google.protobuf.message import DecodeError
 
-from hindcast.datasets.definitions import OnDemandRecord, SourceTitle, source_titles
+from hindcast.datasets.definitions import Definitions, OnDemandRecord, SourceTitle, source_titles
 from hindcast.datasets.manifest import FORMAT, FrameRecord, Manifest, SplitsRecord
+from hindcast.offline.location import is_pattern
 from hindcast.shadow.v1 import registry_pb2
 
 _FORMS = {"path": False, "sql": True, "rows": True, "keys": True, "lookups": False}
@@ -36,8 +38,11 @@ def contradictions(manifest: Manifest, *, name: str) -> Iterator[str]:
     yield from _wrong_digests(manifest)
     yield from _wrong_sources(manifest)
     yield from _wrong_evidence(manifest)
-    if manifest.git is not None and manifest.git.is_dirty != bool(manifest.git.changed):
-        yield "git.is_dirty is not what git.changed says"
+    git = manifest.git
+    if git is not None and (git.is_dirty != bool(git.changed) or list(git.changed) != sorted(set(git.changed))):
+        yield "git.is_dirty or git.changed are not those of one state"
+    own = Counter(file.path for file in manifest.own_files())
+    yield from (f"{path} is a file of the set more than once" for path, times in own.items() if times > 1)
     yield from (f"{file.path} is a file of the set, and its tag is {file.tag!r}" for file in manifest.own_files() if file.tag)
 
 
@@ -54,9 +59,17 @@ def _wrong_request(manifest: Manifest) -> Iterator[str]:
             yield f"known_at.kind is {known_at.kind!r}, and what was served is of each row's own time"
     elif definitions.service:
         if manifest.features != (definitions.service,):
-            yield f"features are not the service {definitions.service!r}, which definitions.service names"
-    elif not manifest.features or any(ref not in definitions.refs for ref in manifest.features):
-        yield "features are others than definitions.refs"
+            yield f"features or definitions.service were edited: the service is {definitions.service!r}"
+    elif not _are_refs_of(manifest.features, definitions):
+        yield "features or definitions.refs were edited: the ones are not of the others"
+
+
+def _are_refs_of(features: tuple[str, ...], definitions: Definitions) -> bool:
+    """Whether features were asked for by these: the others are what on-demand views need."""
+    inputs = {name for view in definitions.on_demand for name in view.inputs}
+    return set(features) <= set(definitions.refs) and all(
+        ref in features or ref in inputs for ref in definitions.refs
+    )
 
 
 def frame_contradictions(frame: FrameRecord, *, at: str) -> Iterator[str]:
@@ -66,18 +79,23 @@ def frame_contradictions(frame: FrameRecord, *, at: str) -> Iterator[str]:
         at: the field of the manifest that it is.
     """
     if _FORMS.get(frame.form) is not frame.is_kept:
-        yield f"{at}.form is {frame.form!r}, which does not go with {at}.is_kept"
-    elif frame.is_kept is not any(_is_of(file.path, at) for file in frame.files):
-        yield f"{at}.files are not those of the form {frame.form!r}"
+        yield f"{at}.form or {at}.is_kept are not: the form is {frame.form!r}"
+    elif not _are_files_of(frame, at):
+        yield f"{at}.files or {at}.text are not those of the form {frame.form!r}"
     if bool(frame.text) is (frame.form == "rows"):
         yield f"{at}.text is {frame.text!r}, which does not go with the form {frame.form!r}"
     if frame.form == "keys" and frame.text.count("/") != 1:
         yield f"{at}.text is {frame.text!r}, which are not two times"
 
 
-def _is_of(path: str, at: str) -> bool:
-    folder = "entity_frame" if at == "frame" else "labels"
-    return path.startswith(f"{folder}/part-")
+def _are_files_of(frame: FrameRecord, at: str) -> bool:
+    """Whether the files can be of this frame: the set's own, those at the path that was given, or none of rows of a log."""
+    paths = [file.path for file in frame.files]
+    if frame.form == "lookups":
+        return not paths
+    folder = ("entity_frame" if at == "frame" else "labels") if frame.is_kept else frame.text.rstrip("/")
+    is_there = (not frame.is_kept and is_pattern(folder)) or all(path == folder or path.startswith(f"{folder}/") for path in paths)
+    return bool(paths) and len(set(paths)) == len(paths) and is_there
 
 
 def is_dealable(splits: SplitsRecord) -> bool:
@@ -106,8 +124,8 @@ def _wrong_digests(manifest: Manifest) -> Iterator[str]:
         **{view.name: f"definitions.on_demand[{at}]" for at, view in enumerate(definitions.on_demand)},
     }
     is_whole = manifest.definitions_digest == f"sha256:{definitions.digest()}"
-    if [*manifest.definition_digests] != sorted(digests) and set(manifest.definition_digests) != set(digests):
-        yield f"definition_digests are of {_listed(manifest.definition_digests)}, and definitions have {_listed(digests)}"
+    if set(manifest.definition_digests) != set(digests):
+        yield f"definitions or definition_digests are of others: {_listed(digests)}, and {_listed(manifest.definition_digests)}"
     wrong = [name for name, said in manifest.definition_digests.items() if digests.get(name, said) != said]
     for name in wrong:
         if is_whole:
@@ -115,13 +133,20 @@ def _wrong_digests(manifest: Manifest) -> Iterator[str]:
         else:
             yield f"{places[name]} ({name}) has another digest than definition_digests.{name} and definitions_digest"
     if not is_whole and not wrong:
-        yield "definitions_digest is not the digest of definitions"
+        yield "definitions or definitions_digest were edited: the one is not the digest of the other"
     codes = {view.name: f"sha256:{view.code_sha256}" for view in definitions.on_demand}
     if set(codes) != set(manifest.code_digests):
-        yield f"code_digests are of {_listed(manifest.code_digests)}, and definitions have {_listed(codes)}"
+        yield f"definitions or code_digests are of others: {_listed(codes)}, and {_listed(manifest.code_digests)}"
     for name, said in manifest.code_digests.items():
         if codes.get(name, said) != said:
             yield f"code_digests.{name} is not the digest of {places[name]}.code"
+    names = {view.name for view in definitions.on_demand}
+    for at, module in enumerate(manifest.modules or ()):
+        if not module.views or not names.issuperset(module.views) or list(module.views) != sorted(set(module.views)):
+            yield f"modules[{at}].views or definitions were edited: {_listed(module.views)} are not among the on-demand views"
+    paths = [module.path for module in manifest.modules or ()]
+    if paths != sorted(set(paths)):
+        yield "modules have one twice, or in another order than a build writes"
     for at, view in enumerate(definitions.on_demand):
         if not _is_spec_of(view):
             yield f"definitions.on_demand[{at}].spec ({view.name}) has another mode, code or features than definitions.on_demand[{at}]"
@@ -156,7 +181,9 @@ def _wrong_sources(manifest: Manifest) -> Iterator[str]:
     formats = {view.name: view.source.file_format for view in manifest.definitions.views}
     for at, (source, title) in enumerate(zip(said, titles, strict=True)):
         if source != title:
-            yield f"sources[{at}] is not {title.name!r} at {title.path!r} for {_listed(title.views)}, which definitions name"
+            yield f"sources[{at}] or definitions were edited: it is not {title.name!r} at {title.path!r} for {_listed(title.views)}, which definitions name"
+        elif len({file.path for file in manifest.sources[at].files}) != len(manifest.sources[at].files):
+            yield f"sources[{at}].files have one twice"
         elif (formats[title.views[0]] == "delta") is (manifest.sources[at].version is None):
             yield f"sources[{at}].version is {manifest.sources[at].version}, which does not go with its format"
 

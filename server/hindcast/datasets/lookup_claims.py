@@ -15,6 +15,7 @@ from hindcast.datasets.label_join import FIRST, KEY, LAST, LOOKUP_ID, REQUEST_ID
 from hindcast.datasets.manifest import LabelsRecord, LookupsRecord, ServedRecord
 from hindcast.datasets.parts import Part, read_parts, read_table
 from hindcast.datasets.served_rows import AGE, FILLED, ORIGIN, PLACES, SERVED, SERVED_AT, STATUS
+from hindcast.datasets.splits import COLUMN
 from hindcast.datasets.store import StoredSet
 from hindcast.errors import DatasetError
 from hindcast.lookups.directory import WriterId
@@ -30,9 +31,12 @@ def lookup_problems(stored: StoredSet, record: LookupsRecord) -> Iterator[str]:
     """
     manifest = stored.manifest
     if (manifest.frame.form, manifest.frame.text, manifest.frame.as_of) != ("lookups", record.service, SERVED_AT):
-        yield f"lookups.service is {record.service!r}, and frame.form, frame.text or frame.as_of are not those of its lookups"
+        yield f"lookups.service or frame.form or frame.text or frame.as_of were edited: they are not those of lookups of {record.service!r}"
     if manifest.features != (record.asked or (record.service,)):
         yield "features are not lookups.asked, nor the service in lookups.service"
+    if not record.places:
+        yield "lookups.places are none"
+        return
     names = {column.name for column in manifest.columns}
     try:
         yield from _wrong_range(stored, record)
@@ -72,24 +76,32 @@ def _wrong_features(stored: StoredSet, record: LookupsRecord, names: set[str]) -
         if served is None:
             if one.filled:
                 yield f"{where}.filled is {one.filled:,}, and the rows have no column {one.column}{ORIGIN}"
-            nulls = next(known.nulls for known in manifest.statistics if known.name == one.column)
-            if one.lacking > nulls:
-                yield f"{where}.lacking is {one.lacking:,}, and {nulls:,} rows have a null"
+            cells = read_table(stored.path, manifest.files, columns=[one.column]).column(0)
+            if one.lacking > cells.null_count:
+                yield f"{where}.lacking is {one.lacking:,}, and {cells.null_count:,} rows have a null"
         else:
             for name, said, found in (("served", one.served, served), ("filled", one.filled, filled)):
                 if said != found:
                     yield f"{where}.{name} is {said:,}, and by the column {one.column}{ORIGIN} {found:,}"
         if one.served + one.filled + one.lacking != manifest.rows:
-            yield f"{where}.served, filled and lacking are not the {manifest.rows:,} rows together"
+            yield f"{where}.served or {where}.filled or {where}.lacking were edited: together they are not the {manifest.rows:,} rows"
+    first = len(manifest.frame.columns)
+    columns = [column.name for column in manifest.columns][first : first + len(record.features) + 1]
+    known = {COLUMN, *(f"{one.column}{mark}" for one in record.features for mark in (STATUS, ORIGIN))}
+    known |= {f"{one.view}{AGE}" for one in record.features}
+    is_more = any(name not in known for name in columns[len(record.features) :])
+    if is_more or columns[: len(record.features)] != [one.column for one in record.features]:
+        yield "lookups.features are not the features that the rows have"
     is_filled = any(one.filled or f"{one.column}{ORIGIN}" in names for one in record.features)
     if record.fill not in {"", "point-in-time"} or (is_filled and not record.fill):
         yield f"lookups.fill is {record.fill!r}, which does not go with cells that were filled"
     if record.fill and any(one.lacking for one in record.features):
-        yield f"lookups.fill is {record.fill!r}, and some cells are lacking"
+        yield "lookups.fill or lookups.features were edited: nothing is lacking where cells are filled"
     if record.features and record.has_statuses is not any(f"{one.column}{STATUS}" in names for one in record.features):
         yield f"lookups.has_statuses is {record.has_statuses}, which the columns are not"
-    if record.features and record.has_ages is not any(f"{one.view}{AGE}" in names for one in record.features):
-        yield f"lookups.has_ages is {record.has_ages}, which the columns are not"
+    aged = [f"{one.view}{AGE}" in names for one in record.features if one.served]
+    if aged and (record.has_ages is not any(aged) or any(aged) is not all(aged)):
+        yield "lookups.has_ages or lookups.features were edited: the columns with ages are others"
 
 
 def _origins_of(stored: StoredSet, one: ServedRecord, names: set[str]) -> tuple[int | None, int]:
@@ -105,6 +117,8 @@ def _origins_of(stored: StoredSet, one: ServedRecord, names: set[str]) -> tuple[
 def _wrong_log(stored: StoredSet, record: LookupsRecord, places: pa.Table) -> Iterator[str]:
     log = record.log
     last = {one.writer: one.last_sequence for one in log.writers}
+    if len(last) != len(log.writers):
+        yield "lookups.log.writers have one twice"
     grouped = places.group_by(["slot", "epoch"]).aggregate([("sequence", "max")])
     for row in grouped.to_pylist():
         writer = str(WriterId(row["slot"], row["epoch"]))
@@ -116,9 +130,9 @@ def _wrong_log(stored: StoredSet, record: LookupsRecord, places: pa.Table) -> It
     if (distinct := pc.count_distinct(ids).as_py()) > log.answered:
         yield f"lookups.log.answered is {log.answered:,}, and the rows are of {distinct:,} lookups"
     if sum(one.rows for one in log.catalogs) != log.rows:
-        yield f"lookups.log.rows is {log.rows:,}, and those of lookups.log.catalogs are others together"
+        yield "lookups.log.rows or lookups.log.catalogs were edited: the ones are not the rows of the others together"
     if sum(log.modes.values()) < log.answered + log.failed + log.erased:
-        yield "lookups.log.modes are fewer than lookups.log.answered, failed and erased"
+        yield "lookups.log.modes or lookups.log.answered or lookups.log.failed or lookups.log.erased were edited: the modes are fewer lookups"
 
 
 def _wrong_labels(record: LookupsRecord, position: pa.ChunkedArray, rows: int, names: set[str]) -> Iterator[str]:
@@ -131,13 +145,16 @@ def _wrong_labels(record: LookupsRecord, position: pa.ChunkedArray, rows: int, n
         yield f"{at}.frame.rows is {labels.frame.rows:,}, and a row has label {int(taken.max()) + 1:,}"
     rest = labels.frame.rows - labels.without_key - labels.unknown - used
     if labels.superseded != rest:
-        yield f"{at}.superseded is {labels.superseded:,}, and {rest:,} of {at}.frame.rows are left when {at}.without_key and {at}.unknown are taken"
+        yield f"{at}.superseded or {at}.unknown or {at}.without_key or {at}.frame.rows were edited: {rest:,} labels are left, and not {labels.superseded:,}"
     if labels.unlabeled != record.log.rows - len(taken):
         yield f"{at}.unlabeled is {labels.unlabeled:,}, and {record.log.rows - len(taken):,} of lookups.log.rows have no label"
     if rows != (record.log.rows if labels.keeps_unlabeled else len(taken)):
         yield f"{at}.keeps_unlabeled is {labels.keeps_unlabeled}, and {rows:,} of {record.log.rows:,} rows are in the set"
     if (labels.window_micros is None) is (labels.on == KEY) or labels.on not in {KEY, LOOKUP_ID, REQUEST_ID}:
-        yield f"{at}.on is {labels.on!r}, which does not go with {at}.window_micros"
+        yield f"{at}.on or {at}.window_micros were edited: labels by {labels.on} have another window"
+    is_bare = labels.on == KEY and not labels.frame.as_of
+    if is_bare or not labels.columns or len(set(labels.columns)) != len(labels.columns) or (labels.on != KEY and labels.columns[1:]):
+        yield f"{at}.columns or {at}.frame.as_of are not such that labels are joined by {labels.on}"
     if labels.on == REQUEST_ID and REQUEST_ID not in names:
         yield f"{at}.on is {labels.on!r}, and the rows have no request ids"
     if labels.pick not in {FIRST, LAST}:

@@ -120,6 +120,14 @@ class _Read:
         """The digests of the row groups."""
         return [f"sha256:{group.root.hex()}" for group in self.digest.groups]
 
+    def is_whole(self, manifest: Manifest) -> bool:
+        """Whether the digest of all rows is the manifest's."""
+        return str(self.digest) == manifest.digest
+
+    def are_groups_whole(self, manifest: Manifest) -> bool:
+        """Whether the digests of the row groups are the manifest's."""
+        return self.groups == [group.digest for group in manifest.groups]
+
 
 def _read_rows(stored: StoredSet, *, with_claims: bool) -> _Read | None:
     """Read all rows of a set; None where that is not possible."""
@@ -156,7 +164,7 @@ def _wrong_manifest(stored: StoredSet) -> Iterator[str]:
         yield f"{MANIFEST} is not written as a build writes it: it was edited"
     yield from contradictions(manifest, name=stored.name)
     # Of rows that are other ones all else would be other, too.
-    if read is None or read.claims is None or str(read.digest) != manifest.digest:
+    if read is None or read.claims is None or not (read.is_whole(manifest) or read.are_groups_whole(manifest)):
         return
     yield from read.claims.problems(stored.path)
     if manifest.lookups is not None:
@@ -175,18 +183,18 @@ def _wrong_meaning(stored: StoredSet, read: _Read) -> Iterator[str]:
             return
     groups, known = read.groups, [group.digest for group in manifest.groups]
     # The digest of all rows is over those of the groups: where it is right, it is the manifest's groups that are not.
-    is_whole = str(found) == manifest.digest
+    is_whole = read.is_whole(manifest)
     for number, (now, then) in enumerate(zip(groups, known, strict=False)):
         if now != then and is_whole:
             yield f"groups[{number}].digest is not that of the rows from {found.groups[number].first_row:,} on"
         elif now != then:
             yield f"the rows from {found.groups[number].first_row:,} on, in row group {number}, are other ones"
-    if len(groups) != len(known) and is_whole:
+    if len(groups) != len(known) and (is_whole or found.rows == manifest.rows):
         yield f"groups are {len(known):,}, and the rows have {len(groups):,}"
     elif len(groups) != len(known):
         yield f"there are {found.rows:,} rows, and the manifest says {manifest.rows:,}"
     elif groups == known and not is_whole:
-        yield "the columns are other ones, or the digest of all rows was changed in the manifest"
+        yield "digest or columns are other ones than those of the rows"
     if groups == known or is_whole:
         yield from _wrong_words(manifest, read)
 
