@@ -1,56 +1,60 @@
-"""A Feast repo whose on-demand view imports a module that lies beside the definitions, which imports another one."""
+"""A Feast repo whose on-demand views import a module that lies beside the definitions, which imports another one."""
 
 from pathlib import Path
 
+from dataset_repo import TRIPS
+from offline_repo import offline_repo, trips, write
+from services import run_feast
+
+SCALES = "from amounts import FACTOR\n\n\ndef scaled(values):\n    return [one * FACTOR for one in values]\n"
+AMOUNTS = "FACTOR = 2\n"
+DEFINITIONS = """
+from typing import Any
+
 import pandas as pd
-from feast import FeatureService, FeatureStore, FeatureView, Field, FileSource
+from feast import Entity, FeatureService, FeatureView, Field, FileSource, RequestSource, ValueType
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Float64, Int64
 
-from dataset_repo import AMOUNT, TRIPS
-from offline_repo import DRIVER, offline_repo, trips, write
-from twins import close
+from scales.linear import scaled
 
-SCALES = "from amounts import FACTOR\n\n\ndef scaled(values):\n    return values * FACTOR\n"
-AMOUNTS = "FACTOR = 2\n"
+driver = Entity(name="driver", join_keys=["driver_id"], value_type=ValueType.INT64)
+source = FileSource(name="trips", path="data/trips.parquet", timestamp_field="event_timestamp")
+view = FeatureView(name="trips", entities=[driver], schema=[Field(name="trips", dtype=Int64)], source=source)
+asked = RequestSource(name="asked", schema=[Field(name="amount", dtype=Float64)])
+
+
+# Feast makes it anew of its text.
+@on_demand_feature_view(sources=[asked], schema=[Field(name="inside", dtype=Float64)], mode="pandas")
+def by_text(inputs: pd.DataFrame) -> pd.DataFrame:
+    from scales.linear import scaled
+
+    return pd.DataFrame({"inside": scaled(inputs["amount"])})
+
+
+# Of this text it cannot, which names a default that the text does not have, and takes what was pickled.
+@on_demand_feature_view(sources=[asked], schema=[Field(name="outside", dtype=Float64)], mode="python")
+def by_pickle(inputs: dict[str, list[Any]], _default: Any = scaled) -> dict[str, list[Any]]:
+    return {"outside": scaled(inputs["amount"])}
+
+
+service = FeatureService(name="scaled", features=[view, by_text, by_pickle])
+"""
 
 
 def make_repo(root: Path) -> None:
-    """Write the source and the modules, and apply the definitions."""
+    """Write the source, the modules and the definitions, and apply these by Feast's own command."""
     write(root / "data/trips.parquet", trips(*TRIPS))
     write_modules(root)
-    with offline_repo(root) as store:
-        store.apply(_definitions())
+    (root / "definitions.py").write_text(DEFINITIONS)
+    with offline_repo(root):
+        pass
+    run_feast(root, "apply", "--skip-source-validation")
 
 
 def write_modules(root: Path, *, scales: str = SCALES, amounts: str = AMOUNTS) -> None:
-    """Write both modules, with other lengths than before where they are other ones: Python knows compiled code by seconds and length."""
+    """Write both modules. One that is another one has to be of another length: Python knows compiled code by seconds and length."""
     (root / "scales").mkdir(exist_ok=True)
     (root / "scales/__init__.py").write_text("")
     (root / "scales/linear.py").write_text(scales)
     (root / "amounts.py").write_text(amounts)
-
-
-def reapply(root: Path) -> None:
-    """Apply the definitions again."""
-    store = FeatureStore(repo_path=str(root))
-    try:
-        store.apply(_definitions())
-    finally:
-        close(store)
-
-
-def _definitions() -> list:
-    source = FileSource(name="trips", path="data/trips.parquet", timestamp_field="event_timestamp")
-    view = FeatureView(name="trips", entities=[DRIVER], schema=[Field(name="trips", dtype=Int64)], source=source)
-    schema = [Field(name="scaled_amount", dtype=Float64)]
-
-    @on_demand_feature_view(sources=[AMOUNT], schema=schema, mode="pandas")
-    def scales_view(inputs: pd.DataFrame) -> pd.DataFrame:
-        """The amount, scaled."""
-        from scales.linear import scaled
-
-        return pd.DataFrame({"scaled_amount": scaled(inputs["amount"])})
-
-    service = FeatureService(name="scaled", features=[view, scales_view])
-    return [DRIVER, source, view, scales_view, service]

@@ -69,16 +69,13 @@ def _places(of: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | 
 
 
 def _others(value: Any) -> list[Any]:
-    if isinstance(value, bool):
-        return [not value]
+    if isinstance(value, bool) or value is None:
+        return [1, "1"] if value is None else [not value]
     if isinstance(value, int):
         return [value + 1, value - 1] if value > _TIMES_MIN else [value + 1]
-    if value is None:
-        return [1, "1"]
     if isinstance(value, str):
-        if _HEX.fullmatch(value):
-            return [value[:-1] + ("0" if value[-1] != "0" else "1")]
-        return [f"{value}x", *_repickled(value)]
+        is_hex = _HEX.fullmatch(value) is not None
+        return [value[:-1] + ("0" if value[-1] != "0" else "1")] if is_hex else [f"{value}x", *_repickled(value)]
     if isinstance(value, list):
         return [value[:-1], [*value, value[-1]]] if value else []
     return [{key: kept for key, kept in value.items() if key != gone} for gone in value]

@@ -14,11 +14,12 @@ from dataset_repo import RATINGS, TRIPS, copied, definitions, frame, ratings
 from hindcast.catalog import Field as CatalogField
 from hindcast.catalog import Projection, Service, View
 from hindcast.clock import to_micros
-from hindcast.datasets import KeySplits, TimeSplits
+from hindcast.datasets import KeySplits, TimeSplits, TrainingSets
 from hindcast.datasets.store import SetStore
 from hindcast.datasets.verify import verify
 from hindcast.lookups.record import StoredRows
 from hindcast.lookups.segment import Gap, GapReason
+from imported_code import make_repo as make_importing_repo
 from logged import log_directory, record_id
 from manifest_edits import edits, encoded, unproven
 from offline_repo import hours, offline_repo, trips, write
@@ -122,12 +123,19 @@ def of_lookups(sets):
     return filled, sets.from_lookups("served", labels=by_key, **given)
 
 
+def of_code(root):
+    """A set of functions that import modules of the repo."""
+    make_importing_repo(root)
+    return TrainingSets(root).build("code", features=["by_text:inside"], entity_frame=frame())
+
+
 @pytest.fixture(scope="module")
-def verdicts(sets):
+def verdicts(sets, tmp_path_factory):
     """Name of each set -> the edits of its manifest, each with what `verify` says of it."""
-    store = SetStore(sets.directory)
+    importing = of_code(tmp_path_factory.mktemp("importing") / "repo")
     found = {}
-    for made in (of_rows(sets), of_path(sets), of_keys(sets), *of_lookups(sets)):
+    for made in (of_rows(sets), of_path(sets), of_keys(sets), *of_lookups(sets), importing):
+        store = SetStore(made.path.parents[1])
         place = made.path / "manifest.json"
         whole = place.read_bytes()
         assert () == verify(store.find(made.ref)).problems
@@ -139,7 +147,7 @@ def verdicts(sets):
     return found
 
 
-@pytest.mark.parametrize("name", ["rows", "path", "keys", "filled", "served"])
+@pytest.mark.parametrize("name", ["rows", "path", "keys", "filled", "served", "code"])
 def test_an_edited_field_is_named(verdicts, name):
     """What `verify` says of an edited manifest begins with the field, or with one around it, or the file that it is of."""
     unnamed = [

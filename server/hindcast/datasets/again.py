@@ -337,12 +337,12 @@ class Again:
 
     def _module_changes(self) -> tuple[Change, ...]:
         """The repo's modules that are other ones; functions of the manifest import those of now, too."""
-        if self.manifest.modules is None:
-            return ()
         reached: tuple[ModuleRecord, ...] = ()
         # Where a function cannot be had any more, what is gone is told by what was reached.
         with suppress(HindcastError):
             reached = self.repo.modules(self.manifest.definitions if self.as_recorded else self._definitions_now())
+        if self.manifest.modules is None:
+            return ()
         return tuple(module_changes(self.manifest.modules, self.repo.module_sha256, reached))
 
     def _definitions_now(self) -> Definitions:
@@ -430,7 +430,11 @@ class Again:
             return [*map(file_change, move.files), *modules]
         if move.files:
             first, *more = move.files
-            return [blamed_on(file_change(first), rest, "source"), *(file_change(one, has_effect=None) for one in more), *modules]
+            return [
+                blamed_on(file_change(first), rest, "source"),
+                *(file_change(one, has_effect=None) for one in more),
+                *modules,
+            ]
         return [*modules, blamed_on(Change(kind="unknown", name="rows", what="not the same twice"), rest, "unknown")]
 
     def _unexplained(self, made: Made, libraries: Sequence[Change]) -> list[Change]:

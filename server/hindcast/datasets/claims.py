@@ -83,7 +83,8 @@ class RowClaims:
         if manifest.lookups is not None:
             return
         definitions = manifest.definitions
-        computed = [feature.column for view in (*definitions.views, *definitions.on_demand) for feature in view.features]
+        computed = {feature.column for view in definitions.views for feature in view.features}
+        computed |= {feature.column for view in definitions.on_demand for feature in view.features}
         rest = [*names[len(manifest.frame.columns) :]]
         if manifest.splits is not None and rest[-1:] == [COLUMN]:
             rest.pop()
@@ -115,7 +116,9 @@ class RowClaims:
         views = sorted(manifest.definitions.views, key=lambda view: view.name)
         found = [(view, leak) for view in views for leak in [manifest.leaks[at] for at in _places(manifest, view.name)]]
         if [one.view for one in manifest.leaks] != [view.name for view in views]:
-            said, known = (", ".join(names) for names in ([one.view for one in manifest.leaks], [view.name for view in views]))
+            said, known = (
+                ", ".join(names) for names in ([one.view for one in manifest.leaks], [view.name for view in views])
+            )
             yield f"leaks are of {said or 'no view'}, and definitions have {known or 'none'}"
         if not views or not self._as_of.is_there:
             return
@@ -193,12 +196,14 @@ class _Times:
     @property
     def micros(self) -> np.ndarray:
         """Of all rows; any number where there is none."""
-        return np.concatenate([np.empty(0, np.int64), *self._micros])
+        micros: np.ndarray = np.concatenate([np.empty(0, np.int64), *self._micros])
+        return micros
 
     @property
     def is_dated(self) -> np.ndarray:
         """Which rows have one."""
-        return np.concatenate([np.empty(0, bool), *self._is_dated])
+        is_dated: np.ndarray = np.concatenate([np.empty(0, bool), *self._is_dated])
+        return is_dated
 
 
 class _Origins:

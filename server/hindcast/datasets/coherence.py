@@ -36,6 +36,8 @@ def contradictions(manifest: Manifest, *, name: str) -> Iterator[str]:
         yield f"lookups do not go with frame.form, which is {manifest.frame.form!r}"
     yield from _wrong_splits(manifest)
     yield from _wrong_digests(manifest)
+    yield from _wrong_code(manifest)
+    yield from _wrong_modules(manifest)
     yield from _wrong_sources(manifest)
     yield from _wrong_evidence(manifest)
     git = manifest.git
@@ -43,7 +45,9 @@ def contradictions(manifest: Manifest, *, name: str) -> Iterator[str]:
         yield "git.is_dirty or git.changed are not those of one state"
     own = Counter(file.path for file in manifest.own_files())
     yield from (f"{path} is a file of the set more than once" for path, times in own.items() if times > 1)
-    yield from (f"{file.path} is a file of the set, and its tag is {file.tag!r}" for file in manifest.own_files() if file.tag)
+    yield from (
+        f"{file.path} is a file of the set, and its tag is {file.tag!r}" for file in manifest.own_files() if file.tag
+    )
 
 
 def _wrong_request(manifest: Manifest) -> Iterator[str]:
@@ -67,9 +71,7 @@ def _wrong_request(manifest: Manifest) -> Iterator[str]:
 def _are_refs_of(features: tuple[str, ...], definitions: Definitions) -> bool:
     """Whether features were asked for by these: the others are what on-demand views need."""
     inputs = {name for view in definitions.on_demand for name in view.inputs}
-    return set(features) <= set(definitions.refs) and all(
-        ref in features or ref in inputs for ref in definitions.refs
-    )
+    return set(features) <= set(definitions.refs) and all(ref in features or ref in inputs for ref in definitions.refs)
 
 
 def frame_contradictions(frame: FrameRecord, *, at: str) -> Iterator[str]:
@@ -94,7 +96,9 @@ def _are_files_of(frame: FrameRecord, at: str) -> bool:
     if frame.form == "lookups":
         return not paths
     folder = ("entity_frame" if at == "frame" else "labels") if frame.is_kept else frame.text.rstrip("/")
-    is_there = (not frame.is_kept and is_pattern(folder)) or all(path == folder or path.startswith(f"{folder}/") for path in paths)
+    is_there = (not frame.is_kept and is_pattern(folder)) or all(
+        path == folder or path.startswith(f"{folder}/") for path in paths
+    )
     return bool(paths) and len(set(paths)) == len(paths) and is_there
 
 
@@ -134,12 +138,24 @@ def _wrong_digests(manifest: Manifest) -> Iterator[str]:
             yield f"{places[name]} ({name}) has another digest than definition_digests.{name} and definitions_digest"
     if not is_whole and not wrong:
         yield "definitions or definitions_digest were edited: the one is not the digest of the other"
+
+
+def _wrong_code(manifest: Manifest) -> Iterator[str]:
+    """Code that is not what the definitions have."""
+    definitions = manifest.definitions
     codes = {view.name: f"sha256:{view.code_sha256}" for view in definitions.on_demand}
     if set(codes) != set(manifest.code_digests):
         yield f"definitions or code_digests are of others: {_listed(codes)}, and {_listed(manifest.code_digests)}"
     for name, said in manifest.code_digests.items():
         if codes.get(name, said) != said:
-            yield f"code_digests.{name} is not the digest of {places[name]}.code"
+            yield f"code_digests.{name} is not the digest of the code of {name} in definitions.on_demand"
+    for at, view in enumerate(definitions.on_demand):
+        if not _is_spec_of(view):
+            yield f"definitions.on_demand[{at}].spec ({view.name}) has another mode, code or features than definitions.on_demand[{at}]"
+
+
+def _wrong_modules(manifest: Manifest) -> Iterator[str]:
+    definitions = manifest.definitions
     names = {view.name for view in definitions.on_demand}
     for at, module in enumerate(manifest.modules or ()):
         if not module.views or not names.issuperset(module.views) or list(module.views) != sorted(set(module.views)):
@@ -147,9 +163,6 @@ def _wrong_digests(manifest: Manifest) -> Iterator[str]:
     paths = [module.path for module in manifest.modules or ()]
     if paths != sorted(set(paths)):
         yield "modules have one twice, or in another order than a build writes"
-    for at, view in enumerate(definitions.on_demand):
-        if not _is_spec_of(view):
-            yield f"definitions.on_demand[{at}].spec ({view.name}) has another mode, code or features than definitions.on_demand[{at}]"
 
 
 def _is_spec_of(view: OnDemandRecord) -> bool:

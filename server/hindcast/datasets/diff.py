@@ -5,7 +5,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hindcast.datasets.causes import SAMPLES, Cell, Change, Provenance, Step, file_change, module_changes, reasons_of, text_of
+from hindcast.datasets.causes import (
+    SAMPLES,
+    Cell,
+    Change,
+    Provenance,
+    Step,
+    file_change,
+    module_changes,
+    reasons_of,
+    text_of,
+)
 from hindcast.datasets.compare import Differences, Retyped, Side, compare
 from hindcast.datasets.definitions import PICKLED, ViewRecord, definition_changes
 from hindcast.datasets.manifest import Manifest

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from hindcast.datasets.canonical import Hasher
 from hindcast.datasets.coherence import frame_contradictions
 from hindcast.datasets.label_join import FIRST, KEY, LAST, LOOKUP_ID, REQUEST_ID
-from hindcast.datasets.manifest import LabelsRecord, LookupsRecord, ServedRecord
+from hindcast.datasets.manifest import LabelsRecord, LookupsRecord, Manifest, ServedRecord
 from hindcast.datasets.parts import Part, read_parts, read_table
 from hindcast.datasets.served_rows import AGE, FILLED, ORIGIN, PLACES, SERVED, SERVED_AT, STATUS
 from hindcast.datasets.splits import COLUMN
@@ -41,6 +41,7 @@ def lookup_problems(stored: StoredSet, record: LookupsRecord) -> Iterator[str]:
     try:
         yield from _wrong_range(stored, record)
         yield from _wrong_features(stored, record, names)
+        yield from _wrong_columns(record, manifest, names)
         places = read_table(stored.path, record.places, columns=list(PLACES))
     except (DatasetError, KeyError, pa.ArrowException):
         yield "lookups.features or lookups.places name what cannot be read"
@@ -49,7 +50,8 @@ def lookup_problems(stored: StoredSet, record: LookupsRecord) -> Iterator[str]:
         yield f"lookups.places have {places.num_rows:,} rows, and there are {manifest.rows:,}"
         return
     yield from _wrong_log(stored, record, places)
-    yield from _wrong_labels(record, places.column("label"), manifest.rows, names)
+    yield from _wrong_labels(record, places.column("label"), manifest.rows)
+    yield from _wrong_join(record, names)
     yield from _wrong_label_frame(stored, record.labels)
 
 
@@ -72,19 +74,27 @@ def _wrong_features(stored: StoredSet, record: LookupsRecord, names: set[str]) -
         if one.column != (full if manifest.definitions.full_feature_names else one.feature) or one.column not in names:
             yield f"{where} is not the feature of the column {one.column!r}"
             continue
-        served, filled = _origins_of(stored, one, names)
-        if served is None:
-            if one.filled:
-                yield f"{where}.filled is {one.filled:,}, and the rows have no column {one.column}{ORIGIN}"
-            cells = read_table(stored.path, manifest.files, columns=[one.column]).column(0)
-            if one.lacking > cells.null_count:
-                yield f"{where}.lacking is {one.lacking:,}, and {cells.null_count:,} rows have a null"
-        else:
-            for name, said, found in (("served", one.served, served), ("filled", one.filled, filled)):
-                if said != found:
-                    yield f"{where}.{name} is {said:,}, and by the column {one.column}{ORIGIN} {found:,}"
+        yield from _wrong_cells(stored, one, names, where=where)
         if one.served + one.filled + one.lacking != manifest.rows:
             yield f"{where}.served or {where}.filled or {where}.lacking were edited: together they are not the {manifest.rows:,} rows"
+
+
+def _wrong_cells(stored: StoredSet, one: ServedRecord, names: set[str], *, where: str) -> Iterator[str]:
+    """Counts of a feature's cells that its columns contradict."""
+    served, filled = _origins_of(stored, one, names)
+    if served is None:
+        if one.filled:
+            yield f"{where}.filled is {one.filled:,}, and the rows have no column {one.column}{ORIGIN}"
+        cells = read_table(stored.path, stored.manifest.files, columns=[one.column]).column(0)
+        if one.lacking > cells.null_count:
+            yield f"{where}.lacking is {one.lacking:,}, and {cells.null_count:,} rows have a null"
+    else:
+        for name, said, found in (("served", one.served, served), ("filled", one.filled, filled)):
+            if said != found:
+                yield f"{where}.{name} is {said:,}, and by the column {one.column}{ORIGIN} {found:,}"
+
+
+def _wrong_columns(record: LookupsRecord, manifest: Manifest, names: set[str]) -> Iterator[str]:
     first = len(manifest.frame.columns)
     columns = [column.name for column in manifest.columns][first : first + len(record.features) + 1]
     known = {COLUMN, *(f"{one.column}{mark}" for one in record.features for mark in (STATUS, ORIGIN))}
@@ -135,7 +145,7 @@ def _wrong_log(stored: StoredSet, record: LookupsRecord, places: pa.Table) -> It
         yield "lookups.log.modes or lookups.log.answered or lookups.log.failed or lookups.log.erased were edited: the modes are fewer lookups"
 
 
-def _wrong_labels(record: LookupsRecord, position: pa.ChunkedArray, rows: int, names: set[str]) -> Iterator[str]:
+def _wrong_labels(record: LookupsRecord, position: pa.ChunkedArray, rows: int) -> Iterator[str]:
     labels, at = record.labels, "lookups.labels"
     taken: np.ndarray = position.drop_null().to_numpy()
     used = len(np.unique(taken))
@@ -150,10 +160,20 @@ def _wrong_labels(record: LookupsRecord, position: pa.ChunkedArray, rows: int, n
         yield f"{at}.unlabeled is {labels.unlabeled:,}, and {record.log.rows - len(taken):,} of lookups.log.rows have no label"
     if rows != (record.log.rows if labels.keeps_unlabeled else len(taken)):
         yield f"{at}.keeps_unlabeled is {labels.keeps_unlabeled}, and {rows:,} of {record.log.rows:,} rows are in the set"
+
+
+def _wrong_join(record: LookupsRecord, names: set[str]) -> Iterator[str]:
+    """How labels were joined, where that cannot be."""
+    labels, at = record.labels, "lookups.labels"
     if (labels.window_micros is None) is (labels.on == KEY) or labels.on not in {KEY, LOOKUP_ID, REQUEST_ID}:
         yield f"{at}.on or {at}.window_micros were edited: labels by {labels.on} have another window"
     is_bare = labels.on == KEY and not labels.frame.as_of
-    if is_bare or not labels.columns or len(set(labels.columns)) != len(labels.columns) or (labels.on != KEY and labels.columns[1:]):
+    if (
+        is_bare
+        or not labels.columns
+        or len(set(labels.columns)) != len(labels.columns)
+        or (labels.on != KEY and labels.columns[1:])
+    ):
         yield f"{at}.columns or {at}.frame.as_of are not such that labels are joined by {labels.on}"
     if labels.on == REQUEST_ID and REQUEST_ID not in names:
         yield f"{at}.on is {labels.on!r}, and the rows have no request ids"

@@ -167,10 +167,8 @@ def _imports(tree: ast.AST, *, package: str) -> Iterator[str]:
 def _named_by(function: Any) -> Iterator[str]:
     """The modules that a function names: what it imports, and where the globals are from that it uses."""
     if isinstance(function, str):
-        try:
+        with contextlib.suppress(SyntaxError, ValueError):
             yield from _imports(ast.parse(dedent(function)), package="")
-        except (SyntaxError, ValueError):
-            return
         return
     waiting, seen = [function], set[int]()
     while waiting:
@@ -185,13 +183,18 @@ def _named_by(function: Any) -> Iterator[str]:
         elif isinstance(value, dict):
             waiting += value.values()
         else:
-            for owner in (value, type(value)):
-                module = getattr(owner, "__module__", None)
-                if isinstance(module, str) and module != "__main__":
-                    yield module
+            yield from _homes_of(value)
             waiting += _parts_of(value)
             if isinstance(value, FunctionType):
                 yield from _imports_of(value.__code__)
+
+
+def _homes_of(value: Any) -> Iterator[str]:
+    """The modules that a value, or its class, was defined in. What Feast pickles with a function has none."""
+    for owner in (value, type(value)):
+        module = getattr(owner, "__module__", None)
+        if isinstance(module, str) and module != "__main__":
+            yield module
 
 
 def _parts_of(value: Any) -> list[Any]:
