@@ -337,6 +337,8 @@ class Again:
 
     def _module_changes(self) -> tuple[Change, ...]:
         """The repo's modules that are other ones; functions of the manifest import those of now, too."""
+        if not self.manifest.definitions.on_demand:
+            return ()
         reached: tuple[ModuleRecord, ...] = ()
         # Where a function cannot be had any more, what is gone is told by what was reached.
         with suppress(HindcastError):
