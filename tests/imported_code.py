@@ -1,12 +1,19 @@
 """A Feast repo whose on-demand views import a module that lies beside the definitions, which imports another one."""
 
+import contextlib
+import importlib
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+from feast import Entity, FeatureService, FeatureView, FileSource, OnDemandFeatureView
 
 from dataset_repo import TRIPS
 from offline_repo import offline_repo, trips, write
 from services import run_feast
 
 SCALES = "from amounts import FACTOR\n\n\ndef scaled(values):\n    return [one * FACTOR for one in values]\n"
+OBJECTS = (Entity, FeatureService, FeatureView, FileSource, OnDemandFeatureView)
 AMOUNTS = "FACTOR = 2\n"
 DEFINITIONS = """
 from typing import Any
@@ -42,14 +49,36 @@ service = FeatureService(name="scaled", features=[view, by_text, by_pickle])
 """
 
 
-def make_repo(root: Path) -> None:
-    """Write the source, the modules and the definitions, and apply these by Feast's own command."""
+def make_repo(root: Path, *, by_command: bool = False) -> None:
+    """Write the source, the modules and the definitions, and apply these.
+
+    Args:
+        by_command: by Feast's own command, which takes some seconds.
+    """
     write(root / "data/trips.parquet", trips(*TRIPS))
     write_modules(root)
-    (root / "definitions.py").write_text(DEFINITIONS)
-    with offline_repo(root):
-        pass
-    run_feast(root, "apply", "--skip-source-validation")
+    (root / "scaled_features.py").write_text(DEFINITIONS)
+    with offline_repo(root) as store:
+        if not by_command:
+            with _importable(root):
+                defined = vars(importlib.import_module("scaled_features")).values()
+                store.apply([one for one in defined if isinstance(one, OBJECTS)])
+    if by_command:
+        run_feast(root, "apply", "--skip-source-validation")
+
+
+@contextlib.contextmanager
+def _importable(root: Path) -> Iterator[None]:
+    """The repo's modules can be imported while the block runs, and are forgotten after it."""
+    before = {*sys.modules}
+    sys.path.append(str(root))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(root))
+        for name in {*sys.modules} - before:
+            if name.partition(".")[0] in {"scaled_features", "scales", "amounts"}:
+                del sys.modules[name]
 
 
 def write_modules(root: Path, *, scales: str = SCALES, amounts: str = AMOUNTS) -> None:

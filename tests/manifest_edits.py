@@ -49,10 +49,14 @@ class Edit:
         )
 
 
-def edits(manifest: Any) -> Iterator[Edit]:
-    """All edits of a manifest's JSON that a reader takes for a manifest."""
+def edits(manifest: Any, *, but: frozenset[str] = frozenset()) -> Iterator[Edit]:
+    """All edits of a manifest's JSON that a reader takes for a manifest.
+
+    Args:
+        but: keys of the manifest that stay as they are.
+    """
     whole = encoded(manifest)
-    for path, place in _places(manifest, ()):
+    for path, place in _places({key: value for key, value in manifest.items() if key not in but}, ()):
         for value in _others(place):
             edited = json.loads(whole)
             _put(edited, path, value)

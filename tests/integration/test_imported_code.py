@@ -23,7 +23,7 @@ PATHS = ["amounts.py", "scales/__init__.py", "scales/linear.py"]
 def built(tmp_path_factory):
     """A repo with a set of its view; tests copy it."""
     root = tmp_path_factory.mktemp("imported") / "repo"
-    make_repo(root)
+    make_repo(root, by_command=True)
     TrainingSets(root).build("scaled", features="scaled", entity_frame=frame(), known_at=hours(24))
     return root
 

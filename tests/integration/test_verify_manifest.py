@@ -140,7 +140,9 @@ def verdicts(sets, tmp_path_factory):
         whole = place.read_bytes()
         assert () == verify(store.find(made.ref)).problems
         found[made.name] = []
-        for edit in edits(json.loads(whole)):
+        # Each statistic of each kind of column is edited in the first set; there are so many that once is enough.
+        but = frozenset({"statistics"} if len(found) > 1 else ())
+        for edit in edits(json.loads(whole), but=but):
             place.write_bytes(encoded(edit.said))
             found[made.name].append((edit, verify(store.find(made.ref)).problems))
         place.write_bytes(whole)
