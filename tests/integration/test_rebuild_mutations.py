@@ -95,7 +95,7 @@ def edit_code(root, _chance, _patch):
 
 
 def edit_module(root, chance, _patch):
-    """Another module that a function imports, near or far, by another number, a comment or nothing at all."""
+    """A module that a function imports, near or far, with another number or a comment, or gone."""
     path = root / chance.choice(["amounts.py", "scales/linear.py"])
     if chance.randrange(3) == 0:
         path.unlink()
