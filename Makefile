@@ -50,7 +50,7 @@ test: $(STAMP)
 faults: $(STAMP)
 	@HINDCAST_FAULT_CYCLES=20 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder tests/faults tests/property/test_segments.py
 
-# 200 random changes of what a training set was made of, each of which a rebuild must name; `make test` has 21 of them.
+# 200 random changes of what a training set was made of, each of which a rebuild must name; `make test` has 24 of them.
 mutations: $(STAMP)
 	@HINDCAST_MUTATIONS=200 $(BIN)/python -m pytest --numprocesses=auto --dist=load tests/integration/test_rebuild_mutations.py
 

@@ -248,15 +248,15 @@ TAMPERED = {
     ),
     "the number of rows": (
         edited(lambda said: said.update(rows=7)),
-        "there are 5 rows, and the numbers of rows in the manifest are other ones",
+        "rows are 7 in the manifest, and there are 5",
     ),
     "the columns": (
         edited(lambda said: said["columns"][0].update(type="int32")),
-        "the columns in the manifest are other ones than those of the rows",
+        "columns are other ones in the manifest than those of the rows",
     ),
     "the rows of splits": (
         edited(lambda said: said["splits"].update(rows=[5, 5])),
-        "the splits in the manifest have other numbers of rows than there are",
+        "splits have other numbers of rows in the manifest than there are",
     ),
     "a line end": (
         lambda path: (path / "manifest.json").write_bytes((path / "manifest.json").read_bytes() + b"\n"),

@@ -42,7 +42,7 @@ def root(tmp_path):
 
 def stages_of(root, *, base=None, **changed):
     """The two stages of a manifest that differs from the usual one, in the dvc.yaml of a directory, and what DVC does not see."""
-    manifest = replace(make_manifest(), **{"delta_version": None, "lookups": None, **changed})
+    manifest = replace(make_manifest(), **{"delta_version": None, "lookups": None, "modules": None, **changed})
     made = pipeline(manifest, read_repo(root), file=(base or root) / "dvc.yaml")
     return *made.stages, made.unwatched
 
@@ -135,6 +135,11 @@ def test_parts_that_were_pushed_are_a_dependency(root):
     """The folder of parts beside a single file is watched as well."""
     (root / "data/trips.parquet.parts").mkdir()
     assert ("data/trips.parquet", "data/trips.parquet.parts") == stages_of(root)[1].deps[2:]
+
+
+def test_modules_that_functions_import_are_dependencies(root):
+    """The repo's modules that the functions of the set reach are watched as its sources are."""
+    assert ("data/trips.parquet", "amounts.py") == stages_of(root, modules=make_manifest().modules)[1].deps[2:]
 
 
 def test_a_registry_that_is_no_file_is_asked_each_time(root):

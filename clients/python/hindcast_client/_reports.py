@@ -52,15 +52,15 @@ class Change:
     """An input that is another one than it was, and what it did to the set.
 
     Attributes:
-        kind: `source`, `entity_frame`, `definition`, `transform`, `library`, or `unknown` where no input is another one.
-        name: of the file, by its path; of the view, on-demand view or service; of the library.
+        kind: `source`, `module`, `entity_frame`, `definition`, `transform`, `library`, or `unknown` where no input is another one.
+        name: of the file or module, by its path; of the view, on-demand view or service; of the library.
         what: what became of it: `changed`, `removed`, `renamed`, `appended`; of a definition which attribute.
         before, after: where they can be said in a few words; of a renamed file its paths.
         has_effect: whether the rows are other ones because of it; None where that could not be found out.
         rows: that are other ones because of it, or that only one of both has.
         columns: column -> differing rows.
         reasons: reason -> cells.
-        views: of a source, those that read it.
+        views: of a source, those that read it; of a module, the on-demand views whose functions reach it.
     """
 
     kind: str

@@ -213,7 +213,8 @@ def known_at_text(known_at: "KnownAt") -> str:
 
 def _change_line(change: "Change") -> str:
     said = _what_changed(change)
-    return f"{said} (read by {', '.join(change.views)})" if change.views else said
+    how = "imported" if change.kind == "module" else "read"
+    return f"{said} ({how} by {', '.join(change.views)})" if change.views else said
 
 
 def _what_changed(change: "Change") -> str:
@@ -227,8 +228,9 @@ def _what_changed(change: "Change") -> str:
         return f"{kind} {change.before} was renamed to {change.after}"
     if change.kind == "erasure":
         return f"somebody was erased from the log of lookups ({change.name})"
-    if change.kind in {"source", "entity_frame", "log", "labels"}:
-        return f"{kind} {change.name} {'was ' if change.what in {'changed', 'removed', 'appended', 'dropped'} else ''}{change.what}"
+    if change.kind in {"source", "module", "entity_frame", "log", "labels"}:
+        is_done = change.what in {"changed", "removed", "appended", "added", "dropped"}
+        return f"{kind} {change.name} {'was ' if is_done else ''}{change.what}"
     if change.kind == "transform":
         return f"{kind} {change.name}: its {change.what} was edited"
     if change.kind == "unknown":

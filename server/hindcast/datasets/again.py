@@ -3,8 +3,8 @@
 By default the set is made of what is there now: the repo's definitions, the files of its sources (a Delta table at the version of the
 manifest), the entity frame that was kept (or the files that it was read from). What the manifest says was used instead can be asked for.
 
-Where more than one input is another one, they are changed one by one, in the order source, entity frame, definition, transform, library, and each
-is put down for what differs between the table before it and the table after it.
+Where more than one input is another one, they are changed one by one, in the order source, module, entity frame, definition, transform, library, and
+each is put down for what differs between the table before it and the table after it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,20 +14,37 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from hindcast.datasets.build import FRAME, SourceTitle, source_records, title_of, write_rows
+from hindcast.datasets.build import FRAME, source_records, write_rows
 from hindcast.datasets.canonical import Hasher
-from hindcast.datasets.causes import Change, Provenance, Step, blamed_on, blamed_on_files, file_change
+from hindcast.datasets.causes import (
+    Change,
+    Provenance,
+    Step,
+    blamed_on,
+    blamed_on_files,
+    blamed_on_modules,
+    file_change,
+    module_changes,
+)
 from hindcast.datasets.compare import Differences, Side, compare
-from hindcast.datasets.definitions import PICKLED, DefinitionChange, Definitions, SourceDefinition, definition_changes
+from hindcast.datasets.definitions import (
+    PICKLED,
+    DefinitionChange,
+    Definitions,
+    SourceDefinition,
+    SourceTitle,
+    definition_changes,
+    title_of,
+)
 from hindcast.datasets.making import Written, libraries_of, sha256
-from hindcast.datasets.manifest import Manifest, SourceRecord
+from hindcast.datasets.manifest import Manifest, ModuleRecord, SourceRecord
 from hindcast.datasets.parts import Part, read_parts
 from hindcast.datasets.pins import FileChange, absolute_path, by_view, file_changes, found_elsewhere, only_pinned
 from hindcast.datasets.progress import OnProgress, Progress
 from hindcast.datasets.retrieval import FrameCall, Repo
 from hindcast.datasets.store import StoredSet
 from hindcast.datasets.verify import file_trouble
-from hindcast.errors import DatasetError, HindcastError, InvalidArgument, SourceError, UnknownName
+from hindcast.errors import DatasetError, HindcastError, InvalidArgument, SourceError, TransformError, UnknownName
 from hindcast.offline.frames.frame import EntityFrame
 from hindcast.offline.frames.held import READ_ROWS
 from hindcast.offline.sources.source import DeltaTable, FilePin, SourceFile, SourceFiles
@@ -97,6 +114,7 @@ class Move:
     """One step from the state before: what is changed by it, and the state after."""
 
     files: tuple[FileChange, ...] = ()
+    modules: tuple[Change, ...] = ()
     change: Change | None = None
     state: State
 
@@ -133,6 +151,11 @@ class Again:
             made = self._run(moves[-1].state if moves else self._recorded(pinned), NOW)
         except (SourceError, UnknownName) as error:
             return self._failed(error, files, libraries)
+        except TransformError as error:
+            modules = self._module_changes()
+            if not modules:
+                raise
+            return self._failed(error, files, libraries, first=[replace(one, has_effect=None) for one in modules])
         changes = self._without_effect(moves)
         if made.digest == self.manifest.digest:
             assert made.written is not None  # noqa: S101 - for the type
@@ -288,8 +311,9 @@ class Again:
         """From what the manifest says to what is there now, an input at a time."""
         definitions = self.manifest.definitions
         moves: list[Move] = []
-        if files:
-            moves.append(Move(files=files, state=self._recorded_or_none(pinned)))
+        modules = self._module_changes()
+        if files or modules:
+            moves.append(Move(files=files, modules=modules, state=self._recorded_or_none(pinned)))
         frame = self._frame_change()
         if frame is not None:
             moves.append(
@@ -310,6 +334,18 @@ class Again:
             )
             moves.append(Move(change=_of_definition(change), state=state))
         return moves
+
+    def _module_changes(self) -> tuple[Change, ...]:
+        """The repo's modules that are other ones; functions of the manifest import those of now, too."""
+        if not self.manifest.definitions.on_demand:
+            return ()
+        reached: tuple[ModuleRecord, ...] = ()
+        # Where a function cannot be had any more, what is gone is told by what was reached.
+        with suppress(HindcastError):
+            reached = self.repo.modules(self.manifest.definitions if self.as_recorded else self._definitions_now())
+        if self.manifest.modules is None:
+            return ()
+        return tuple(module_changes(self.manifest.modules, self.repo.module_sha256, reached))
 
     def _definitions_now(self) -> Definitions:
         """What the features mean in the repo.
@@ -343,6 +379,7 @@ class Again:
 
     def _without_effect(self, moves: Sequence[Move]) -> list[Change]:
         changes = [file_change(file) for move in moves for file in move.files]
+        changes += [module for move in moves for module in move.modules]
         return [*changes, *(move.change for move in moves if move.change is not None and not _is_suspect(move.change))]
 
     def _explained(self, moves: Sequence[Move], last: Made, libraries: Sequence[Change]) -> list[Change]:
@@ -381,10 +418,26 @@ class Again:
         if first.change is not None:
             reason = {"definition": "definition", "transform": "code"}.get(first.change.kind, "entity frame")
             return [blamed_on(first.change, step, reason), *later]
+        if first.modules:
+            return [*self._blamed_on_code(first, step), *later]
         if before.provenance is not None and after.provenance is not None and not rest:
             return [*blamed_on_files(first.files, step, before.provenance, after.provenance)]
         some = [file_change(file, has_effect=None) for file in first.files]
         return [blamed_on(some[0], step, "source"), *some[1:], *later]
+
+    def _blamed_on_code(self, move: Move, step: Step) -> list[Change]:
+        """What modules did, and files of sources with them: computed cells are put down to the modules, and others to the files."""
+        modules, rest = blamed_on_modules(move.modules, step)
+        if not rest.differences.are_there:
+            return [*map(file_change, move.files), *modules]
+        if move.files:
+            first, *more = move.files
+            return [
+                blamed_on(file_change(first), rest, "source"),
+                *(file_change(one, has_effect=None) for one in more),
+                *modules,
+            ]
+        return [*modules, blamed_on(Change(kind="unknown", name="rows", what="not the same twice"), rest, "unknown")]
 
     def _unexplained(self, made: Made, libraries: Sequence[Change]) -> list[Change]:
         """No input is another one, but a library may be."""

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from hindcast.datasets.canonical import Hasher
-from hindcast.datasets.definitions import Definitions, ViewRecord
+from hindcast.datasets.definitions import Definitions, SourceTitle, ViewRecord, source_titles
 from hindcast.datasets.delta_form import as_delta, delta_schema
 from hindcast.datasets.known_digests import FILE, KnownDigests, read_sha256
 from hindcast.datasets.making import DATA, MadeOf, SetOrder, Written, publish, sha256
@@ -72,6 +72,7 @@ def build(order: Order, repo: Repo, store: SetStore, *, on_progress: OnProgress 
     """
     definitions = repo.definitions(order.features, full_feature_names=order.full_feature_names)
     git = order.git(repo.root)
+    modules = repo.modules(definitions)
     sources, titles = pinned_sources(repo, definitions)
     digests = KnownDigests(state_dir(repo.root) / FILE, is_trusted=not order.hashes_sources)
     with store.building(order.name) as built, ThreadPoolExecutor(1) as beside:
@@ -100,6 +101,7 @@ def build(order: Order, repo: Repo, store: SetStore, *, on_progress: OnProgress 
                 evidence = EvidenceRecord(origins=parts, snapshots=snapshots)
                 on_progress(Progress("evidence", frame.rows, frame.rows))
                 leaks = reading.leaks
+        repo.check_modules(modules)
         digests.check()
         digests.keep()
         made_of = MadeOf(
@@ -108,20 +110,12 @@ def build(order: Order, repo: Repo, store: SetStore, *, on_progress: OnProgress 
             frame=frame_record,
             sources=records,
             definitions=definitions,
+            modules=modules,
             git=git,
             evidence=evidence,
             leaks=leaks,
         )
         return publish(order, made_of, written, built, store)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceTitle:
-    """What a source is called, and the views that are read from it."""
-
-    name: str
-    path: str
-    views: tuple[str, ...]
 
 
 def pinned_sources(
@@ -130,28 +124,12 @@ def pinned_sources(
     """The sources of some views as they are now, by view; one that several views share is pinned once."""
     sources: dict[str, SourceFiles | DeltaTable] = {}
     titles: list[SourceTitle] = []
-    for source in dict.fromkeys(title_of(definitions, view.name) for view in definitions.views):
+    for source in source_titles(definitions):
         of_views = [view for view in definitions.views if view.name in source.views]
         found = repo.pinned(of_views[0].source)
         sources |= dict.fromkeys(source.views, found)
         titles.append(source)
     return sources, titles
-
-
-def title_of(definitions: Definitions, view_name: str) -> SourceTitle:
-    """The source of a view."""
-    source = next(view.source for view in definitions.views if view.name == view_name)
-    place = (source.kind, source.path, source.table, source.file_format)
-    shared = [
-        view
-        for view in definitions.views
-        if (view.source.kind, view.source.path, view.source.table, view.source.file_format) == place
-    ]
-    return SourceTitle(
-        name=shared[0].source.name,
-        path=f"{source.path}:{source.table}" if source.table else source.path,
-        views=tuple(view.name for view in shared),
-    )
 
 
 def source_records(

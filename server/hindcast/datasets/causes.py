@@ -14,7 +14,7 @@ the one that answers now it follows what happened to the source:
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import numpy as np
 
 from hindcast.datasets.compare import Differences, Side
 from hindcast.datasets.definitions import Definitions, OnDemandRecord
-from hindcast.datasets.manifest import FileRecord, Manifest
+from hindcast.datasets.manifest import FileRecord, Manifest, ModuleRecord
 from hindcast.datasets.parts import read_table
 from hindcast.datasets.pins import FileChange, by_view, file_names
 from hindcast.offline.asof.merge import NO_TIME
@@ -56,16 +56,16 @@ class Change:
     """An input that is another one than it was, and what it did to the set.
 
     Attributes:
-        kind: `source`, `entity_frame`, `definition`, `transform`, `library`, or `unknown` where no input is another one; of sets of lookups
-            also `log`, `erasure` and `labels`.
-        name: of the file, log or tombstone, by its path; of the view, on-demand view or service; of the library.
+        kind: `source`, `module`, `entity_frame`, `definition`, `transform`, `library`, or `unknown` where no input is another one; of sets of
+            lookups also `log`, `erasure` and `labels`.
+        name: of the file, module, log or tombstone, by its path; of the view, on-demand view or service; of the library.
         what: what became of it: `changed`, `removed`, `renamed`, `appended`; of a definition which attribute.
         before, after: where they can be said in a few words; of a renamed file its paths.
         has_effect: whether the rows are other ones because of it; None where that could not be found out.
         rows: that are other ones because of it, or that only one of both has.
         columns: column -> differing rows.
         reasons: reason -> cells.
-        views: of a source, those that read it.
+        views: of a source, those that read it; of a module, the on-demand views whose functions reach it.
     """
 
     kind: str
@@ -281,6 +281,58 @@ def blamed_on_files(changes: Sequence[FileChange], step: Step, then: Provenance,
                     if effects[file].lacks:
                         effects[file].show(step.cells(column, at[mine][: effects[file].lacks], reason))
     return tuple(effect.of(change) for effect, change in zip(effects, made, strict=True))
+
+
+def module_changes(
+    before: Sequence[ModuleRecord], now: Callable[[str], str], reached: Sequence[ModuleRecord]
+) -> Iterator[Change]:
+    """What has become of the modules that functions reached, in the order of their paths, and which came.
+
+    Args:
+        now: gives the SHA-256 of a module's file, empty where it is not there.
+        reached: by the functions of now.
+    """
+    for module in before:
+        digest = now(module.path)
+        if digest != module.sha256:
+            yield Change(
+                kind="module",
+                name=module.path,
+                what="changed" if digest else "removed",
+                before=f"sha256:{module.sha256}",
+                after=f"sha256:{digest}" if digest else "",
+                views=module.views,
+            )
+    known = {module.path for module in before}
+    for module in reached:
+        if module.path not in known:
+            after = f"sha256:{module.sha256}"
+            yield Change(kind="module", name=module.path, what="added", after=after, views=module.views)
+
+
+def blamed_on_modules(changes: Sequence[Change], step: Step) -> tuple[tuple[Change, ...], Step]:
+    """Changed modules, each with the cells of the on-demand views that reach it, and what is left of the step.
+
+    Of several that one view reaches it is the first; whether the others did something is not known then.
+    """
+    effects = [Effect() for _ in changes]
+    columns = {feature.column: view.name for view in step.definitions.on_demand for feature in view.features}
+    left: dict[str, np.ndarray] = {}
+    for column, at in step.differences.cells.items():
+        number = next((at for at, change in enumerate(changes) if columns.get(column) in change.views), None)
+        if number is None:
+            left[column] = at
+            continue
+        effects[number].add(column, step.differences.before_rows[at], "code")
+        if effects[number].lacks:
+            effects[number].show(step.cells(column, at[: effects[number].lacks], "code"))
+    made = tuple(effect.of(change) for effect, change in zip(effects, changes, strict=True))
+    blamed = {view for change in made if change.has_effect for view in change.views}
+    told = tuple(
+        replace(change, has_effect=None) if not change.has_effect and blamed & set(change.views) else change
+        for change in made
+    )
+    return told, replace(step, differences=replace(step.differences, cells=left))
 
 
 def _inputs_of(view: OnDemandRecord, definitions: Definitions) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ They are recorded whole, so that a set can be made again after the repo has chan
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import msgspec
@@ -138,6 +138,15 @@ class Definitions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceTitle:
+    """What a source is called, and the views that are read from it."""
+
+    name: str
+    path: str
+    views: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DefinitionChange:
     """One attribute of a definition that is another one now.
 
@@ -159,6 +168,27 @@ class DefinitionChange:
 def digest_of(record: object) -> str:
     """SHA-256 of a record's canonical JSON, 64 hex digits."""
     return hashlib.sha256(msgspec.json.encode(record, order="sorted")).hexdigest()
+
+
+def title_of(definitions: Definitions, view_name: str) -> SourceTitle:
+    """The source of a view."""
+    source = next(view.source for view in definitions.views if view.name == view_name)
+    place = (source.kind, source.path, source.table, source.file_format)
+    shared = [
+        view
+        for view in definitions.views
+        if (view.source.kind, view.source.path, view.source.table, view.source.file_format) == place
+    ]
+    return SourceTitle(
+        name=shared[0].source.name,
+        path=f"{source.path}:{source.table}" if source.table else source.path,
+        views=tuple(view.name for view in shared),
+    )
+
+
+def source_titles(definitions: Definitions) -> Sequence[SourceTitle]:
+    """The sources of all views, each once, in the order in which manifests have them."""
+    return list(dict.fromkeys(title_of(definitions, view.name) for view in definitions.views))
 
 
 def definition_changes(before: Definitions, after: Definitions) -> Iterator[DefinitionChange]:

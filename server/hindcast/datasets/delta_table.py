@@ -71,7 +71,7 @@ def table_problems(directory: Path, schema: pa.Schema, *, version: int) -> Itera
         columns = table.schema()
         added = pa.table(table.get_add_actions())
     except Exception:  # noqa: BLE001 - deltalake raises DeltaError, OSError and plain Exception
-        yield f"data/_delta_log cannot be read at version {version}"
+        yield f"delta_version is {version}, and data/_delta_log cannot be read at it"
         return
     if newest != version:
         yield f"the Delta table in data has version {newest}, and the manifest says {version}: others wrote to it"

@@ -5,7 +5,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hindcast.datasets.causes import SAMPLES, Cell, Change, Provenance, Step, file_change, reasons_of, text_of
+from hindcast.datasets.causes import (
+    SAMPLES,
+    Cell,
+    Change,
+    Provenance,
+    Step,
+    file_change,
+    module_changes,
+    reasons_of,
+    text_of,
+)
 from hindcast.datasets.compare import Differences, Retyped, Side, compare
 from hindcast.datasets.definitions import PICKLED, ViewRecord, definition_changes
 from hindcast.datasets.manifest import Manifest
@@ -170,6 +180,8 @@ def inputs_that_differ(before: Manifest, after: Manifest) -> tuple[Change, ...]:
         for change in definition_changes(before.definitions, after.definitions)
         if change.attribute != PICKLED
     )
+    digests = {module.path: module.sha256 for module in after.modules or ()}
+    changes += module_changes(before.modules or (), lambda path: digests.get(path, ""), after.modules or ())
     changes += (
         Change(
             kind="library",

@@ -112,6 +112,7 @@ def pipeline(manifest: Manifest, repo: Repo, *, file: Path, out: str = OUT, stag
         "--dir",
         out,
     ]
+    modules = [place.seen(absolute_path(module.path, root=repo.root)) for module in manifest.modules or ()]
     return Pipeline(
         stages=(
             Stage(
@@ -125,7 +126,7 @@ def pipeline(manifest: Manifest, repo: Repo, *, file: Path, out: str = OUT, stag
             Stage(
                 name=name,
                 command=_shell("build", manifest.name, *build),
-                deps=tuple(dict.fromkeys([definitions_file, *frame_deps, *sources])),
+                deps=tuple(dict.fromkeys([definitions_file, *frame_deps, *sources, *modules])),
                 outs=(f"{out}/{manifest.name}",),
             ),
         ),

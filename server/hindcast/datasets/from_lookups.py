@@ -152,6 +152,7 @@ def build_from_lookups(
         on_progress(Progress("read", 0, 0))
         rows = stack.enter_context(served_rows(connection, log, layout, labels, join, spill_dir=repo.spill_dir))
         definitions = fill_definitions(layout, order.service, repo, full_feature_names=order.full_feature_names)
+        modules = repo.modules(definitions)
         filling = Filling(repo, definitions)
         with filling.read(rows) as reading:
             written = write_rows(
@@ -166,6 +167,7 @@ def build_from_lookups(
             on_progress(Progress("evidence", 0, rows.rows))
             evidence = filling.evidence(rows, built, snapshot=order.snapshot)
             on_progress(Progress("evidence", rows.rows, rows.rows))
+        repo.check_modules(modules)
         record = LookupsRecord(
             service=order.service,
             since_micros=order.during.since_micros,
@@ -185,6 +187,7 @@ def build_from_lookups(
             frame=_frame_record(rows, order.service),
             sources=filling.records,
             definitions=definitions,
+            modules=modules,
             git=git,
             evidence=evidence,
             leaks=filling.leaks,

@@ -75,7 +75,8 @@ class AgainFromLookups(Again):
             moves = self._moves(pinned, files)
             made = self._run(moves[-1].state if moves else self._recorded(pinned), NOW)
         except HindcastError as error:
-            return self._failed(error, files, libraries, first=known)
+            modules = [replace(one, has_effect=None) for one in self._module_changes()]
+            return self._failed(error, files, libraries, first=[*modules, *known])
         silent_ones = self._without_effect(moves)
         if made.digest == self.manifest.digest:
             assert made.written is not None  # noqa: S101 - for the type

@@ -21,6 +21,7 @@ from hindcast.datasets.manifest import (
     LeakRecord,
     LookupsRecord,
     Manifest,
+    ModuleRecord,
     SourceRecord,
     SplitsRecord,
 )
@@ -63,6 +64,7 @@ class MadeOf:
     """What the rows of a set were made of.
 
     Attributes:
+        modules: of the repo that functions reach.
         leaks: view -> what it leaked.
         lookups: None for rows that are of no log.
     """
@@ -72,6 +74,7 @@ class MadeOf:
     frame: FrameRecord
     sources: tuple[SourceRecord, ...]
     definitions: Definitions
+    modules: tuple[ModuleRecord, ...]
     git: GitRecord | None
     evidence: EvidenceRecord
     leaks: Mapping[str, Leaks]
@@ -136,6 +139,7 @@ def publish(order: SetOrder, made_of: MadeOf, written: Written, built: Path, sto
         definitions_digest=f"sha256:{definitions.digest()}",
         definition_digests={name: f"sha256:{digest}" for name, digest in definitions.digests().items()},
         code_digests={view.name: f"sha256:{view.code_sha256}" for view in definitions.on_demand},
+        modules=made_of.modules,
         git=made_of.git,
         libraries=libraries_of(definitions, has_log=made_of.lookups is not None),
         columns=tuple(Column(name=field.name, type=str(field.type)) for field in written.schema),

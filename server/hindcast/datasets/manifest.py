@@ -151,6 +151,21 @@ class GitRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleRecord:
+    """A module of the repo that functions of on-demand views reach by their imports.
+
+    Attributes:
+        path: of its file; relative to the repo.
+        sha256: of the file, 64 hex digits.
+        views: the on-demand views whose functions reach it, sorted.
+    """
+
+    path: str
+    sha256: str
+    views: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GroupRecord:
     """A row group of the Parquet parts, and its logical digest."""
 
@@ -324,6 +339,7 @@ class Manifest:
 
     Attributes:
         definition_digests: view or on-demand view -> SHA-256 of its definition; `code_digests` of the functions' source text.
+        modules: that functions of on-demand views reach, by path; None of a set that was built when they were not pinned.
         libraries: name -> version, of what took part.
         digest: logical, of all rows and columns.
         delta_version: of the Delta table that `files` are; None where they are none.
@@ -342,6 +358,7 @@ class Manifest:
     definitions_digest: str
     definition_digests: Mapping[str, str]
     code_digests: Mapping[str, str]
+    modules: tuple[ModuleRecord, ...] | None = None
     git: GitRecord | None
     libraries: Mapping[str, str]
     columns: tuple[Column, ...]

@@ -33,7 +33,8 @@ from hindcast.catalog.registry import read_registry
 from hindcast.catalog.repo import FileRegistry, OtherRegistry, registry_of
 from hindcast.clock import from_micros, system_clock
 from hindcast.datasets.definitions import Definitions, Feature, Key, OnDemandRecord, SourceDefinition, ViewRecord
-from hindcast.datasets.manifest import FileRecord, KnownAt
+from hindcast.datasets.manifest import FileRecord, KnownAt, ModuleRecord
+from hindcast.datasets.modules import RepoModules, file_sha256
 from hindcast.datasets.pins import absolute_path, file_record
 from hindcast.datasets.registration import PATH, Entry, replace_registry_file
 from hindcast.errors import (
@@ -114,6 +115,7 @@ class Repo:
         if threads is not None and threads < 1:
             raise InvalidArgument.at("threads", f"are {threads}; give 1 or more, or none for one a core")
         self.root = root
+        self._modules = RepoModules(root.resolve())
         try:
             self._store = FeatureStore(repo_path=str(root))
             config = self._store.config
@@ -202,6 +204,36 @@ class Repo:
             views=tuple(_view_record(view, asked) for view in asked.views),
             on_demand=tuple(_on_demand_record(view, asked, stored) for view in job.on_demand_feature_views),
         )
+
+    def modules(self, definitions: Definitions) -> tuple[ModuleRecord, ...]:
+        """The repo's modules that the functions of some definitions reach, as they are now, and as functions that are loaded later have them."""
+        functions: dict[str, Any] = {}
+        for record in definitions.on_demand:
+            try:
+                functions[record.name] = getattr(_on_demand_view(record).feature_transformation, "udf", record.code)
+            except TransformError:
+                functions[record.name] = record.code
+        return self._modules.reached(functions)
+
+    def module_sha256(self, path: str) -> str:
+        """SHA-256 of a module's file as it is now, 64 hex digits; empty where it is not there.
+
+        Args:
+            path: as a manifest has it.
+        """
+        return file_sha256(absolute_path(path, root=self.root))
+
+    def check_modules(self, modules: Sequence[ModuleRecord]) -> None:
+        """Refuse what was made while modules were edited: which text of them ran, nobody knows.
+
+        Raises:
+            TransformError: one is another one by now.
+        """
+        for module in modules:
+            if self.module_sha256(module.path) != module.sha256:
+                raise TransformError(
+                    f"{module.path!r} changed while functions of {', '.join(module.views)} ran; run again, when nobody edits it"
+                )
 
     def pinned(self, source: SourceDefinition, *, version: int | None = None) -> SourceFiles | DeltaTable:
         """The files of a source as they are now.
@@ -516,6 +548,8 @@ def _transforming(views: Sequence[OnDemandFeatureView]) -> Iterator[None]:
         ) from error
     except (HindcastError, FeastError, pa.ArrowException, OSError, MemoryError):
         raise
+    except ImportError as error:
+        raise _not_importable(error) from error
     except Exception as error:
         if not views:
             raise
@@ -523,6 +557,12 @@ def _transforming(views: Sequence[OnDemandFeatureView]) -> Iterator[None]:
         raise TransformError(
             f"the function of one of the on-demand views {names} failed; its own error is the cause of this one"
         ) from error
+
+
+def _not_importable(error: ImportError) -> TransformError:
+    return TransformError(
+        f"a function of an on-demand view imports {error.name or 'a module'}, which cannot be imported here; put it back into the repo, or install it"
+    )
 
 
 @contextmanager
@@ -533,6 +573,8 @@ def _in_our_words(features: str | Sequence[str], store: FeatureStore) -> Iterato
         raise InvalidArgument.at(
             "features", "have two of one name; ask for full feature names, or leave one out"
         ) from error
+    except ImportError as error:
+        raise _not_importable(error) from error
     except FeastObjectNotFoundException as error:
         raise _unknown(features, store) or _refused_together() from error
     except TypeError as error:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from hindcast.datasets.build import Order, title_of
-from hindcast.datasets.definitions import Definitions
+from hindcast.datasets.build import Order
+from hindcast.datasets.definitions import Definitions, source_titles
 from hindcast.datasets.making import SetOrder
 from hindcast.datasets.manifest import FrameRecord, Manifest, SourceRecord
 from hindcast.datasets.pins import absolute_path
@@ -87,8 +87,7 @@ def _name(name: str) -> str:
 
 
 def _sources(definitions: Definitions, records: Mapping[str, SourceRecord]) -> Iterator[Dataset]:
-    titles = dict.fromkeys(title_of(definitions, view.name) for view in definitions.views)
-    for title in titles:
+    for title in source_titles(definitions):
         fields: dict[str, str] = {}
         for view in definitions.views:
             if view.name in title.views:

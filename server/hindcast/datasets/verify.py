@@ -11,8 +11,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from hindcast.datasets.canonical import Hasher, TableDigest
+from hindcast.datasets.claims import RowClaims
+from hindcast.datasets.coherence import contradictions
 from hindcast.datasets.delta_form import delta_schema
-from hindcast.datasets.manifest import FileRecord, is_canonical
+from hindcast.datasets.manifest import FileRecord, Manifest, is_canonical
 from hindcast.datasets.parts import Part, read_parts
 from hindcast.datasets.sign import PublicKey, Signature
 from hindcast.datasets.sign import verify as check_signature
@@ -21,6 +23,7 @@ from hindcast.datasets.store import MANIFEST, SIGNATURE, StoredSet, id_bytes
 from hindcast.errors import DatasetError, InvalidArgument, NotProven
 
 _BLOCK_BYTES = 2**20
+_UNREADABLE = "the rows cannot be read"
 _NAME_IN_MAP = re.compile(r" \('[^']*'\)")
 """In the text of a map's type: how its values are called, which is no part of the type and does not outlast Parquet."""
 
@@ -53,7 +56,7 @@ def verify(stored: StoredSet, *, key: PublicKey | None = None) -> Verification:
     """
     manifest = stored.manifest
     problems = [said for file in manifest.own_files() if (said := file_trouble(stored.path, file)) is not None]
-    problems += wrong_rows(stored)
+    problems += _wrong_manifest(stored)
     problems += _unlisted(stored)
     signature, trouble = _signature(stored, key)
     if trouble:
@@ -99,63 +102,126 @@ def _signature(stored: StoredSet, key: PublicKey | None) -> tuple[Signature | No
     return signature, ""
 
 
-def wrong_rows(stored: StoredSet) -> Iterator[str]:
-    """Row groups whose meaning is another one, and what the manifest says of the rows that they are not."""
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """The rows of a set, as they were read.
+
+    Attributes:
+        dealt: split -> rows of it; nothing where there are no splits.
+    """
+
+    schema: pa.Schema
+    digest: TableDigest
+    dealt: Mapping[str | None, int]
+    claims: RowClaims | None
+
+    @property
+    def groups(self) -> list[str]:
+        """The digests of the row groups."""
+        return [f"sha256:{group.root.hex()}" for group in self.digest.groups]
+
+    def is_whole(self, manifest: Manifest) -> bool:
+        """Whether the digest of all rows is the manifest's."""
+        return str(self.digest) == manifest.digest
+
+    def are_groups_whole(self, manifest: Manifest) -> bool:
+        """Whether the digests of the row groups are the manifest's."""
+        return self.groups == [group.digest for group in manifest.groups]
+
+
+def _read_rows(stored: StoredSet, *, with_claims: bool) -> _Read | None:
+    """Read all rows of a set; None where that is not possible."""
     manifest = stored.manifest
     dealt: Counter[str | None] = Counter()
     try:
         with Part(stored.path / manifest.files[0].path) as part:
             schema = part.schema.remove_metadata()
         hasher = Hasher(schema)
+        claims = RowClaims(manifest, schema) if with_claims else None
         for table in read_parts(stored.path, manifest.files):
             dealt.update(_dealt(table))
             for batch in table.to_batches():
                 hasher.update(batch.replace_schema_metadata())
-        found = hasher.finish()
-        if manifest.delta_version is not None:
-            yield from _wrong_table(stored, schema, manifest.delta_version)
+            if claims is not None:
+                claims.add(table)
+        return _Read(schema, hasher.finish(), dealt, claims)
     except (DatasetError, InvalidArgument, KeyError, OSError, ValueError):
-        yield "the rows cannot be read"
+        return None
+
+
+def wrong_rows(stored: StoredSet) -> Iterator[str]:
+    """Row groups whose meaning is another one, and what the manifest says of the number and the columns of rows that they are not."""
+    read = _read_rows(stored, with_claims=False)
+    yield from [_UNREADABLE] if read is None else _wrong_meaning(stored, read)
+
+
+def _wrong_manifest(stored: StoredSet) -> Iterator[str]:
+    """All that the rows, the evidence and the manifest itself say otherwise than a field of it."""
+    manifest = stored.manifest
+    read = _read_rows(stored, with_claims=True)
+    yield from [_UNREADABLE] if read is None else _wrong_meaning(stored, read)
+    if not is_canonical((stored.path / MANIFEST).read_bytes()):
+        yield f"{MANIFEST} is not written as a build writes it: it was edited"
+    yield from contradictions(manifest, name=stored.name)
+    # Of rows that are other ones all else would be other, too.
+    if read is None or read.claims is None or not (read.is_whole(manifest) or read.are_groups_whole(manifest)):
         return
-    groups = [f"sha256:{group.root.hex()}" for group in found.groups]
-    known = [group.digest for group in manifest.groups]
+    yield from read.claims.problems(stored.path)
+    if manifest.lookups is not None:
+        from hindcast.datasets.lookup_claims import lookup_problems  # noqa: PLC0415 - the log's readers, which few sets need
+
+        yield from lookup_problems(stored, manifest.lookups)
+
+
+def _wrong_meaning(stored: StoredSet, read: _Read) -> Iterator[str]:
+    manifest, found = stored.manifest, read.digest
+    if manifest.delta_version is not None:
+        try:
+            yield from list(_wrong_table(stored, read.schema, manifest.delta_version))
+        except (DatasetError, InvalidArgument, OSError, ValueError):
+            yield _UNREADABLE
+            return
+    groups, known = read.groups, [group.digest for group in manifest.groups]
+    # The digest of all rows is over those of the groups: where it is right, it is the manifest's groups that are not.
+    is_whole = read.is_whole(manifest)
     for number, (now, then) in enumerate(zip(groups, known, strict=False)):
-        if now != then:
+        if now != then and is_whole:
+            yield f"groups[{number}].digest is not that of the rows from {found.groups[number].first_row:,} on"
+        elif now != then:
             yield f"the rows from {found.groups[number].first_row:,} on, in row group {number}, are other ones"
-    if len(groups) != len(known):
+    if len(groups) != len(known) and (is_whole or found.rows == manifest.rows):
+        yield f"groups are {len(known):,}, and the rows have {len(groups):,}"
+    elif len(groups) != len(known):
         yield f"there are {found.rows:,} rows, and the manifest says {manifest.rows:,}"
-    elif groups == known and str(found) != manifest.digest:
-        yield "the columns are other ones, or the digest of all rows was changed in the manifest"
-    if groups == known:
-        yield from _wrong_words(stored, schema, found, dealt)
+    elif groups == known and not is_whole:
+        yield "digest or columns are other ones than those of the rows"
+    if groups == known or is_whole:
+        yield from _wrong_words(manifest, read)
 
 
 def _dealt(table: pa.Table) -> Mapping[str | None, int]:
-    """Split -> rows of it; nothing where there are no splits."""
     if COLUMN not in table.schema.names:
         return {}
     counts = table.column(COLUMN).combine_chunks().value_counts()
     return dict(zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True))
 
 
-def _wrong_words(
-    stored: StoredSet, schema: pa.Schema, found: TableDigest, dealt: Mapping[str | None, int]
-) -> Iterator[str]:
+def _wrong_words(manifest: Manifest, read: _Read) -> Iterator[str]:
     """What a manifest whose digests are right says otherwise than its rows: it was edited, since a build does not write that."""
-    manifest = stored.manifest
-    splits = manifest.splits
-    if not is_canonical((stored.path / MANIFEST).read_bytes()):
-        yield f"{MANIFEST} is not written as a build writes it: it was edited"
-    if (manifest.rows, [group.rows for group in manifest.groups]) != (
-        found.rows,
-        [group.rows for group in found.groups],
-    ):
-        yield f"there are {found.rows:,} rows, and the numbers of rows in the manifest are other ones"
+    found, splits = read.digest, manifest.splits
+    if manifest.rows != found.rows:
+        yield f"rows are {manifest.rows:,} in the manifest, and there are {found.rows:,}"
+    rows = [group.rows for group in found.groups]
+    for number, (group, now) in enumerate(zip(manifest.groups, rows, strict=False)):
+        if group.rows != now:
+            yield f"groups[{number}].rows is {group.rows:,}, and there are {now:,}"
+    if manifest.frame.rows != found.rows:
+        yield f"frame.rows is {manifest.frame.rows:,}, and there are {found.rows:,}"
     said = [(column.name, _NAME_IN_MAP.sub("", column.type)) for column in manifest.columns]
-    if said != [(one.name, _NAME_IN_MAP.sub("", str(one.type))) for one in schema]:
-        yield "the columns in the manifest are other ones than those of the rows"
-    if splits is not None and splits.rows != tuple(dealt.get(name, 0) for name in splits.names):
-        yield "the splits in the manifest have other numbers of rows than there are"
+    if said != [(one.name, _NAME_IN_MAP.sub("", str(one.type))) for one in read.schema]:
+        yield "columns are other ones in the manifest than those of the rows"
+    if splits is not None and splits.rows != tuple(read.dealt.get(name, 0) for name in splits.names):
+        yield "splits have other numbers of rows in the manifest than there are"
 
 
 def _wrong_table(stored: StoredSet, schema: pa.Schema, version: int) -> Iterator[str]:
