@@ -5,7 +5,7 @@ import binascii
 import contextlib
 import logging
 from bisect import bisect_right
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,8 +103,8 @@ class Handlers:
         # Calls that are read have places of their own: those who read slowly are in the way of nobody who asks what there is.
         self._reads = Lane("reads", threads=_READERS, waiting_max=_READS_MAX)
         self._questions = Lane("questions", threads=_READERS, waiting_max=_QUESTIONS_MAX)
-        self._builder = JobProcess(settings, builds=True, sweeps=self._spills)
-        self._comparer = JobProcess(settings, builds=False, sweeps=())
+        self._builder = JobProcess(settings, builds=True, left_in=self._spills)
+        self._comparer = JobProcess(settings, builds=False, left_in=lambda: ())
         self._builder.start()
 
     def rpcs(self) -> Rpcs:
@@ -166,20 +166,16 @@ class Handlers:
             with self._builds.place(), self._uploads() as directory:
                 rows = await self._given(kind, wanted, requests, patience, directory / "rows.arrow")
                 order = Order(rpc=kind.rpc, request_bytes=spec.spec.SerializeToString(), rows=rows)
-                async for response in self._ordered(order, kind.response, context, deadline, name=wanted.name):
+                async for response in self._ordered(order, kind.response, context, deadline):
                     yield response
 
     async def _ordered(
-        self, order: Order, response: Any, context: grpc.aio.ServicerContext, deadline: Deadline, *, name: str
+        self, order: Order, response: Any, context: grpc.aio.ServicerContext, deadline: Deadline
     ) -> AsyncGenerator[bytes]:
-        """How far an order for the builder is, and its answer.
-
-        Args:
-            name: of the set, in whose directory it builds.
-        """
+        """How far an order for the builder is, and its answer."""
 
         def work(job: Job) -> bytes:
-            return self._builder.run(order, job, sweeps=[self._sets.directory / name])
+            return self._builder.run(order, job)
 
         async with aclosing(self._builds.follow(work, context, deadline=deadline)) as steps:
             async for step in steps:
@@ -200,11 +196,8 @@ class Handlers:
             patience = Patience(self._settings.patience_seconds, deadline)
             request = _parsed(pb.TrainingSetsRebuildRequest, await _first(requests, patience))
             order = Order(rpc="Rebuild", request_bytes=request.SerializeToString())
-            name = request.ref.partition("@")[0]
             with self._builds.place():
-                async for response in self._ordered(
-                    order, pb.TrainingSetsRebuildResponse, context, deadline, name=name
-                ):
+                async for response in self._ordered(order, pb.TrainingSetsRebuildResponse, context, deadline):
                     yield response
 
     async def read(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
@@ -260,10 +253,9 @@ class Handlers:
         async with self._failing(context):
             order = Order(rpc=rpc, request_bytes=_parsed(kind, request).SerializeToString())
             with self._comparisons.place():
-                answer = await self._comparisons.answer(
+                return await self._comparisons.answer(
                     lambda job: self._comparer.run(order, job), context, deadline=deadline
                 )
-            return answer
         raise AssertionError
 
     async def remove(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
@@ -329,9 +321,11 @@ class Handlers:
                 upload.close()
         return "" if upload is None else str(path)
 
-    @property
-    def _spills(self) -> Sequence[Path]:
-        return [state_dir(self._root) / "spill"]
+    def _spills(self) -> Iterator[Path]:
+        """Where builds set things aside: within the folder of their set, and in the state directory."""
+        yield state_dir(self._root) / "spill"
+        with contextlib.suppress(OSError):
+            yield from (one for one in self._sets.directory.iterdir() if one.is_dir())
 
     @contextmanager
     def _uploads(self) -> Iterator[Path]:

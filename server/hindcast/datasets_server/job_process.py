@@ -6,7 +6,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -28,16 +28,16 @@ _END_SECONDS = 0.8
 class JobProcess:
     """One process, and another when that has died. One thread at a time may use it."""
 
-    def __init__(self, settings: TrainingSetsSettings, *, builds: bool, sweeps: Sequence[Path]) -> None:
+    def __init__(self, settings: TrainingSetsSettings, *, builds: bool, left_in: Callable[[], Iterable[Path]]) -> None:
         """Nothing is started yet.
 
         Args:
             builds: whether it is to import Feast as soon as it starts.
-            sweeps: directories in which a process that was killed leaves what the next one must not find, by `spill_directory`.
+            left_in: gives the directories in which a process that was killed may have left something, of `spill_directory`.
         """
         self._settings = settings
         self._builds = builds
-        self._sweeps = sweeps
+        self._left_in = left_in
         self._running: _Running | None = None
 
     def start(self) -> None:
@@ -50,12 +50,11 @@ class JobProcess:
         if self._running is not None:
             self._running.close()
 
-    def run(self, order: Order, job: Job, *, sweeps: Sequence[Path] = ()) -> bytes:
+    def run(self, order: Order, job: Job) -> bytes:
         """Have something done.
 
         Args:
             job: is told how far it is; what it raises ends the work within a second.
-            sweeps: more directories.
         Returns:
             The last response of the order's RPC.
         Raises:
@@ -76,10 +75,10 @@ class JobProcess:
             except _Died:
                 raise
             except BaseException:
-                self._end(running, sweeps)
+                self._end(running)
                 raise
         except _Died as died:
-            self._replace(sweeps)
+            self._replace()
             logger.error("a process that worked for a call died in its phase %r, %s", at, died)  # noqa: TRY400 - the message says it all
             raise Overloaded(
                 "memory",
@@ -102,14 +101,14 @@ class JobProcess:
         assert self._running is not None  # noqa: S101 - for the type
         if not self._running.is_alive:
             # It died while it had nothing to do: the kernel was short of memory, or somebody ended it.
-            self._replace(())
+            self._replace()
         while not self._running.is_ready:
             said = self._running.hear(_LOOK_SECONDS)
             if said is None:
                 job.look()
         return self._running
 
-    def _end(self, running: "_Running", sweeps: Sequence[Path]) -> None:
+    def _end(self, running: "_Running") -> None:
         """End what it does; the process too, unless it hears of it."""
         until = time.monotonic() + _END_SECONDS
         try:
@@ -120,14 +119,14 @@ class JobProcess:
                     return
         except _Died:
             pass
-        self._replace(sweeps)
+        self._replace()
 
-    def _replace(self, sweeps: Sequence[Path]) -> None:
+    def _replace(self) -> None:
         assert self._running is not None  # noqa: S101 - for the type
         self._running.kill()
         self._running = None
-        for directory in (*self._sweeps, *sweeps):
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            for directory in self._left_in():
                 sweep(directory)
         self.start()
 

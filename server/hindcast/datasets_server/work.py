@@ -208,7 +208,7 @@ def main() -> None:
     said = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     # Without a buffer, in which the first order would be lost.
-    with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as line:  # noqa: PTH123 - a descriptor
+    with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as line:
         settings = TrainingSetsSettings.from_line(line.readline())
     if BUILDS in sys.argv[1:]:
         # Feast, which takes 5 s.
