@@ -216,13 +216,19 @@ class Handlers:
                 return answers.arrow_pieces(reader)
 
             with self._reads.place():
-                pieces = await self._reads.run(begun, deadline=deadline)
-                last = b""
-                while (piece := await self._reads.run(lambda: next(pieces, None), deadline=deadline)) is not None:
-                    if last:
-                        # Not by `yield`, which waits for a caller as long as that likes.
-                        await patience.taken(context.write(_read_response(last)))
-                    last = piece
+                pieces = [await self._reads.run(begun, deadline=deadline)]
+                try:
+                    last = b""
+                    while (
+                        piece := await self._reads.run(lambda: next(pieces[0], None), deadline=deadline)
+                    ) is not None:
+                        if last:
+                            # Not by `yield`, which waits for a caller as long as that likes.
+                            await patience.taken(context.write(_read_response(last)))
+                        last = piece
+                finally:
+                    # With them the set's files are closed now, and not when a caller who reads nothing has taken the status.
+                    pieces.clear()
             # The place is another's already.
             yield _read_response(last)
 

@@ -62,10 +62,13 @@ class _Desk:
             "Diff": self._diff,
         }
 
-    def run(self) -> None:
-        """Do what is ordered until there are no more orders."""
+    def open(self) -> None:
+        """Listen, so that this process ends with its server whatever it is at."""
         signal.signal(signal.SIGINT, self._interrupted)
         threading.Thread(target=self._listen, name="hindcast-orders", daemon=True).start()
+
+    def run(self) -> None:
+        """Do what is ordered until there are no more orders."""
         self._say(Said(is_ready=True))
         while (order := self._orders.get()) is not None:
             self._say(self._done(order))
@@ -210,11 +213,13 @@ def main() -> None:
     # Without a buffer, in which the first order would be lost.
     with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as line:
         settings = TrainingSetsSettings.from_line(line.readline())
+    desk = _Desk(settings, orders=sys.stdin.fileno(), said=said)
+    desk.open()
     if BUILDS in sys.argv[1:]:
         # Feast, which takes 5 s.
         from hindcast.datasets import build, retrieval  # noqa: F401, PLC0415 - see above
 
-    _Desk(settings, orders=sys.stdin.fileno(), said=said).run()
+    desk.run()
 
 
 if __name__ == "__main__":

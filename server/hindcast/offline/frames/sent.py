@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
-from hindcast.errors import InvalidArgument
+from hindcast.errors import InvalidArgument, Overloaded
 from hindcast.offline.frames.bounds import bounded, bounded_memory, check_shape
 from hindcast.offline.frames.held import SpooledRows
+from hindcast.offline.frames.ipc_sizes import message_sizes
 
 _SPARE_BYTES = 2**30
 """Beside the memory of a read: a batch, and the plain form of it."""
@@ -40,6 +42,8 @@ def spooled_sent(sent: SentRows, *, spilled: Path, memory_bytes: int) -> Spooled
     """
     with bounded_memory(memory_bytes + _SPARE_BYTES):
         try:
+            with pa.memory_map(str(sent.path)) as file:
+                _check_sizes(file, bytes_max=min(memory_bytes, sent.bytes_max))
             with pa.memory_map(str(sent.path)) as file, pa.ipc.open_stream(file) as stream:
                 check_shape(stream.schema)
                 batches = bounded(_checked(stream, sent), sent.bytes_max, what="the rows that were sent have")
@@ -50,6 +54,19 @@ def spooled_sent(sent: SentRows, *, spilled: Path, memory_bytes: int) -> Spooled
             raise InvalidArgument.at(
                 sent.field, "is no Arrow IPC stream; write it by pyarrow.ipc.new_stream, not as a file"
             ) from error
+
+
+def _check_sizes(file: Any, *, bytes_max: int) -> None:
+    """Refuse what would come to more than a batch may have: 50 kB of zstd were 1.5 GB."""
+    dictionaries = 0
+    for size in message_sizes(file):
+        dictionaries += size.bytes if size.stays else 0
+        if max(size.bytes, dictionaries) > bytes_max:
+            raise Overloaded(
+                "memory",
+                f"the rows that were sent have compressed buffers that come to more than {bytes_max:,} bytes of memory in one batch, or in "
+                "dictionaries; send smaller batches",
+            )
 
 
 def _checked(stream: pa.RecordBatchReader, sent: SentRows) -> Iterator[pa.RecordBatch]:
