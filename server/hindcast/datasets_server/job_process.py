@@ -125,8 +125,8 @@ class JobProcess:
         assert self._running is not None  # noqa: S101 - for the type
         self._running.kill()
         self._running = None
-        with contextlib.suppress(OSError):
-            for directory in self._left_in():
+        for directory in self._left_in():
+            with contextlib.suppress(OSError):
                 sweep(directory)
         self.start()
 
