@@ -319,47 +319,28 @@ def waiting(stub):
     return call
 
 
-def test_a_builder_that_dies_is_one_callers_error(stub, server):
-    """When the process that builds is killed its caller is told, in which phase, and the next build has another process."""
-    call = waiting(stub)
-    (builder,) = children(server)
-    builder.kill()
-    with pytest.raises(grpc.RpcError) as caught:
-        list(call)
-    assert (grpc.StatusCode.RESOURCE_EXHAUSTED, True) == (
-        caught.value.code(),
-        "died in its phase 'frame'" in caught.value.details(),
-    )
-    assert [builder] != children(server)
-
-
-def test_a_builder_that_hears_nothing_is_ended(stub, server):
-    """When a caller leaves a build that does not look up, the process that builds is ended, and what it had set aside is gone."""
+def test_a_builder_that_hears_nothing_is_ended_and_its_death_is_one_callers_error(stub, server):
+    """When a caller leaves a build that does not look up, the process that builds is ended; when that dies of itself, its caller is told in which phase."""
     call = waiting(stub)
     (builder,) = children(server)
     builder.send_signal(signal.SIGSTOP)
     call.cancel()
-    wait_for(lambda: not builder.is_running(), what="the end of the process", seconds=5)
-
-
-def test_a_builder_ends_with_its_server(repo):
-    """When the server is killed, what works for it ends too."""
-    with run_training_sets(repo) as other:
-        (builder,) = children(other)
-        other.process.kill()
-        wait_for(lambda: not builder.is_running(), what="the end of the process", seconds=20)
+    wait_for(lambda: children(server) not in ([], [builder]), what="another process", seconds=5)
+    call = stub("Build")(iter([text(ASKS)]), timeout=60)
+    (builder,) = children(server)
+    builder.kill()
+    with pytest.raises(grpc.RpcError) as caught:
+        list(call)
+    said = caught.value.details()
+    assert (grpc.StatusCode.RESOURCE_EXHAUSTED, True) == (caught.value.code(), "died in its phase 'start'" in said)
 
 
 def test_a_thousand_builds_at_once(server):
     """Of a thousand builds at once those that fit into the queue are built, and all others are refused at once."""
 
-    async def requests():
-        yield spec()
-        for piece in pieces(ipc(rows())):
-            yield piece
-
     async def one(channel):
-        call = channel.stream_stream("/hindcast.v1.TrainingSets/Build")(requests(), timeout=60)
+        # One message: a call of gRPC's asyncio client that is refused while it sends has INTERNAL for any status.
+        call = channel.unary_stream("/hindcast.v1.TrainingSets/Build")(text(ASKS), timeout=60)
         try:
             (*_, last) = [response async for response in call]
         except grpc.aio.AioRpcError as error:
@@ -371,6 +352,5 @@ def test_a_thousand_builds_at_once(server):
             return await asyncio.gather(*(one(channel) for _ in range(1_000)))
 
     outcomes = asyncio.run(all_of_them())
-    late = grpc.StatusCode.DEADLINE_EXCEEDED
-    # Of so many some may be late with their frames.
-    assert {"hostile", grpc.StatusCode.RESOURCE_EXHAUSTED, late} == {*outcomes, late}
+    assert {"hostile", grpc.StatusCode.RESOURCE_EXHAUSTED} == set(outcomes)
+    assert 3 <= outcomes.count("hostile")
