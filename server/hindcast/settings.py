@@ -121,7 +121,8 @@ class TrainingSetsSettings:
         entity_directories: absolute, each: where files are that callers may name as entity frames, beside the repo's sources.
         call_timeout_seconds: the deadline of a call that brings none.
         waiting_max: builds that wait for the one that runs; more are refused.
-        frame_max_bytes: of an entity frame that is sent.
+        frame_max_bytes: of an entity frame that is sent, or that SQL answers.
+        patience_seconds: for a caller to send the next piece of a frame, or to take the next of a set.
     """
 
     repo_root: Path
@@ -132,6 +133,7 @@ class TrainingSetsSettings:
     call_timeout_seconds: float = 3_600.0
     waiting_max: int = 8
     frame_max_bytes: int = 8 * 2**30
+    patience_seconds: float = 60.0
 
     def to_line(self) -> bytes:
         """One line of JSON."""

@@ -437,7 +437,7 @@ def test_a_repo_of_another_offline_store_is_not_served(repo, tmp_path):
 
 
 def test_beside_the_workers(repo, sets, tmp_path):
-    """`hindcast serve` keeps a server of training sets, with a lower priority, starts another one when it dies, and ends it at its stop."""
+    """`hindcast serve` keeps a server of training sets, with a lower priority, starts another one when it dies, with which its builder ends, and ends it at its stop."""
     served = tmp_path / "repo"
     made = sets.build("beside", features=FEATURES, entity_frame=frame())
     shutil.copytree(repo, served)
@@ -459,8 +459,12 @@ def test_beside_the_workers(repo, sets, tmp_path):
                 wait_for(lambda: answers(beside), what="an answer", seconds=30)
                 (first,) = companions(server)
                 assert 10 == first.nice()
+                builders = first.children()
                 first.send_signal(signal.SIGKILL)
                 wait_for(lambda: answers(beside) and companions(server) != [first], what="another one", seconds=30)
+                wait_for(
+                    lambda: builders and not any(one.is_running() for one in builders), what="the end of its builder"
+                )
                 assert made.to_arrow() == beside.get(made.id).to_arrow()
                 (second,) = companions(server)
             with Client(server.address) as client:

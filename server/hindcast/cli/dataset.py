@@ -479,7 +479,14 @@ def rm(ref: str, repo_root: Path, directory: Path | None, output: str) -> None:
     type=click.IntRange(1, 2**20),
     default=8_192,
     show_default=True,
-    help="Of an entity frame that a caller sends, in MiB.",
+    help="Of an entity frame that a caller sends, or whose SQL answers it, in MiB.",
+)
+@click.option(
+    "--patience-seconds",
+    type=click.FloatRange(0.1),
+    default=60.0,
+    show_default=True,
+    help="For a caller to send the next piece of a frame, or to take the next of a set.",
 )
 @click.option(
     "--timeout-seconds",
@@ -496,6 +503,7 @@ def serve(
     entity_directories: tuple[Path, ...],
     waiting_max: int,
     frame_max_mb: int,
+    patience_seconds: float,
     timeout_seconds: float,
     tls_cert: Path | None,
     tls_key: Path | None,
@@ -514,6 +522,7 @@ def serve(
         call_timeout_seconds=timeout_seconds,
         waiting_max=waiting_max,
         frame_max_bytes=frame_max_mb * 2**20,
+        patience_seconds=patience_seconds,
     )
     run(settings, say=click.echo)
     end(0)

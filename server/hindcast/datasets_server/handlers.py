@@ -4,11 +4,10 @@ import base64
 import binascii
 import contextlib
 import logging
-import tempfile
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,13 +15,15 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from hindcast.clock import Deadline
-from hindcast.datasets.progress import OnProgress, Progress
 from hindcast.datasets.sets import TrainingSets
-from hindcast.datasets.training_set import TrainingSet
+from hindcast.datasets.store import check_name
 from hindcast.datasets_server import answers
-from hindcast.datasets_server.confinement import entity_frame
-from hindcast.datasets_server.jobs import Done, Lane
-from hindcast.datasets_server.requests import Asked, asked, asked_of_lookups, threads
+from hindcast.datasets_server.job_process import JobProcess
+from hindcast.datasets_server.jobs import Done, Job, Lane
+from hindcast.datasets_server.orders import Defect, Order
+from hindcast.datasets_server.patience import Patience
+from hindcast.datasets_server.private import without_paths
+from hindcast.datasets_server.requests import Asked, asked, asked_of_lookups
 from hindcast.datasets_server.uploads import Upload
 from hindcast.errors import (
     CatalogError,
@@ -51,26 +52,43 @@ _PAGE_BYTES = 2**20
 _BATCH_ROWS, _BATCH_ROWS_MAX = 65_536, 2**20
 _READERS, _READS_MAX = 2, 32
 """Threads that read sets, and calls that may have one open: each has a batch in memory."""
+_QUESTIONS_MAX = 256
+"""Calls that wait to get, list or remove: milliseconds each, but for the first `Remove`, which imports Feast."""
 
 R = TypeVar("R", bound=Message)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Kind:
     """What one of the two RPCs that build has of its own.
 
     Attributes:
         rows: the field of the request that has pieces of rows.
         asked: reads a spec.
-        work: builds the set, of the rows that were given.
     """
 
+    rpc: str
     request: Any
     response: Any
-    rows: str = field(kw_only=True)
-    asked: Callable[[Any], Asked] = field(kw_only=True)
-    work: Callable[[TrainingSets, Asked, Any, OnProgress], TrainingSet] = field(kw_only=True)
+    rows: str
+    asked: Callable[[Any], Asked]
+
+
+_BUILD = _Kind(
+    rpc="Build",
+    request=pb.TrainingSetsBuildRequest,
+    response=pb.TrainingSetsBuildResponse,
+    rows="entity_frame_bytes",
+    asked=asked,
+)
+_FROM_LOOKUPS = _Kind(
+    rpc="FromLookups",
+    request=pb.TrainingSetsFromLookupsRequest,
+    response=pb.TrainingSetsFromLookupsResponse,
+    rows="labels_bytes",
+    asked=asked_of_lookups,
+)
 
 
 class Handlers:
@@ -82,7 +100,12 @@ class Handlers:
         self._sets = TrainingSets(self._root, settings.directory)
         self._builds = Lane("builds", threads=1, waiting_max=settings.waiting_max)
         self._comparisons = Lane("comparisons", threads=1, waiting_max=settings.waiting_max)
+        # Calls that are read have places of their own: those who read slowly are in the way of nobody who asks what there is.
         self._reads = Lane("reads", threads=_READERS, waiting_max=_READS_MAX)
+        self._questions = Lane("questions", threads=_READERS, waiting_max=_QUESTIONS_MAX)
+        self._builder = JobProcess(settings, builds=True, left_in=self._spills)
+        self._comparer = JobProcess(settings, builds=False, left_in=lambda: ())
+        self._builder.start()
 
     def rpcs(self) -> Rpcs:
         """All of them."""
@@ -108,20 +131,15 @@ class Handlers:
         )
 
     def stop(self) -> None:
-        """End what is built, at its next word; nothing of it stays."""
-        for lane in (self._builds, self._comparisons, self._reads):
+        """End what is built within a second; nothing of it stays."""
+        for lane in (self._builds, self._comparisons, self._reads, self._questions):
             lane.stop()
+        for process in (self._builder, self._comparer):
+            process.stop()
 
     async def build(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
         """`Build`."""
-
-        def work(sets: TrainingSets, order: Asked, frame: Any, tell: OnProgress) -> TrainingSet:
-            return sets.build(order.name, entity_frame=frame, **order.arguments, on_progress=tell)
-
-        kind = _Kind(
-            pb.TrainingSetsBuildRequest, pb.TrainingSetsBuildResponse, rows="entity_frame_bytes", asked=asked, work=work
-        )
-        async with aclosing(self._built(kind, requests, context)) as responses:
+        async with aclosing(self._built(_BUILD, requests, context)) as responses:
             async for response in responses:
                 yield response
 
@@ -129,18 +147,7 @@ class Handlers:
         self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext
     ) -> AsyncIterator[bytes]:
         """`FromLookups`."""
-
-        def work(sets: TrainingSets, order: Asked, labels: Any, tell: OnProgress) -> TrainingSet:
-            return sets.from_lookups(order.name, labels=labels, **order.arguments, on_progress=tell)
-
-        kind = _Kind(
-            pb.TrainingSetsFromLookupsRequest,
-            pb.TrainingSetsFromLookupsResponse,
-            rows="labels_bytes",
-            asked=asked_of_lookups,
-            work=work,
-        )
-        async with aclosing(self._built(kind, requests, context)) as responses:
+        async with aclosing(self._built(_FROM_LOOKUPS, requests, context)) as responses:
             async for response in responses:
                 yield response
 
@@ -148,31 +155,35 @@ class Handlers:
         self, kind: "_Kind", requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext
     ) -> AsyncGenerator[bytes]:
         deadline = self._deadline(context)
+        patience = Patience(self._settings.patience_seconds, deadline)
         async with self._failing(context):
-            spec = _parsed(kind.request, await _next(requests))
+            spec = _parsed(kind.request, await _first(requests, patience))
             if spec.WhichOneof("part") != "spec":
                 raise InvalidArgument.at("spec", "is not given; the first message has it")
-            order = kind.asked(spec.spec)
-            unregistered: list[str] = []
-            sets = self._telling(unregistered)
+            wanted = kind.asked(spec.spec)
+            check_name(wanted.name)
             # The place comes first: rows are not taken from a caller who is refused then.
             with self._builds.place(), self._uploads() as directory:
-                given = await self._given(kind, order, requests, directory / "rows.arrow")
+                rows = await self._given(kind, wanted, requests, patience, directory / "rows.arrow")
+                order = Order(rpc=kind.rpc, request_bytes=spec.spec.SerializeToString(), rows=rows)
+                async for response in self._ordered(order, kind.response, context, deadline):
+                    yield response
 
-                def work(tell: OnProgress) -> TrainingSet:
-                    return kind.work(sets, order, given(tell), tell)
+    async def _ordered(
+        self, order: Order, response: Any, context: grpc.aio.ServicerContext, deadline: Deadline
+    ) -> AsyncGenerator[bytes]:
+        """How far an order for the builder is, and its answer."""
 
-                async with aclosing(self._builds.follow(work, context, deadline=deadline)) as steps:
-                    async for step in steps:
-                        response = (
-                            kind.response(
-                                training_set=answers.training_set(step.result),
-                                not_registered=self._without_paths("; ".join(unregistered)),
-                            )
-                            if isinstance(step, Done)
-                            else kind.response(progress=answers.progress(step))
-                        )
-                        yield response.SerializeToString()
+        def work(job: Job) -> bytes:
+            return self._builder.run(order, job)
+
+        async with aclosing(self._builds.follow(work, context, deadline=deadline)) as steps:
+            async for step in steps:
+                yield (
+                    step.result
+                    if isinstance(step, Done)
+                    else response(progress=answers.progress(step)).SerializeToString()
+                )
 
     def _telling(self, unregistered: "list[str]") -> TrainingSets:
         """The sets, for one call: what Feast's registry does not take of it is for its caller."""
@@ -182,34 +193,19 @@ class Handlers:
         """`Rebuild`."""
         deadline = self._deadline(context)
         async with self._failing(context):
-            request = _parsed(pb.TrainingSetsRebuildRequest, await _next(requests))
-
-            def work(tell: OnProgress) -> pb.RebuildReport:
-                report = self._sets.rebuild(
-                    request.ref,
-                    as_recorded=request.as_recorded,
-                    threads=threads(request.threads),
-                    on_progress=tell,
-                )
-                made = answers.rebuild_report(report)
-                made.trouble = self._without_paths(made.trouble)
-                return made
-
+            patience = Patience(self._settings.patience_seconds, deadline)
+            request = _parsed(pb.TrainingSetsRebuildRequest, await _first(requests, patience))
+            order = Order(rpc="Rebuild", request_bytes=request.SerializeToString())
             with self._builds.place():
-                async with aclosing(self._builds.follow(work, context, deadline=deadline)) as steps:
-                    async for step in steps:
-                        response = (
-                            pb.TrainingSetsRebuildResponse(report=step.result)
-                            if isinstance(step, Done)
-                            else pb.TrainingSetsRebuildResponse(progress=answers.progress(step))
-                        )
-                        yield response.SerializeToString()
+                async for response in self._ordered(order, pb.TrainingSetsRebuildResponse, context, deadline):
+                    yield response
 
     async def read(self, requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
         """`Read`: the next rows are read when the caller has taken those before, as gRPC's flow control says."""
         deadline = self._deadline(context)
         async with self._failing(context):
-            request = _parsed(pb.TrainingSetsReadRequest, await _next(requests))
+            patience = Patience(self._settings.patience_seconds, deadline)
+            request = _parsed(pb.TrainingSetsReadRequest, await _first(requests, patience))
 
             def begun() -> Iterator[bytes]:
                 reader = self._sets.get(request.ref).to_reader(
@@ -220,9 +216,21 @@ class Handlers:
                 return answers.arrow_pieces(reader)
 
             with self._reads.place():
-                pieces = await self._reads.run(begun, deadline=deadline)
-                while (piece := await self._reads.run(lambda: next(pieces, None), deadline=deadline)) is not None:
-                    yield pb.TrainingSetsReadResponse(arrow_bytes=piece).SerializeToString()
+                pieces = [await self._reads.run(begun, deadline=deadline)]
+                try:
+                    last = b""
+                    while (
+                        piece := await self._reads.run(lambda: next(pieces[0], None), deadline=deadline)
+                    ) is not None:
+                        if last:
+                            # Not by `yield`, which waits for a caller as long as that likes.
+                            await patience.taken(context.write(_read_response(last)))
+                        last = piece
+                finally:
+                    # With them the set's files are closed now, and not when a caller who reads nothing has taken the status.
+                    pieces.clear()
+            # The place is another's already.
+            yield _read_response(last)
 
     async def get(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         """`Get`."""
@@ -230,32 +238,31 @@ class Handlers:
         def work(asks: pb.TrainingSetsGetRequest) -> Message:
             return pb.TrainingSetsGetResponse(training_set=answers.training_set(self._sets.get(asks.ref)))
 
-        return await self._answered(self._reads, pb.TrainingSetsGetRequest, work, request, context)
+        return await self._answered(self._questions, pb.TrainingSetsGetRequest, work, request, context)
 
     async def list(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         """`List`."""
-        return await self._answered(self._reads, pb.TrainingSetsListRequest, self._page, request, context)
+        return await self._answered(self._questions, pb.TrainingSetsListRequest, self._page, request, context)
 
     async def verify(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         """`Verify`."""
-
-        def work(asks: pb.TrainingSetsVerifyRequest) -> Message:
-            if not asks.public_key:
-                return answers.verification(self._sets.verify(asks.ref))
-            with tempfile.NamedTemporaryFile() as key:
-                key.write(asks.public_key)
-                key.flush()
-                return answers.verification(self._sets.verify(asks.ref, key=key.name))
-
-        return await self._answered(self._comparisons, pb.TrainingSetsVerifyRequest, work, request, context)
+        return await self._compared(pb.TrainingSetsVerifyRequest, request, context, rpc="Verify")
 
     async def diff(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         """`Diff`."""
+        return await self._compared(pb.TrainingSetsDiffRequest, request, context, rpc="Diff")
 
-        def work(asks: pb.TrainingSetsDiffRequest) -> Message:
-            return answers.diff(self._sets.diff(asks.before, asks.after))
-
-        return await self._answered(self._comparisons, pb.TrainingSetsDiffRequest, work, request, context)
+    async def _compared(
+        self, kind: type[Message], request: bytes, context: grpc.aio.ServicerContext, *, rpc: str
+    ) -> bytes:
+        deadline = self._deadline(context)
+        async with self._failing(context):
+            order = Order(rpc=rpc, request_bytes=_parsed(kind, request).SerializeToString())
+            with self._comparisons.place():
+                return await self._comparisons.answer(
+                    lambda job: self._comparer.run(order, job), context, deadline=deadline
+                )
+        raise AssertionError
 
     async def remove(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         """`Remove`."""
@@ -265,7 +272,7 @@ class Handlers:
             self._telling(unregistered).remove(asks.ref)
             return pb.TrainingSetsRemoveResponse(not_registered=self._without_paths("; ".join(unregistered)))
 
-        return await self._answered(self._reads, pb.TrainingSetsRemoveRequest, work, request, context)
+        return await self._answered(self._questions, pb.TrainingSetsRemoveRequest, work, request, context)
 
     async def _answered(
         self,
@@ -303,16 +310,12 @@ class Handlers:
         return pb.TrainingSetsListResponse(training_sets=page)
 
     async def _given(
-        self, kind: "_Kind", order: Asked, requests: AsyncIterator[bytes], path: Path
-    ) -> Callable[[OnProgress], Any]:
-        """The entity frame or the labels, as they are given to a build when that begins; it is told that work goes on."""
-        upload = (
-            Upload(path, field=kind.rows, bytes_max=self._settings.frame_max_bytes)
-            if order.given == "uploaded"
-            else None
-        )
+        self, kind: "_Kind", wanted: Asked, requests: AsyncIterator[bytes], patience: Patience, path: Path
+    ) -> str:
+        """The file of the rows that were sent, `path`; empty where rows are given otherwise."""
+        upload = Upload(path, bytes_max=self._settings.frame_max_bytes) if wanted.given == "uploaded" else None
         try:
-            async for request in requests:
+            while (request := await patience.next(requests)) is not None:
                 piece = _parsed(kind.request, request)
                 if upload is None or piece.WhichOneof("part") != kind.rows:
                     raise InvalidArgument.at(
@@ -322,17 +325,13 @@ class Handlers:
         finally:
             if upload is not None:
                 upload.close()
-        if upload is not None:
-            return lambda _: upload.reader()
-        if order.given == "text":
-            return lambda tell: entity_frame(
-                order.text,
-                repo_root=self._root,
-                directories=self._settings.entity_directories,
-                bytes_max=self._settings.frame_max_bytes,
-                look=lambda: tell(Progress("frame", 0, 0)),
-            )
-        return lambda _: None
+        return "" if upload is None else str(path)
+
+    def _spills(self) -> Iterator[Path]:
+        """Where builds set things aside: within the folder of their set, and in the state directory."""
+        yield state_dir(self._root) / "spill"
+        with contextlib.suppress(OSError):
+            yield from (one for one in self._sets.directory.iterdir() if one.is_dir())
 
     @contextmanager
     def _uploads(self) -> Iterator[Path]:
@@ -350,7 +349,7 @@ class Handlers:
         except grpc.aio.AbortError:
             raise
         except Exception as error:
-            if not isinstance(error, HindcastError):
+            if not isinstance(error, HindcastError | Defect):
                 logger.exception("a call of %s met a defect", TRAINING_SETS)
             await abort(context, self._said(error))
 
@@ -371,16 +370,7 @@ class Handlers:
         return error
 
     def _without_paths(self, text: str) -> str:
-        places = {
-            str(self._sets.directory): "the directory of the sets",
-            str(state_dir(self._root)): "the state directory",
-            str(self._root): "the repo",
-            tempfile.gettempdir(): "the directory for what does not last",
-        }
-        # The longest first: the repo has the others in it.
-        for place, name in sorted(places.items(), key=lambda item: -len(item[0])):
-            text = text.replace(f"{place}/", "").replace(place, name)
-        return text
+        return without_paths(text, self._settings)
 
 
 def _place(ref: str) -> tuple[str, int]:
@@ -398,11 +388,15 @@ def _ref_of(token: str) -> str:
     return ref
 
 
-async def _next(requests: AsyncIterator[bytes]) -> bytes:
-    request = await anext(requests, None)
+async def _first(requests: AsyncIterator[bytes], patience: Patience) -> bytes:
+    request = await patience.next(requests)
     if request is None:
         raise InvalidArgument.at("request", "is missing; send one")
     return request
+
+
+def _read_response(piece: bytes) -> bytes:
+    return pb.TrainingSetsReadResponse(arrow_bytes=piece).SerializeToString()
 
 
 def _parsed(kind: type[R], request: bytes) -> R:

@@ -4,13 +4,13 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Generic, TypeVar
 
 import grpc
 
 from hindcast.clock import Deadline
-from hindcast.datasets.progress import OnProgress, Progress
+from hindcast.datasets.progress import Progress
 from hindcast.errors import DeadlineExceeded, Overloaded
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ class _NobodyWaits(Exception):
     """Raised in the thread of work that nobody waits for any more."""
 
 
-class _Job:
+class Job:
     """A piece of work, between its thread and the loop.
 
     Attributes:
@@ -38,10 +38,10 @@ class _Job:
         self._news: dict[str, Progress] = {}
         self._last: Progress | None = None
 
-    def run(self, work: Callable[[OnProgress], T]) -> T:
+    def run(self, work: Callable[["Job"], T]) -> T:
         """Do it, in its thread."""
-        self._look()
-        return work(self._tell)
+        self.look()
+        return work(self)
 
     def note(self, progress: Progress) -> None:
         """Keep the last of each phase for the caller."""
@@ -70,11 +70,17 @@ class _Job:
             if self._last is not None:
                 self.note(self._last)
 
-    def _tell(self, progress: Progress) -> None:
-        self._look()
+    def tell(self, progress: Progress) -> None:
+        """Say how far it is; called in the thread of the work.
+
+        Raises:
+            An exception that ends it, when nobody waits for it any more.
+        """
+        self.look()
         self._loop.call_soon_threadsafe(self.note, progress)
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """As `tell`, with nothing to say."""
         if self.ended.is_set():
             raise _NobodyWaits
 
@@ -116,18 +122,18 @@ class Lane:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def follow(
-        self, work: Callable[[OnProgress], T], context: grpc.aio.ServicerContext, *, deadline: Deadline
+        self, work: Callable[[Job], T], context: grpc.aio.ServicerContext, *, deadline: Deadline
     ) -> AsyncGenerator["Progress | Done[T]"]:
         """Do some work, within a `place`, and tell how far it is; the last is what came of it.
 
-        Where the caller is too slow to hear all news, it hears the last of each phase. When it is gone, or its time is up, the work ends at
-        its next word.
+        Where the caller is too slow to hear all news, it hears the last of each phase. When it is gone, or its time is up, the work ends where it
+        looks up next.
 
         Raises:
             DeadlineExceeded: the deadline passed before it was done.
             What the work raises.
         """
-        job = _Job()
+        job = Job()
         # Not in the `finally` alone: a generator that waits for its caller to take an answer is not told that the caller is gone.
         context.add_done_callback(lambda _: job.ended.set())
         if self._taken > self._at_once:
@@ -149,6 +155,14 @@ class Lane:
                 # Looked at, or asyncio complains of what it raised.
                 done.exception()
             self._wanted.discard(job.ended)
+
+    async def answer(self, work: Callable[[Job], T], context: grpc.aio.ServicerContext, *, deadline: Deadline) -> T:
+        """As `follow`, for a caller who hears only what came of it."""
+        async with aclosing(self.follow(work, context, deadline=deadline)) as steps:
+            async for step in steps:
+                if isinstance(step, Done):
+                    return step.result
+        raise AssertionError
 
     async def run(self, work: Callable[[], T], *, deadline: Deadline) -> T:
         """Do some work that tells nothing, within a `place`. When its time is up it goes on, and nobody hears of it.

@@ -143,7 +143,7 @@ async def _end_with_input() -> None:
 
 
 def end(code: int) -> NoReturn:
-    """End at once: a thread that builds looks up at its next row group only, and what it leaves is swept by the next build."""
+    """End at once: a thread may wait for a process that works, which ends by itself when this one is gone."""
     logging.shutdown()
     sys.stdout.flush()
     os._exit(code)

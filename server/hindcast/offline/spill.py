@@ -27,7 +27,7 @@ def spill_directory(spill_dir: Path, *, prefix: str) -> Iterator[Path]:
     """
     try:
         spill_dir.mkdir(parents=True, exist_ok=True)
-        _sweep(spill_dir)
+        sweep(spill_dir)
         spilled, lock = _made(spill_dir, prefix)
     except OSError as error:
         raise StoreUnavailable(
@@ -58,7 +58,12 @@ def _made(spill_dir: Path, prefix: str) -> tuple[Path, int]:
             return made, lock
 
 
-def _sweep(spill_dir: Path) -> None:
+def sweep(spill_dir: Path) -> None:
+    """Remove what killed processes left in a directory.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
     for left in spill_dir.glob(f"*{_SUFFIX}"):
         # It is locked by the process that uses it, or another one was quicker, or it is not ours to remove.
         with contextlib.suppress(OSError):

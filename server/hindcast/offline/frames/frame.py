@@ -20,6 +20,7 @@ from hindcast.offline.frames.from_pandas import pandas_table
 from hindcast.offline.frames.held import READ_ROWS, HeldRows, SpooledRows, TableRows, rebatched
 from hindcast.offline.frames.paths import frame_path, parquet_rows
 from hindcast.offline.frames.query import ConfinedQuery, spooled_query
+from hindcast.offline.frames.sent import SentRows, spooled_sent
 from hindcast.offline.frames.timetext import text_micros
 from hindcast.offline.sources.arrow_types import plain_type
 from hindcast.offline.sources.instants import to_micros
@@ -199,6 +200,8 @@ def _held_rows(given: Any, *, spilled: Path, repo_root: Path, memory_bytes: int,
         given = str(given)
     if isinstance(given, str | ConfinedQuery):
         return spooled_query(given, spilled=spilled, repo_root=repo_root, memory_bytes=memory_bytes, threads=threads)
+    if isinstance(given, SentRows):
+        return spooled_sent(given, spilled=spilled, memory_bytes=memory_bytes)
     if isinstance(given, pa.RecordBatch):
         given = pa.Table.from_batches([given])
     if _is_of("polars", "LazyFrame", given):

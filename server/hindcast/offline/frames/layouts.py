@@ -44,6 +44,9 @@ def _settled_column(column: Any, field: pa.Field) -> Any:
         elif _is_list_view(kind):
             column = _each_chunk(column, _listed, _list_type(kind, kind.value_field))
         return column if column.type == field.type else column.cast(field.type)
+    except MemoryError:
+        # Arrow's is an ArrowException too, and says nothing of the layout.
+        raise
     except pa.ArrowException as error:
         raise InvalidArgument.at(
             "entity_df", f"has a column {field.name!r} of {kind}, in a layout that is not read; cast it to {field.type}"
