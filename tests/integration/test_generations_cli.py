@@ -1,16 +1,16 @@
 """`hindcast materialize` and `hindcast generations`: what they do to the rows of a view, and say of it."""
 
 import json
-import subprocess
 
 import pytest
 
+from commands import run_command
 from faults.repos import PROJECT, make_repo, store_rows
 from hindcast.clock import system_clock
 from hindcast.online.generations import GenerationsOf
 from hindcast.online.keys import generations_key, view_prefix
 from hindcast.v1.value_pb2 import Value
-from services import HINDCAST, run_redis
+from services import run_redis
 
 HOUR = 3_600_000_000
 
@@ -39,9 +39,7 @@ def repo(tmp_path, shared, client):
 def command(repo, *arguments):
     """Exit code, output and error output."""
     name, *options = arguments
-    done = subprocess.run(
-        [HINDCAST, name, "--repo", repo, *options], capture_output=True, text=True, check=False, timeout=60
-    )
+    done = run_command("hindcast", name, "--repo", repo, *options)
     return done.returncode, done.stdout, done.stderr
 
 

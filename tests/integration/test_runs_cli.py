@@ -1,18 +1,17 @@
 """`hindcast runs`: what a person reads, what a program reads, and what is said when there is nothing."""
 
 import json
-import subprocess
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from commands import run_command
 from hindcast.catalog import read_repo
 from hindcast.clock import from_micros, system_clock
 from hindcast.materialize.ledger import Ledger
 from hindcast.materialize.runs import Kind, Outcome, Source
 from ledgers import PROJECT, at, new_run, record
-from services import HINDCAST
 
 
 @pytest.fixture
@@ -30,9 +29,7 @@ def ledger(repo):
 
 def runs(repo, *arguments):
     """Exit code, output and error output of `hindcast runs`, called in the repo."""
-    done = subprocess.run(
-        [HINDCAST, "runs", *arguments], capture_output=True, text=True, check=False, timeout=60, cwd=repo
-    )
+    done = run_command("hindcast", "runs", *arguments, cwd=repo)
     return done.returncode, done.stdout, done.stderr
 
 
