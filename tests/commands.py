@@ -130,7 +130,8 @@ _AT_END = contextlib.ExitStack()
 def _process() -> "subprocess.Popen[str]":
     """What drivers talk to: one process for all tests of this one, started by the first that needs it."""
     process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("command_driver.py"))],
+        # Safe path: a repo's `services.py` is not the tests' own.
+        [sys.executable, "-P", str(Path(__file__).with_name("command_driver.py"))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
