@@ -40,6 +40,7 @@ def _compile(root: Path) -> list[Path]:
         wanted = [Extension(name, [str(source)], extra_compile_args=["-O2"]) for name, source in sources.items()]
         command = build_ext(Distribution({"ext_modules": cythonize(wanted, build_dir=folder, quiet=True)}))
         command.build_lib = command.build_temp = folder
+        command.parallel = len(wanted)  # the C compiler takes 5 s for each
         command.finalize_options()
         try:
             command.run()

@@ -1,6 +1,7 @@
 """Fixtures that more than one folder of tests uses."""
 
 import importlib.util
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,18 +11,30 @@ from types import ModuleType
 
 import pytest
 
+from commands import end_driver, feast_command
 from hindcast.online.embedded import EmbeddedRedis
-from services import HindcastServer, RedisServer, run_feast, run_hindcast, run_redis
+from services import HindcastServer, RedisServer, run_hindcast, run_redis
 
 ROOT = Path(__file__).parent.parent
 
-_LONG = {"e2e", "faults"}
-"""Folders whose files take the longest."""
+_LONG = {"e2e": 0, "faults": 0, "integration": 1, "contract": 1}
+"""Folders whose files take the longest, and long."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes long, so that the cores, which take a file each, end together; else the order stays a random one."""
-    items.sort(key=lambda item: item.path.parent.name not in _LONG)
+    """Begin with what takes long, so that the processes, which take a file each, end together; else the order stays a random one."""
+    items.sort(key=lambda item: _LONG.get(item.path.parent.name, 2))
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many processes again as there are cores: tests wait for servers for a quarter of their time."""
+    cores = len(os.sched_getaffinity(0))
+    return cores + cores // 2
+
+
+def pytest_sessionfinish() -> None:
+    """End what runs the commands."""
+    end_driver()
 
 
 @dataclass(frozen=True)
@@ -55,8 +68,8 @@ def demo_repo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoRepo]:
     report = load_generator().generate(root, end=now.replace(second=0, microsecond=0))
     embedded = EmbeddedRedis.of_repo(root)
     try:
-        run_feast(root, "apply")
-        run_feast(root, "materialize-incremental", now.strftime("%Y-%m-%dT%H:%M:%S"))
+        feast_command(root, "apply")
+        feast_command(root, "materialize-incremental", now.strftime("%Y-%m-%dT%H:%M:%S"))
         yield DemoRepo(root, report.live)
     finally:
         embedded.stop()

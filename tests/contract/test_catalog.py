@@ -198,6 +198,7 @@ def typed(columns, *, leave=None):
 
 WORKS = """
 import asyncio, sys
+from hindcast.catalog.unchecked import leave_out_checks
 from hindcast.serving import worker
 from hindcast.serving.worker_settings import WorkerSettings
 
@@ -219,6 +220,7 @@ async def main():
     os.kill(os.getpid(), signal.SIGTERM)
     await serving
 
+leave_out_checks()  # as a worker's `main` does
 asyncio.run(main())
 """
 

@@ -10,10 +10,11 @@ import grpc
 import pytest
 import yaml
 
+from commands import feast_command
 from hindcast.shadow.v1.shadow_pb2 import FeastRequest, FeatureRefs, ValueColumn
 from hindcast.v1.value_pb2 import Value
 from hindcast_client import Client
-from services import FEAST, run_feast, run_hindcast, run_redis
+from services import FEAST, run_hindcast, run_redis
 
 PAGE = (Path(__file__).parents[2] / "docs" / "migration.md").read_text()
 FEATURES = [
@@ -39,8 +40,8 @@ def repo(tmp_path, redis):
     config = yaml.safe_load((repo / "feature_store.yaml").read_text())
     config["online_store"] = {"type": "redis", "connection_string": redis.connection_string}
     (repo / "feature_store.yaml").write_text(yaml.safe_dump(config))
-    run_feast(repo, "apply")
-    run_feast(repo, "materialize", "2000-01-01T00:00:00", "2100-01-01T00:00:00")
+    feast_command(repo, "apply")
+    feast_command(repo, "materialize", "2000-01-01T00:00:00", "2100-01-01T00:00:00")
     return repo
 
 

@@ -5,12 +5,8 @@ Importing this imports Feast (5 s).
 
 import contextlib
 import json
-import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -23,11 +19,12 @@ from feast import types
 from feast.feature_view import FeatureViewState
 from feast.protos.feast.core.Registry_pb2 import Registry
 
+from commands import CommandDriver, Run
 from hindcast.clock import to_micros
 from hindcast.online.codec import unpack_row
 from hindcast.online.keys import view_prefix
 from hindcast.v1.value_pb2 import Value
-from services import RedisServer, wait_for
+from services import RedisServer
 
 PROJECT = "rides"
 VIEW = "ride"
@@ -45,7 +42,6 @@ _RUN_ID = slice(26, 42)
 """Where a packed row says which run wrote it (docs/formats.md); it differs from run to run."""
 
 EXPIRY_TOLERANCE_MS = 5_000
-_END_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,90 +246,8 @@ def serials(redis: RedisServer, *, generation: int = 0) -> dict[int, int]:
     }
 
 
-@dataclass
-class Run:
-    """A running `feast` command.
-
-    Attributes:
-        code: once it has ended, its exit code; negative for a signal.
-        peak_kb: once it has ended, the most memory that it took.
-    """
-
-    driver: "Driver"
-    process_id: int
-    output_path: Path
-    errors_path: Path
-    code: int | None = None
-    peak_kb: int | None = None
-
-    def kill(self) -> int:
-        """End it and all that it started at once, as `kill -9` does; gives its exit code, which may be its own."""
-        if self.code is not None:
-            return self.code
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process_id, signal.SIGKILL)
-        return self.wait()
-
-    def wait(self) -> int:
-        """The exit code, once it has ended; negative for a signal."""
-        if self.code is None:
-            wait_for(lambda: self.has_ended, seconds=_END_SECONDS, what="the end of the run")
-            self.code, self.peak_kb = self.driver.end_of(self.process_id)
-        return self.code
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether it has ended."""
-        if self.code is not None:
-            return True
-        return Path(f"/proc/{self.process_id}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-
-    @property
-    def last_words(self) -> str:
-        """The last line on standard error."""
-        lines = self.errors_path.read_text().strip().splitlines()
-        return lines[-1].strip() if lines else ""
-
-    def succeed(self) -> None:
-        """Wait for it, and fail the test unless it succeeded."""
-        assert self.wait() == 0, self.errors_path.read_text()
-
-
-class Driver:
+class Driver(CommandDriver):
     """Starts `feast` commands that are imported already."""
-
-    def __init__(self, process: "subprocess.Popen[str]", folder: Path) -> None:
-        self._process = process
-        self._folder = folder
-        self._runs: list[Run] = []
-
-    def _ask(self, order: Mapping[str, object]) -> list[int]:
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        return [int(number) for number in self._process.stdout.readline().split()]
-
-    def start(
-        self,
-        repo: Path,
-        *arguments: str,
-        nice: int = 0,
-        terminal: Path | None = None,
-        program: str = "feast",
-    ) -> Run:
-        """Start a command in a repo, of `feast` or of `hindcast`; what it says goes into files, or to a terminal."""
-        files = [self._folder / f"{len(self._runs)}.{name}" for name in ("out", "err")]
-        output, errors = (terminal, terminal) if terminal is not None else files
-        order = {
-            "program": program,
-            "run": arguments,
-            "repo": str(repo),
-            "output": str(output),
-            "errors": str(errors),
-            "nice": nice,
-        }
-        (process_id,) = self._ask(order)
-        self._runs.append(Run(self, process_id, output, errors))
-        return self._runs[-1]
 
     def materialize(self, repo: Path, *, start: datetime = START, end: datetime = END, nice: int = 0) -> Run:
         """Start `feast materialize` of the view."""
@@ -348,29 +262,12 @@ class Driver:
         """Start `hindcast materialize --replace` of the view."""
         return self.start(repo, "materialize", "--replace", VIEW, *options, program="hindcast")
 
-    def kill_all(self) -> None:
-        """End what is left of a test that failed."""
-        for run in self._runs:
-            run.kill()
-
-    def end_of(self, process_id: int) -> list[int]:
-        """Exit code and peak memory of a command that has ended."""
-        return self._ask({"wait": process_id})
-
 
 @contextlib.contextmanager
 def run_driver(folder: Path) -> Iterator[Driver]:
-    """Run a driver until the block ends."""
-    with subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("feast_driver.py"))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # a thread that is not there after a fork
-    ) as process:
-        driver = Driver(process, folder)
-        try:
-            yield driver
-        finally:
-            driver.kill_all()
-            process.stdin.close()
+    """A driver whose commands end with the block."""
+    driver = Driver(folder)
+    try:
+        yield driver
+    finally:
+        driver.kill_all()

@@ -2,13 +2,13 @@
 
 import contextlib
 import json
-import subprocess
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from commands import run_command
 from faults.deployments import run_proxy
 from faults.materializing import (
     END,
@@ -29,7 +29,7 @@ from faults.materializing import (
 )
 from hindcast.online.generations import GenerationsOf
 from hindcast_client import Client
-from services import HINDCAST, RedisServer, run_hindcast, wait_for
+from services import RedisServer, run_hindcast, wait_for
 
 RIDES = make_rides()
 ANEW = [replace(ride, serial=ride.serial + 1_000_000) for ride in RIDES if ride.key % 2]
@@ -65,9 +65,7 @@ def served(address: str) -> list[int | None]:
 
 def of_hindcast(repo: Path, *arguments: str) -> str:
     """What a command of hindcast prints."""
-    done = subprocess.run(
-        [HINDCAST, *arguments, "--repo", repo], capture_output=True, text=True, check=False, timeout=60
-    )
+    done = run_command("hindcast", *arguments, "--repo", repo)
     assert 0 == done.returncode, done.stderr
     return done.stdout
 

@@ -11,11 +11,12 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
+from commands import run_command
 from faults.deployments import make_certificates
 from faults.repos import make_repo
 from hindcast.cli.main import cli
 from hindcast.lookups import reading
-from services import HINDCAST, RedisServer, free_port, run_hindcast, run_redis, wait_for
+from services import RedisServer, free_port, run_hindcast, run_redis, wait_for
 
 CANARY = "c4n4ry-in-the-cage"
 PACKED = "hindcast.online.plugin.PackedRedisOnlineStore"
@@ -23,14 +24,7 @@ PACKED = "hindcast.online.plugin.PackedRedisOnlineStore"
 
 def hindcast(*arguments: object, **env: str) -> tuple[int, str, str]:
     """Exit code, output and error output of the command."""
-    done = subprocess.run(
-        [HINDCAST, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        stdin=subprocess.DEVNULL,
-    )
+    done = run_command("hindcast", *arguments)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -18,6 +18,7 @@ from feast.data_source import DataSource, PushMode, PushSource
 from feast.types import Int64
 from feast.value_type import ValueType
 
+from commands import feast_command
 from engine_repo import END, NOW, PACKED, START, STREAMING, engine_repo, hours_ago
 from hindcast.catalog import load_catalog, read_repo
 from hindcast.errors import NotWritable, SourceError
@@ -25,7 +26,7 @@ from hindcast.offline.plugin.duckdb_source import DuckDBSource
 from hindcast.settings import state_dir
 from hindcast_client import Client
 from offline_repo import NOON, hours, offline_of, offline_repo, trips, view
-from services import run_feast, run_hindcast, run_redis
+from services import run_hindcast, run_redis
 
 DRIVER = Entity(name="driver", join_keys=["driver_id"], value_type=ValueType.INT64)
 
@@ -127,10 +128,10 @@ def test_the_real_command_applies_infers_and_materializes_and_the_server_answers
             "entity_key_serialization_version": 3,
         }
         (root / "feature_store.yaml").write_text(yaml.safe_dump(blocks))
-        run_feast(root, "apply")
+        feast_command(root, "apply")
         catalog = load_catalog(read_repo(root))
         assert ["note", "towns", "trips"] == sorted(field.name for field in catalog.views["trips"].fields)
-        run_feast(root, "materialize", START.isoformat(), END.isoformat())
+        feast_command(root, "materialize", START.isoformat(), END.isoformat())
         with run_hindcast(root) as server, Client(server.address) as client:
             answer = client.get_online_features(
                 features=["trips:trips", "trips:towns"], entities={"driver_id": [1, 2, 3]}

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from redis import Redis
 
+from commands import run_command
 from hindcast.errors import StoreUnavailable
 from hindcast.online import embedded as embedded_module
 from hindcast.online.embedded import EmbeddedRedis
@@ -70,10 +71,7 @@ def is_alive(process_id: int) -> bool:
 
 def hindcast(*arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command."""
-    command = [HINDCAST, *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=60, env={**os.environ, **(env or {})}
-    )
+    return run_command("hindcast", *arguments, env=env)
 
 
 def appended(server):

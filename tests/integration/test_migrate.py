@@ -12,6 +12,7 @@ import mmh3
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from commands import run_command
 from faults.deployments import run_cluster
 from faults.repos import PROJECT, make_repo, registry, views
 from feast_writer import entity_key_of, hash_key, write_hashes
@@ -81,13 +82,7 @@ def run(repo, *, progress=quiet, **settings):
 
 def command(repo, *options):
     """Exit code, output and error output of the command."""
-    done = subprocess.run(
-        [HINDCAST, "migrate", "--repo", repo, *map(str, options)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = run_command("hindcast", "migrate", "--repo", repo, *options)
     return done.returncode, done.stdout, done.stderr
 
 

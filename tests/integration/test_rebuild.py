@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 from datetime import timedelta
 
 import pyarrow as pa
@@ -10,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
 
+from commands import run_command
 from dataset_repo import RATINGS, TRIPS, copied, frame, make_repo, ratings, reapply
 from hindcast.cli.dataset_text import rebuild_text
 from hindcast.datasets import KeySplits, TrainingSets, environment
 from hindcast.errors import DatasetError
 from offline_repo import DRIVER, elsewhere, offline_repo, source, trips, view, write
-from services import HINDCAST
 
 SPLITS = KeySplits({"train": 3, "test": 1}, "driver_id", seed=3)
 
@@ -319,6 +318,4 @@ def test_the_command_line_says_it_by_exit_code_and_json(built, tmp_path):
 
 
 def _run(root, *arguments):
-    return subprocess.run(
-        [HINDCAST, "dataset", *arguments, "--repo", root], capture_output=True, check=False, text=True
-    )
+    return run_command("hindcast", "dataset", *arguments, "--repo", root)

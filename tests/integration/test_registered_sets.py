@@ -3,7 +3,6 @@
 import asyncio
 import json
 import shutil
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
@@ -15,12 +14,12 @@ from feast.api.registry.rest import register_all_routes
 from feast.registry_server import RegistryServer
 from pandas.testing import assert_frame_equal
 
+from commands import feast_command, run_command
 from dataset_repo import copied, definitions, frame, make_repo, reapply
 from hindcast.datasets import TrainingSets
 from hindcast.datasets.registration import NotRegistered, replace_registry_file
 from hindcast.errors import RepoError, SourceError, UnknownName
 from offline_repo import elsewhere, hours, write
-from services import HINDCAST, run_feast
 from twins import close
 
 FEATURES = ["trips:trips", "ratings:rating"]
@@ -129,8 +128,8 @@ def test_apply_keeps_what_is_registered_and_remove_takes_it_away(repo, tmp_path)
     sets = copied(repo, root)
     kept, gone = build(sets, "kept"), build(sets, "gone")
     (root / "views.py").write_text(DEFINED)
-    run_feast(root, "apply")
-    applied = run_feast(root, "saved-datasets", "list")
+    feast_command(root, "apply")
+    applied = feast_command(root, "saved-datasets", "list")
     sets.remove(gone.ref)
     assert (True, True, True) == (kept.ref in applied, gone.ref in applied, kept.ref in names(root))
     assert gone.ref not in names(root)
@@ -289,7 +288,8 @@ def test_the_command_line_registers(repo, tmp_path):
 
     def run(*arguments):
         with elsewhere(root):
-            done = subprocess.run([HINDCAST, "dataset", *arguments], capture_output=True, check=True, text=True)
+            done = run_command("hindcast", "dataset", *arguments)
+        assert 0 == done.returncode, done.stderr
         return done.stdout
 
     run("build", "quiet", "--features", "trips:trips", "--entities", "data/labels.parquet", "--no-register")

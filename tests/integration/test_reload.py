@@ -7,8 +7,9 @@ import threading
 import pytest
 import yaml
 
+from commands import feast_command
 from hindcast_client import Client, NotFound
-from services import run_feast, run_hindcast, run_redis, wait_for
+from services import run_hindcast, run_redis, wait_for
 
 SERVED_WITHIN_SECONDS = 2.0
 
@@ -27,7 +28,7 @@ def applied(tmp_path_factory, demo_repo):
         config = yaml.safe_load((root / "feature_store.yaml").read_text())
         config["online_store"]["connection_string"] = redis.connection_string
         (root / "feature_store.yaml").write_text(yaml.safe_dump(config))
-        run_feast(root, "apply")
+        feast_command(root, "apply")
         yield root
 
 
@@ -74,7 +75,7 @@ def test_an_applied_change_is_served_without_a_failed_call(applied):
     with run_hindcast(applied, "--workers", "2") as server, asking(server.address) as (failures, versions):
         (before,) = versions_of_all(server.address)
         services.write_text(services.read_text() + '\nnew = FeatureService(name="new", features=[platform_risk])\n')
-        run_feast(applied, "apply")
+        feast_command(applied, "apply")
         since = server.stopwatch()
         wait_for(lambda: before not in versions_of_all(server.address))
         took = since.seconds
@@ -129,10 +130,10 @@ def test_a_service_that_was_deleted_is_gone(applied):
     services = applied / "services.py"
     text = services.read_text()
     services.write_text(text + '\nextra = FeatureService(name="extra", features=[platform_risk])\n')
-    run_feast(applied, "apply")
+    feast_command(applied, "apply")
     with run_hindcast(applied) as server, Client(server.address) as client:
         client.get_online_features(features="extra", entities={})
-        run_feast(applied, "delete", "extra")
+        feast_command(applied, "delete", "extra")
 
         def is_gone():
             try:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, QueryBuilder
 
+from commands import run_command
 from faults.repos import store_rows
 from hindcast.catalog import Logging, Projection, Service
 from hindcast.clock import from_micros
@@ -55,7 +56,7 @@ from sealing import (
     make_record,
     write_segment,
 )
-from services import HINDCAST, run_hindcast, run_redis, wait_for
+from services import run_hindcast, run_redis, wait_for
 
 
 @pytest.fixture
@@ -635,9 +636,7 @@ def test_sealing_loads_no_pandas(log):
 
 def run_cli(*arguments) -> subprocess.CompletedProcess:
     """A command of `hindcast lookups`."""
-    return subprocess.run(
-        [HINDCAST, "lookups", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120
-    )
+    return run_command("hindcast", "lookups", *arguments)
 
 
 def test_the_commands_seal_query_and_erase(log, tmp_path):

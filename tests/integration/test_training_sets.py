@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from commands import run_command
 from dataset_repo import TRIPS, copied, frame, make_repo
 from hindcast.clock import system_clock, to_micros
 from hindcast.datasets import KeySplits, TimeSplits, TrainingSets
 from hindcast.datasets.known_digests import KnownDigests
 from hindcast.errors import DatasetError, InvalidArgument, RepoError, UnknownName
 from offline_repo import elsewhere, hours, trips, write
-from services import HINDCAST
 
 FEATURES = ["trips:trips", "ratings:rating"]
 LATER = hours(24 * 365)
@@ -437,9 +437,7 @@ def test_the_command_line_builds_lists_shows_and_removes(repo, tmp_path):
 
     def run(*arguments):
         with elsewhere(tmp_path):
-            done = subprocess.run(
-                [HINDCAST, "dataset", *arguments, "--repo", "repo"], capture_output=True, check=False, text=True
-            )
+            done = run_command("hindcast", "dataset", *arguments, "--repo", "repo")
         return done.returncode, done.stdout
 
     split = ["--split", "train=3", "--split", "test=1", "--split-by", "driver_id"]

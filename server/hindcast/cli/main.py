@@ -14,6 +14,7 @@ except ImportError:
     sys.exit("the hindcast command needs the server extra: pip install 'hindcast[server]'")
 
 from hindcast.catalog import read_repo
+from hindcast.catalog.unchecked import leave_out_checks
 from hindcast.cli import options
 from hindcast.cli.dataset import dataset
 from hindcast.cli.exits import Exit, Group
@@ -334,4 +335,5 @@ cli.add_command(dataset)
 def main() -> None:
     """Run the command line."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    leave_out_checks()
     cli()

@@ -15,6 +15,7 @@ import grpc
 import uvloop
 
 from hindcast.catalog import CONFIG_NAME, read_repo
+from hindcast.catalog.unchecked import leave_out_checks
 from hindcast.datasets.sets import sets_directory
 from hindcast.datasets_server.handlers import TRAINING_SETS, Handlers
 from hindcast.durable import make_directory
@@ -118,6 +119,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="training sets: %(levelname)s %(message)s")
     settings = TrainingSetsSettings.from_line(sys.stdin.buffer.readline())
     os.nice(_NICENESS)
+    leave_out_checks()
     try:
         uvloop.run(_beside_workers(settings))
     except HindcastError as error:
