@@ -350,4 +350,6 @@ cli.add_command(dataset)
 def main() -> None:
     """Run the command line."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Feast says each time that it reads the registry.
+    logging.getLogger("feast").setLevel(logging.WARNING)
     cli()
