@@ -52,8 +52,7 @@ class Change:
     """An input that is another one than it was, and what it did to the set.
 
     Attributes:
-        kind: `source`, `entity_frame`, `definition`, `transform`, `library`, or `unknown` where no input is another one;
-            of sets of lookups also `log`, `erasure` and `labels`; of two sets that are compared also `known_at`.
+        kind: `source`, `entity_frame`, `definition`, `transform`, `library`, or `unknown` where no input is another one.
         name: of the file, by its path; of the view, on-demand view or service; of the library.
         what: what became of it: `changed`, `removed`, `renamed`, `appended`; of a definition which attribute.
         before, after: where they can be said in a few words; of a renamed file its paths.
@@ -163,7 +162,7 @@ class Diff:
         keys: columns that tell rows apart; rows of equal keys are told apart by their order.
         rows_before, rows_after, rows_both: how many; the last are those that both have.
         only_before, only_after: some of the rows that only one has, by their keys.
-        inputs: what they were made of that differs.
+        inputs: what they were made of that differs; what could be known is of the kind `known_at`.
     """
 
     before: str

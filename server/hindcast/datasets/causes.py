@@ -57,7 +57,7 @@ class Change:
 
     Attributes:
         kind: `source`, `entity_frame`, `definition`, `transform`, `library`, or `unknown` where no input is another one; of sets of lookups
-            also `log`, `erasure` and `labels`; of two sets that are compared also `known_at`.
+            also `log`, `erasure` and `labels`.
         name: of the file, log or tombstone, by its path; of the view, on-demand view or service; of the library.
         what: what became of it: `changed`, `removed`, `renamed`, `appended`; of a definition which attribute.
         before, after: where they can be said in a few words; of a renamed file its paths.

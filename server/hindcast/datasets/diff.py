@@ -40,7 +40,8 @@ class Diff:
         keys: columns that tell rows apart; rows of equal keys are told apart by their order.
         rows_before, rows_after, rows_both: how many; the last are those that both have.
         only_before, only_after: some of the rows that only one has, by their keys.
-        inputs: what they were made of that differs: sources, definitions, transforms, libraries, and what was asked for.
+        inputs: what they were made of that differs: sources, definitions, transforms, libraries, and what was asked for, of which the kinds are
+            `entity_frame` and `known_at`.
     """
 
     before: str
