@@ -14,7 +14,7 @@ STATE_DIR_VARIABLE = "HINDCAST_STATE_DIR"
 
 
 def state_dir(repo_root: Path) -> Path:
-    """Where Hindcast keeps what belongs to one repo (its embedded Redis): `.hindcast` beside it.
+    """Where Hindcast keeps what belongs to one repo (its embedded Redis, log of lookups, training sets): `.hindcast` in it.
 
     The environment variable HINDCAST_STATE_DIR names another place, for repos on a read-only disk; each repo has a
     folder of its own there, named by a digest of its path.

@@ -83,7 +83,10 @@ def test_the_walk_works_when_pasted(repo, redis):
         before = answers(old.address)
         assert {"PRESENT", "NOT_FOUND"} == {s.name for s in before[1]["driver_hourly_stats__conv_rate"]}
         dry_run, copy, switch, catch_up, prove = blocks
-        assert paste(dry_run).endswith("nothing was written\n")
+        planned = paste(dry_run)
+        assert planned.endswith("nothing was written\n")
+        # Feast's registry has a first version of every view, which is the view itself here.
+        assert "@v" not in planned
         assert "equal, row by row: 10 rows" in paste(copy)
         paste(switch)
         with run_hindcast(repo) as new:

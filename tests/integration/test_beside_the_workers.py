@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hindcast.serving import recovering
 from hindcast.serving.companions import sealer
 from hindcast.serving.recovering import Recovering
 from sealing import make_failure, write_segment
+from services import wait_for
 
 
 async def until(condition) -> None:
@@ -51,6 +53,25 @@ def test_a_sealer_that_cannot_be_started_is_tried_again(tmp_path, monkeypatch, c
     (started,) = asyncio.run(run())
     assert "the sealer cannot be started (No such file or directory); another starts in 0.2 s" in caplog.text
     assert not started.is_running()
+
+
+@pytest.mark.parametrize("how", ["terminate", "close"])
+def test_a_sealer_ends_in_good_order(tmp_path, how):
+    """A sealer that is told to end, by SIGTERM or by the end of its input, ends with code 0 and without a word."""
+    settings = SealSettings(log_directory=str(tmp_path), repo_root=str(tmp_path), seconds=60)
+    with subprocess.Popen(
+        [sys.executable, "-m", "hindcast.lookups.sealing_process"], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdin.write(settings.to_line())
+        process.stdin.flush()
+        # The thread that watches its input comes last, after the handler of SIGTERM.
+        threads = psutil.Process(process.pid).num_threads
+        wait_for(lambda: threads() > 1, seconds=60, what="the sealer that watches its input")
+        if how == "terminate":
+            process.terminate()
+        else:
+            process.stdin.close()
+        assert (0, b"") == (process.wait(30), process.stderr.read())
 
 
 def test_a_recovery_that_fails_is_tried_again(tmp_path, monkeypatch, caplog):

@@ -3,7 +3,7 @@
 import contextlib
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from click.testing import CliRunner
@@ -65,7 +65,11 @@ def test_the_list_is_a_table(repo, ledger):
     record(
         ledger,
         new_run(
-            run_id="01a214ee-9b77-7eea-b062-919949bcd879", began_at=at(2, 3), kind=Kind.REPLACE, start=None, end=at(2)
+            run_id="01a214ee-9b77-7eea-b062-919949bcd879",
+            began_at=at(2, 3),
+            kind=Kind.REPLACE,
+            start=datetime(1, 1, 1, tzinfo=UTC),
+            end=at(2),
         ),
     )
     record(
@@ -78,7 +82,7 @@ def test_the_list_is_a_table(repo, ledger):
     expected = (
         "run                   view              outcome    began                  took    written  unchanged  older  skipped  quarantined  interval\n"
         "01a214ef-9b77         driver            succeeded  2026-11-02 04:00:00  2.50 s          0          0      0        0            0  rollback\n"
-        "01a214ee-9b77         driver            succeeded  2026-11-02 03:00:00  2.50 s          0          0      0        0            0  replace … to 2026-11-02 00:00\n"
+        "01a214ee-9b77         driver            succeeded  2026-11-02 03:00:00  2.50 s          0          0      0        0            0  replace all up to 2026-11-02 00:00\n"
         "01a214ed-9b77-7eea-c  account_merchant  failed     2026-11-02 02:00:00  2.50 s          0          0      0        0            0  2026-11-01 00:00 to 2026-11-02 00:00\n"
         "01a214ed-9b77-7eea-b  driver            succeeded  2026-11-02 01:00:00  2.50 s  1,234,567        890     12        3            4  2026-11-01 00:00 to 2026-11-02 00:00\n"
     )

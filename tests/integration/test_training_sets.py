@@ -15,6 +15,7 @@ import pytest
 
 from commands import run_command
 from dataset_repo import TRIPS, copied, frame, make_repo
+from hindcast.cli.dataset_text import diff_text, show_text
 from hindcast.clock import system_clock, to_micros
 from hindcast.datasets import KeySplits, TimeSplits, TrainingSets
 from hindcast.datasets.known_digests import KnownDigests
@@ -337,6 +338,18 @@ def test_diff_tells_rows_cells_and_columns(repo, tmp_path):
         (column.column, column.rows, dict(column.reasons)) for column in found.columns
     ]
     assert True is sets.diff("rides@v1", "rides@v1").identical
+
+
+def test_diff_says_what_was_asked_otherwise(sets):
+    """Where two sets differ because another time was known, that is the reason, and no row of a source is called deleted."""
+    given = {"features": ["ratings:rating"], "entity_frame": frame()}
+    before, after = (sets.build("asked", known_at=known_at, **given) for known_at in (hours(5), "own"))
+    found = sets.diff(before.ref, after.ref)
+    assert [("rating", {"known at": 1})] == [(column.column, dict(column.reasons)) for column in found.columns]
+    assert [("known_at", hours(5).isoformat(), "own")] == [(one.kind, one.before, one.after) for one in found.inputs]
+    text = diff_text(found)
+    assert f"what could be known {hours(5).isoformat()} → own" in text
+    assert "ratings: 1 of 3 rows take a value that was created after their time, 2.0 h at worst" in show_text(before)
 
 
 def test_the_repo_in_git_is_written_down(repo, tmp_path):

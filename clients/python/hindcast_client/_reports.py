@@ -162,7 +162,7 @@ class Diff:
         keys: columns that tell rows apart; rows of equal keys are told apart by their order.
         rows_before, rows_after, rows_both: how many; the last are those that both have.
         only_before, only_after: some of the rows that only one has, by their keys.
-        inputs: what they were made of that differs.
+        inputs: what they were made of that differs; what could be known is of the kind `known_at`.
     """
 
     before: str

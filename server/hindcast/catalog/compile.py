@@ -37,10 +37,11 @@ _FIRST_MODE = "pandas"
 
 _LABEL_VIEW = "it is a label view, which has no online rows"
 _AGGREGATIONS = "Feast computes the aggregations of an on-demand view offline only"
-_ONE_VERSION = (
+ONE_VERSION = (
     "the repo keeps online rows of one version of a view; set `enable_online_feature_view_versioning: true` in the "
     "`registry` block, and materialize the version"
 )
+"""Why a version of a view cannot be asked for where the repo does not say so; Feast keeps a first version of every view in each registry."""
 
 
 def load_catalog(repo: Repo) -> Catalog:
@@ -210,7 +211,7 @@ class _Draft:
         number, stored = record.version_number, record.feature_view_proto
         name = version_name(record.feature_view_name, number)
         if not self._versioned:
-            self.unservable[name] = _ONE_VERSION
+            self.unservable[name] = ONE_VERSION
         elif record.feature_view_type == "on_demand_feature_view":
             on_demand = registry_pb2.OnDemandFeatureView.FromString(stored)
             self.add_on_demand_view(on_demand, stored, number, name=name)

@@ -1,7 +1,6 @@
 """`hindcast dataset`: training sets from the command line."""
 
 import json
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -132,8 +131,6 @@ def _length_of(_context: click.Context, _parameter: click.Parameter, text: str |
 @click.group()
 def dataset() -> None:
     """Training sets that can be made again byte for byte, or that say which input has changed."""
-    # It says each time that it reads the registry.
-    logging.getLogger("feast").setLevel(logging.WARNING)
 
 
 @dataset.command()

@@ -223,6 +223,7 @@ def _what_changed(change: "Change") -> str:
         "entity_frame": "entity frame",
         "transform": "on-demand view",
         "log": "log of lookups",
+        "known_at": "what could be known",
     }.get(change.kind, change.kind)
     if change.what == "renamed":
         return f"{kind} {change.before} was renamed to {change.after}"
@@ -241,7 +242,8 @@ def _what_changed(change: "Change") -> str:
         )
         return f"{whose}{change.what}, and no input is another one"
     arrow = f" {_short(change.before)} → {_short(change.after)}" if change.before or change.after else ""
-    return f"{kind} {change.name}: {change.what}{arrow}"
+    subject = kind if change.kind == "known_at" else f"{kind} {change.name}: {change.what}"
+    return f"{subject}{arrow}"
 
 
 def _effect_lines(change: "Change") -> list[str]:
@@ -353,9 +355,11 @@ def _leaks_text(manifest: "Manifest") -> str:
 
 
 def _leak_lines(manifest: "Manifest") -> Iterable[str]:
+    from hindcast.lookups.receipt_text import age  # noqa: PLC0415 - loads protobuf messages, which --help does not need
+
     for leak in manifest.leaks:
         if leak.rows:
-            worst = f", {leak.worst_micros / 3_600_000_000:,.1f} h at worst"
+            worst = f", {age(leak.worst_micros / 1_000_000)} at worst"
             yield click.style(
                 f"{leak.view}: {leak.rows:,} of {leak.found:,} rows take a value that was created after their time{worst}",
                 fg=_MEH,

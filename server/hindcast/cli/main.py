@@ -336,4 +336,6 @@ def main() -> None:
     """Run the command line."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     leave_out_checks()
+    # Feast says each time that it reads the registry.
+    logging.getLogger("feast").setLevel(logging.WARNING)
     cli()

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import MINYEAR, UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -169,11 +169,13 @@ def _source(source: Source) -> str:
 
 
 def _interval(run: Run) -> str:
-    """`2026-11-01 00:00 to 2026-11-02 00:00`; the kind of run before it, where it is not the usual one."""
-    ends = [_instant(end).removesuffix(":00") if end else "…" for end in (run.start, run.end)]
+    """`2026-11-01 00:00 to 2026-11-02 00:00`; the kind of run before it, where it is not the usual one; `all up to …` without a beginning."""
+    start, end = (_instant(end).removesuffix(":00") if end else "…" for end in (run.start, run.end))
     words = [] if run.kind is Kind.MATERIALIZE else [run.kind.value]
-    if run.start or run.end:
-        words.append(" to ".join(ends))
+    if run.start is not None and run.start.year == MINYEAR:
+        words.append(f"all up to {end}")
+    elif run.start or run.end:
+        words.append(f"{start} to {end}")
     return " ".join(words)
 
 

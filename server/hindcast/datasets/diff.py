@@ -1,10 +1,11 @@
 """Two training sets side by side: rows that only one has, cells that differ and why, and what else is different in what they were made of."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from hindcast.clock import from_micros
 from hindcast.datasets.causes import (
     SAMPLES,
     Cell,
@@ -18,8 +19,8 @@ from hindcast.datasets.causes import (
 )
 from hindcast.datasets.compare import Differences, Retyped, Side, compare
 from hindcast.datasets.definitions import PICKLED, ViewRecord, definition_changes
-from hindcast.datasets.manifest import Manifest
-from hindcast.datasets.pins import file_changes
+from hindcast.datasets.manifest import KnownAt, Manifest
+from hindcast.datasets.pins import FileChange, file_changes
 from hindcast.datasets.store import StoredSet
 from hindcast.errors import DatasetError, InvalidArgument
 
@@ -49,7 +50,8 @@ class Diff:
         keys: columns that tell rows apart; rows of equal keys are told apart by their order.
         rows_before, rows_after, rows_both: how many; the last are those that both have.
         only_before, only_after: some of the rows that only one has, by their keys.
-        inputs: what they were made of that differs: sources, definitions, transforms, libraries, and what was asked for.
+        inputs: what they were made of that differs: sources, definitions, transforms, libraries, and what was asked for, of which the kinds are
+            `entity_frame` and `known_at`.
     """
 
     before: str
@@ -118,6 +120,11 @@ def _columns(step: Step, found: Differences, before: StoredSet, after: StoredSet
     except DatasetError:
         then, now = None, None
     old, new = before.manifest.definitions, after.manifest.definitions
+    # Sources that are the same and answer otherwise were asked otherwise: no row of theirs came, went or was corrected.
+    asked_otherwise: set[str] = set()
+    if before.manifest.known_at != after.manifest.known_at:
+        changed = {view for change in _changes_of_files(before.manifest, after.manifest) for view in change.views}
+        asked_otherwise = {view.name for view in old.views} - changed
     same_views = {view.name for view in old.views if _but_features(view) in map(_but_features, new.views)}
     of_view = {feature.column: view.name for view in old.views for feature in view.features}
     same_code = {
@@ -135,6 +142,8 @@ def _columns(step: Step, found: Differences, before: StoredSet, after: StoredSet
         view = of_view.get(column)
         if view is not None and view not in same_views:
             reasons = {"definition": at}
+        elif view in asked_otherwise:
+            reasons = {"known at": at}
         elif view is not None and then is not None and now is not None and view in then.files and view in now.files:
             rows, rows_now = found.before_rows[at], found.after_rows[at]
             reasons = {
@@ -159,13 +168,23 @@ def _but_features(view: ViewRecord) -> ViewRecord:
     return replace(view, features=())
 
 
-def inputs_that_differ(before: Manifest, after: Manifest) -> tuple[Change, ...]:
-    """What two sets were made of that differs."""
-    changes: list[Change] = []
+def _changes_of_files(before: Manifest, after: Manifest) -> Iterator[FileChange]:
+    """What became of the files of the sources that both have."""
     now = {source.path: source for source in after.sources}
     for source in before.sources:
         if source.path in now:
-            changes += map(file_change, file_changes(source, now[source.path]))
+            yield from file_changes(source, now[source.path])
+
+
+def _known_at_text(known_at: KnownAt) -> str:
+    if known_at.micros is not None:
+        return from_micros(known_at.micros).isoformat()
+    return "own" if known_at.kind == "own" else known_at.column
+
+
+def inputs_that_differ(before: Manifest, after: Manifest) -> tuple[Change, ...]:
+    """What two sets were made of that differs."""
+    changes: list[Change] = [file_change(change) for change in _changes_of_files(before, after)]
     if before.frame.digest != after.frame.digest:
         changes.append(
             Change(
@@ -173,6 +192,15 @@ def inputs_that_differ(before: Manifest, after: Manifest) -> tuple[Change, ...]:
                 name=after.frame.text or after.frame.form,
                 before=f"{before.frame.rows:,} rows",
                 after=f"{after.frame.rows:,} rows",
+            )
+        )
+    if before.known_at != after.known_at:
+        changes.append(
+            Change(
+                kind="known_at",
+                name="known_at",
+                before=_known_at_text(before.known_at),
+                after=_known_at_text(after.known_at),
             )
         )
     changes += (

@@ -152,7 +152,7 @@ class ServedRows:
         answered: rows of the log.
         labeled: rows with a label.
         used: labels that were taken.
-        open_windows: rows without a label whose window ends after the latest label.
+        open_windows: rows whose window ends after the latest label, with a label or without one.
     """
 
     def __init__(self, held: SpooledRows, layout: Layout, *, frame_columns: Sequence[str]) -> None:

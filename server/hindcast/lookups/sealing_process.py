@@ -85,7 +85,8 @@ def has_work(settings: SealSettings) -> bool:
 
 
 def _watch_input(stopping: threading.Event) -> None:
-    while sys.stdin.buffer.read(4096):
+    # Of the file itself: who waits in a read of `sys.stdin` holds its lock, and Python aborts when it cannot take that at its end.
+    while os.read(sys.stdin.fileno(), 4096):
         pass
     stopping.set()
 

@@ -19,6 +19,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 from redis.retry import Retry
 
 from hindcast.catalog import Catalog, Repo, load_catalog, read_repo
+from hindcast.catalog.compile import ONE_VERSION
 from hindcast.clock import Clock, system_clock, uuid7
 from hindcast.errors import RepoError, StoreUnavailable
 from hindcast.online.codec import unpack_row
@@ -140,11 +141,16 @@ def migrate(settings: MigrationSettings, *, progress: Progress, clock: Clock = s
         source_digest=_total(proof.source_digests) if is_proven else None,
         target_digest=_total(proof.target_digests) if is_proven else None,
         refused={name: reason for name, reason in refused.items() if name in chosen},
-        left_out={} if settings.views else dict(catalog.unservable),
+        left_out={} if settings.views else _left_out(catalog),
         differences=tuple(proof.differences),
         copy_seconds=round(copied - started, 3),
         verify_seconds=round(ended - copied, 3),
     )
+
+
+def _left_out(catalog: Catalog) -> dict[str, str]:
+    """Views without rows to copy, and why. Where a view has rows of one version only, those are the view's own: no version is left out."""
+    return {name: reason for name, reason in catalog.unservable.items() if reason != ONE_VERSION}
 
 
 class _Copy:
