@@ -85,7 +85,9 @@ class Twins:
         database = FEAST_DB if layout_name is LayoutName.FEAST else 0
         reader = RedisReader(parse_target(f"{self.redis.connection_string},db={database}"))
         layout = LAYOUTS[layout_name](reader, project=catalog.project)
-        transformer = Transformer(catalog.on_demand_views.values()) if catalog.on_demand_views else None
+        transformer = (
+            Transformer(catalog.on_demand_views.values(), repo_root=self.root) if catalog.on_demand_views else None
+        )
         lookup = make_lookup(catalog, layout, transformer=transformer)
         try:
             answers = []

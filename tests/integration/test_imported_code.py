@@ -4,16 +4,19 @@ import json
 import shutil
 
 import pytest
+import yaml
 
 import hindcast_client
+from commands import feast_command
 from dataset_repo import TRIPS, frame
 from hindcast.cli.dataset_text import rebuild_text
 from hindcast.datasets import TrainingSets
 from hindcast.errors import TransformError
+from hindcast_client import Client
 from imported_code import AMOUNTS, SCALES, make_repo, write_modules
 from manifest_edits import encoded
 from offline_repo import hours, trips, write
-from services import run_training_sets
+from services import run_hindcast, run_redis, run_training_sets, wait_for
 
 VIEWS = ("by_pickle", "by_text")
 PATHS = ["amounts.py", "scales/__init__.py", "scales/linear.py"]
@@ -144,3 +147,32 @@ def test_a_server_that_goes_on_running_names_the_same(repo):
         said["statistics"][0]["nulls"] = 7
         place.write_bytes(encoded(said))
         assert ("statistics[0].nulls (column driver_id) is 7, and of the rows 0",) == sets.verify("again").problems
+
+
+def test_what_is_served_is_of_the_repo_s_modules(repo):
+    """A server imports what its functions import, and after `feast apply` it imports what was edited anew."""
+    with run_redis() as redis:
+        config = yaml.safe_load((repo / "feature_store.yaml").read_text())
+        config["online_store"] = {
+            "type": "hindcast.online.plugin.PackedRedisOnlineStore",
+            "connection_string": redis.connection_string,
+        }
+        (repo / "feature_store.yaml").write_text(yaml.safe_dump(config))
+        with run_hindcast(repo, "--workers", "1") as server, Client(server.address) as client:
+            version = client.get_server_info().catalog_version
+            assert [[2.0, 4.0]] * 2 == served(client)
+            write_modules(repo, amounts="FACTOR = 100\n")
+            with (repo / "scaled_features.py").open("a") as file:
+                file.write('\nagain = FeatureService(name="again", features=[view])\n')
+            feast_command(repo, "apply", "--skip-source-validation")
+            wait_for(lambda: version != client.get_server_info().catalog_version)
+            assert [[100.0, 200.0]] * 2 == served(client)
+
+
+def served(client):
+    """What both functions give a caller."""
+    answer = client.get_online_features(
+        features=["by_text:inside", "by_pickle:outside"], entities={}, request_data={"amount": [1.0, 2.0]}
+    )
+    columns = answer.to_dict()
+    return [columns["inside"], columns["outside"]]

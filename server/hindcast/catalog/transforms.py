@@ -7,6 +7,7 @@ registry holds (docs/security.md).
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter, methodcaller
+from pathlib import Path
 from types import NoneType
 from typing import Any
 
@@ -20,6 +21,7 @@ from feast.type_map import feast_value_type_to_python_type, python_values_to_pro
 from feast.value_type import ValueType
 
 from hindcast.catalog.model import InputColumn, OnDemandView
+from hindcast.catalog.repo_modules import let_import
 from hindcast.errors import CatalogError, TransformError
 
 logger = logging.getLogger(__name__)
@@ -28,12 +30,15 @@ logger = logging.getLogger(__name__)
 class Transformer:
     """The loaded on-demand views of one catalog."""
 
-    def __init__(self, views: Iterable[OnDemandView]) -> None:
+    def __init__(self, views: Iterable[OnDemandView], *, repo_root: Path) -> None:
         """Load every view.
 
+        Args:
+            repo_root: whose modules the functions can import.
         Raises:
             CatalogError: a view's code cannot be loaded here, for example because a module it imports is missing.
         """
+        let_import(repo_root)
         self._views: dict[str, OnDemandFeatureView] = {}
         for view in views:
             try:

@@ -127,7 +127,7 @@ class Comparison:
             from hindcast.catalog.transforms import Transformer  # noqa: PLC0415 - Feast, 5 s
 
             try:
-                self._transformers[key] = Transformer([view])
+                self._transformers[key] = Transformer([view], repo_root=self._store.repo_root)
             except CatalogError as error:
                 self._transformers[key] = str(error)
         return self._transformers[key]

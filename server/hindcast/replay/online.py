@@ -6,6 +6,7 @@ request id of the first.
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -62,14 +63,14 @@ def ask_store(record: LookupRecord, repo: Repo, catalog: Catalog, *, timeout_sec
         reader = RedisReader(target)
         try:
             rows = LAYOUTS[layout](reader, project=catalog.project)
-            return await _asked(record, _lookup(record, catalog, rows), timeout_seconds=timeout_seconds)
+            return await _asked(record, _lookup(record, catalog, rows, repo.root), timeout_seconds=timeout_seconds)
         finally:
             await reader.close()
 
     return asyncio.run(ask())
 
 
-def _lookup(record: LookupRecord, catalog: Catalog, layout: Layout) -> Lookup:
+def _lookup(record: LookupRecord, catalog: Catalog, layout: Layout, repo_root: Path) -> Lookup:
     """A lookup as a worker has it, with the on-demand views that this question needs."""
 
     def made(transformer: "Transformer | None") -> Lookup:
@@ -90,7 +91,7 @@ def _lookup(record: LookupRecord, catalog: Catalog, layout: Layout) -> Lookup:
         return lookup
     from hindcast.catalog.transforms import Transformer  # noqa: PLC0415 - Feast, 5 s
 
-    return made(Transformer(computation.view for computation in computations))
+    return made(Transformer((computation.view for computation in computations), repo_root=repo_root))
 
 
 def ask_server(record: LookupRecord, address: str, catalog: Catalog | None, *, timeout_seconds: float) -> Receipt:

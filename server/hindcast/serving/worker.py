@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -97,7 +98,7 @@ async def serve() -> None:
         return Lookup(
             catalog=catalog,
             layout=layout,
-            transformer=_transformer(catalog),
+            transformer=_transformer(catalog, settings.writes.repo_root),
             admission=admission,
             clock=system_clock,
             stale_values=options.stale_values,
@@ -203,14 +204,14 @@ def _say(word: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def _transformer(catalog: Catalog) -> "Transformer | None":
+def _transformer(catalog: Catalog, repo_root: Path) -> "Transformer | None":
     """On-demand views need Feast; a worker without any never imports it (1.3 s, 190 MB)."""
     if not catalog.on_demand_views:
         return None
     from hindcast.catalog.transforms import Transformer  # noqa: PLC0415
 
     sys.setswitchinterval(_SWITCH_SECONDS)
-    return Transformer(catalog.on_demand_views.values())
+    return Transformer(catalog.on_demand_views.values(), repo_root=repo_root)
 
 
 def main() -> int:
