@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from commands import feast_command
+
 ROOT = Path(__file__).parents[2]
-FEAST = Path(sys.executable).with_name("feast")
 SETTINGS = yaml.safe_load((ROOT / "feature_repo" / "feature_store.yaml").read_text())
 
 # Run in a process of its own, since importing Feast takes seconds and warns; it prints what the applied repo holds and answers.
@@ -107,8 +108,8 @@ def feast(tmp_path_factory):
         {"account_id": keys.account_id, "merchant_id": keys.merchant_id, "device_id": keys.device_id}
         for keys in report.live
     ]
-    run([FEAST, "apply"], repo_dir)
-    run([FEAST, "materialize-incremental", datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")], repo_dir)
+    feast_command(repo_dir, "apply")
+    feast_command(repo_dir, "materialize-incremental", datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%S"))
     said = run([sys.executable, "-c", ASK_FEAST, repr(live), end.isoformat()], repo_dir)
     return {"live": live} | ast.literal_eval(said)
 

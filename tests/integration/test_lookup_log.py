@@ -405,13 +405,14 @@ def test_a_sample_keeps_whole_histories(small_repo):
         missing = call(server, HINDCAST, ask(HINDCAST, "ride", (left_out[0], 999)))[1]
         whole = call(server, HINDCAST, ask(HINDCAST, ["driver:trips"], (left_out[0],)))[1]
         wrong = fail(server, FEAST, ask(FEAST, "ride", ()))
-        wait_for(lambda: scrape(metrics_url(server)).value("hindcast_lookup_log_sampled_out_total"))
+        sampled_out = "hindcast_lookup_log_sampled_out_total"
+        wait_for(lambda: scrape(metrics_url(server)).value(sampled_out) >= 2 * len(left_out), what="the whole count")
 
         assert all(len(set(history)) == 1 for history in histories.values())
         assert 0 < len(sampled) < DRIVERS
         later = {record_id(record) for record in records(log)}
         assert {beside, missing, whole, dict(wrong.trailing_metadata())[ID_KEY]} == later - kept
-        assert 2 * len(left_out) == scrape(metrics_url(server)).value("hindcast_lookup_log_sampled_out_total")
+        assert 2 * len(left_out) == scrape(metrics_url(server)).value(sampled_out)
 
 
 def test_a_service_without_keys_is_sampled_by_lookup(small_repo):
