@@ -259,7 +259,7 @@ def test_sets_are_listed_found_and_removed(form):
     form.sets.remove(f"{name}@v2")
     assert [f"{name}@v1", f"{name}@v3"] == [one.ref for one in form.sets.list() if one.name == name]
     assert [made[2].id, made[0].id] == [form.sets.get(ref).id for ref in (name, made[0].id[:20])]
-    with pytest.raises(form.unknown, match=f"{name}@v1, {name}@v3"):
+    with pytest.raises(form.unknown, match=f"did you mean '{name}@v3' or '{name}@v1'"):
         form.sets.get(f"{name}@v2")
 
 

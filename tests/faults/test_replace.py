@@ -135,7 +135,7 @@ def test_a_replace_that_ends_before_the_watermark_is_refused(driver, repo, redis
     before = stored(redis)
     run = driver.replace(repo, "--end", (END - timedelta(hours=1)).isoformat())
 
-    assert 1 == run.wait()
+    assert 2 == run.wait()
     assert "is before" in run.last_words
     assert {} == differences(before, stored(redis))
 

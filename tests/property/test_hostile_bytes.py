@@ -141,12 +141,11 @@ def server(shared_redis, tmp_path_factory) -> Iterator[Server]:
     """The handlers over a real Redis with two rows."""
     for number in (1, 2):
         store_rows(shared_redis.connection_string, "driver", [(integer(number), {"trips": integer(10 * number)})])
-    catalog = load_catalog(
-        read_repo(make_crowded_repo(tmp_path_factory.mktemp("crowded"), shared_redis.connection_string))
-    )
+    root = make_crowded_repo(tmp_path_factory.mktemp("crowded"), shared_redis.connection_string)
+    catalog = load_catalog(read_repo(root))
     reader = RedisReader(parse_target(shared_redis.connection_string))
     layout = LAYOUTS[LayoutName.PACKED](reader, project=PROJECT)
-    lookup = make_lookup(catalog, layout, transformer=_transformer(catalog))
+    lookup = make_lookup(catalog, layout, transformer=_transformer(catalog, root))
     with asyncio.Runner() as loop:
         log = DecodedLog()
         handlers = Handlers(lookup=lookup, recorder=make_recorder(log), clock=system_clock, call_timeout_ms=60_000)

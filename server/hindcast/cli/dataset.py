@@ -480,7 +480,7 @@ def rm(ref: str, repo_root: Path, directory: Path | None, output: str) -> None:
 )
 @click.option(
     "--patience-seconds",
-    type=click.FloatRange(0.1),
+    type=click.FloatRange(0.1, 86_400),
     default=60.0,
     show_default=True,
     help="For a caller to send the next piece of a frame, or to take the next of a set.",

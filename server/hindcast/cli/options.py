@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from hindcast.catalog import read_repo
 from hindcast.clock import from_micros, system_clock, to_micros
 from hindcast.settings import TlsFiles, log_directory_of, split_address
 
@@ -61,7 +60,11 @@ def log_directory_in(repo_root: Path, given: Path | None) -> Path:
     Raises:
         RepoError: none was given, and there is no repo. An empty list of lookups would say that nothing was served.
     """
-    return log_directory_of(read_repo(repo_root).root) if given is None else given
+    if given is not None:
+        return given
+    from hindcast.catalog import read_repo  # noqa: PLC0415 - protobuf, which help does not need
+
+    return log_directory_of(read_repo(repo_root).root)
 
 
 def time_of(_context: click.Context, parameter: click.Parameter, text: str | None) -> datetime | None:
