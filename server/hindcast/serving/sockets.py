@@ -10,7 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-_QUEUE_SECONDS = 0.05
+_QUEUE_SECONDS = 2.0
+"""For gRPC's thread to accept who has connected already; on a busy machine it waits for a processor."""
+
+_LOOK_SECONDS = 0.0005
 _TCP_INFO_ACCEPT_QUEUE = struct.Struct("=24xI")
 """Of a listening socket, `tcpi_unacked` counts the connections that nobody has accepted yet."""
 
@@ -46,7 +49,7 @@ async def stop_listening(port: int) -> None:
     deadline = time.monotonic() + _QUEUE_SECONDS
     for listener in _sockets(port, _listens):
         while _accept_queue(listener) and time.monotonic() < deadline:  # noqa: ASYNC110 - the kernel sets no event
-            await asyncio.sleep(0)
+            await asyncio.sleep(_LOOK_SECONDS)
         # gRPC sees a listener that fails, says so in its log, and lets go of it.
         with contextlib.suppress(OSError):
             listener.shutdown(socket.SHUT_RD)
