@@ -625,6 +625,8 @@ def test_cluster_node_that_is_replaced_is_found(project):
         target = Deployment(cluster.connection_string, "redis_cluster").target
         cluster.add_replica(replica, of=1)
         write(target, rows(project, second=1, trips=1))
+        with contextlib.closing(replica.client()) as copy:
+            wait_for(lambda: cluster.clients[1].dbsize() == copy.dbsize(), what="the replica's copy")
 
         async def run() -> None:
             async with reading(target, project) as reader:
