@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from hindcast.clock import Deadline
 from hindcast.datasets.sets import TrainingSets
@@ -36,7 +36,7 @@ from hindcast.errors import (
 )
 from hindcast.offline.spill import spill_directory
 from hindcast.serving.calls import deadline_of
-from hindcast.serving.messages import not_a_request
+from hindcast.serving.messages import message_of
 from hindcast.serving.rpcs import Rpcs
 from hindcast.serving.status import abort
 from hindcast.settings import TrainingSetsSettings, state_dir
@@ -157,7 +157,7 @@ class Handlers:
         deadline = self._deadline(context)
         patience = Patience(self._settings.patience_seconds, deadline)
         async with self._failing(context):
-            spec = _parsed(kind.request, await _first(requests, patience))
+            spec = message_of(kind.request, await _first(requests, patience))
             if spec.WhichOneof("part") != "spec":
                 raise InvalidArgument.at("spec", "is not given; the first message has it")
             wanted = kind.asked(spec.spec)
@@ -194,7 +194,7 @@ class Handlers:
         deadline = self._deadline(context)
         async with self._failing(context):
             patience = Patience(self._settings.patience_seconds, deadline)
-            request = _parsed(pb.TrainingSetsRebuildRequest, await _first(requests, patience))
+            request = message_of(pb.TrainingSetsRebuildRequest, await _first(requests, patience))
             order = Order(rpc="Rebuild", request_bytes=request.SerializeToString())
             with self._builds.place():
                 async for response in self._ordered(order, pb.TrainingSetsRebuildResponse, context, deadline):
@@ -205,7 +205,7 @@ class Handlers:
         deadline = self._deadline(context)
         async with self._failing(context):
             patience = Patience(self._settings.patience_seconds, deadline)
-            request = _parsed(pb.TrainingSetsReadRequest, await _first(requests, patience))
+            request = message_of(pb.TrainingSetsReadRequest, await _first(requests, patience))
 
             def begun() -> Iterator[bytes]:
                 reader = self._sets.get(request.ref).to_reader(
@@ -257,7 +257,7 @@ class Handlers:
     ) -> bytes:
         deadline = self._deadline(context)
         async with self._failing(context):
-            order = Order(rpc=rpc, request_bytes=_parsed(kind, request).SerializeToString())
+            order = Order(rpc=rpc, request_bytes=message_of(kind, request).SerializeToString())
             with self._comparisons.place():
                 return await self._comparisons.answer(
                     lambda job: self._comparer.run(order, job), context, deadline=deadline
@@ -284,7 +284,7 @@ class Handlers:
     ) -> bytes:
         deadline = self._deadline(context)
         async with self._failing(context):
-            asks = _parsed(kind, request)
+            asks = message_of(kind, request)
             with lane.place():
                 answer = await lane.run(lambda: work(asks), deadline=deadline)
             return answer.SerializeToString()
@@ -316,7 +316,7 @@ class Handlers:
         upload = Upload(path, bytes_max=self._settings.frame_max_bytes) if wanted.given == "uploaded" else None
         try:
             while (request := await patience.next(requests)) is not None:
-                piece = _parsed(kind.request, request)
+                piece = message_of(kind.request, request)
                 if upload is None or piece.WhichOneof("part") != kind.rows:
                     raise InvalidArgument.at(
                         "spec", "is followed by what does not belong to it; send one, and rows if it says `uploaded`"
@@ -397,10 +397,3 @@ async def _first(requests: AsyncIterator[bytes], patience: Patience) -> bytes:
 
 def _read_response(piece: bytes) -> bytes:
     return pb.TrainingSetsReadResponse(arrow_bytes=piece).SerializeToString()
-
-
-def _parsed(kind: type[R], request: bytes) -> R:
-    try:
-        return kind.FromString(request)
-    except DecodeError as error:
-        raise not_a_request(kind.DESCRIPTOR.full_name) from error
