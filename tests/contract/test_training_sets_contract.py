@@ -28,6 +28,7 @@ from hindcast.clock import to_micros
 from hindcast.datasets.registration import NotRegistered
 from hindcast.errors import InvalidArgument, UnknownName
 from hindcast.lookups.record import StoredRows
+from hindcast.lookups.sealer import Sealer
 from logged import log_directory, record_id
 from offline_repo import hours, trips, write
 from sealing import INT64, header, keep, make_catalog, make_record, write_segment
@@ -64,7 +65,7 @@ def repo(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lookups(repo):
-    """Four lookups of the service `rides` in the log of the repo, which were answered without ratings, and labels of them in a file."""
+    """Four lookups of the service `rides` in the sealed log of the repo, which were answered without ratings, and labels of them in a file."""
     log = log_directory(repo)
     view = View("trips", (CatalogField("driver_id", INT64),), (CatalogField("trips", INT64),), 0, 0, "trips")
     service = Service("rides", (Projection("trips", "trips", ("trips",)),), None)
@@ -80,6 +81,8 @@ def lookups(repo):
         for driver, at in ((1, 1), (2, 3), (1, 4), (4, 6))
     ]
     write_segment(log, records)
+    # Not all builds seal, and any of them can come first.
+    Sealer(log, repo_root=repo).seal()
     write(repo / "labels/late.parquet", late_labels(7))
     return [record_id(one) for one in records]
 
