@@ -223,10 +223,13 @@ def refused(sets) -> bool:
     return False
 
 
-def test_builds_beyond_the_queue_are_refused_and_places_come_back(stub, sets):
+def test_builds_beyond_the_queue_are_refused_and_places_come_back(stub, sets, repo):
     """With one build at work and one waiting the next is refused with the time to wait, and when they are gone it is built."""
+    uploads = repo / ".hindcast/uploads"
     with unfinished(stub, "first"), unfinished(stub, "second"):
-        wait_for(lambda: refused(sets), what="a refusal")
+        # A build that asks before would have the place of one of them.
+        wait_for(lambda: uploads.is_dir() and 2 == len(list(uploads.glob("frame-*"))), what="two builds with a place")
+        assert refused(sets)
         with pytest.raises(grpc.RpcError) as caught:
             list(stub("Build", "stream_stream")(iter([uploaded("third")]), timeout=10))
         status = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())["grpc-status-details-bin"])

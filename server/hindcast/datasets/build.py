@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -79,13 +79,16 @@ def build(order: Order, repo: Repo, store: SetStore, *, on_progress: OnProgress 
         pins = beside.submit(partial(source_records, sources, titles, repo.root, hashed=digests.sha256))
         on_progress(Progress("frame", 0, 0))
         with repo.frame(order.frame, definitions, sources) as frame:
-            frame_record = kept_frame(order.frame, frame, built, repo.root)
+            keeping = beside.submit(kept_frame, order.frame, frame, built, repo.root)
             on_progress(Progress("read", 0, frame.rows))
-            with repo.reading(definitions, sources, frame, order.known_at) as reading:
-                # They are known before any value is fetched, and in this one thread come after the pins.
-                origins = beside.submit(
-                    lambda: write_origins(reading.origins, pins.result(), frame.rows, built, root=repo.root)
-                )
+            tracing: list[Future[tuple[FileRecord, ...]]] = []
+
+            def trace(origins: Mapping[str, Origins]) -> None:
+                """Written while values are fetched; in this one thread the pins come before."""
+                traced = partial(write_origins, origins, rows=frame.rows, place=built, root=repo.root)
+                tracing.append(beside.submit(lambda: traced(pins.result())))
+
+            with repo.reading(definitions, sources, frame, order.known_at, on_found=trace) as reading:
                 written = write_rows(
                     reading,
                     frame,
@@ -96,18 +99,19 @@ def build(order: Order, repo: Repo, store: SetStore, *, on_progress: OnProgress 
                     on_progress=on_progress,
                 )
                 on_progress(Progress("evidence", 0, frame.rows))
-                records, parts = pins.result(), origins.result()
+                records = pins.result()
                 snapshots = write_snapshots(reading.origins, definitions, built) if order.snapshot else {}
-                evidence = EvidenceRecord(origins=parts, snapshots=snapshots)
+                evidence = EvidenceRecord(origins=tracing[0].result(), snapshots=snapshots)
                 on_progress(Progress("evidence", frame.rows, frame.rows))
                 leaks = reading.leaks
+                kept = keeping.result()
         repo.check_modules(modules)
         digests.check()
         digests.keep()
         made_of = MadeOf(
             features=(order.features,) if isinstance(order.features, str) else tuple(order.features),
             known_at=order.known_at,
-            frame=frame_record,
+            frame=kept,
             sources=records,
             definitions=definitions,
             modules=modules,
@@ -312,7 +316,7 @@ def _form(given: FrameCall, root: Path) -> tuple[str, str, SourceFiles | None]:
 
 
 def write_origins(
-    origins: Mapping[str, Origins], records: Sequence[SourceRecord], rows: int, place: Path, *, root: Path
+    origins: Mapping[str, Origins], records: Sequence[SourceRecord], *, rows: int, place: Path, root: Path
 ) -> tuple[FileRecord, ...]:
     """Write where each row's values came from: for each view four columns, `VIEW.file`, `.row`, `.event_ts` and `.created_ts`.
 

@@ -390,7 +390,7 @@ class Filling:
         if self._reading is None:
             return EvidenceRecord(origins=(), snapshots={})
         self.leaks = self._reading.leaks
-        parts = write_origins(self.origins, self.records, rows.rows, built, root=self._repo.root)
+        parts = write_origins(self.origins, self.records, rows=rows.rows, place=built, root=self._repo.root)
         snapshots = write_snapshots(self.origins, self._definitions, built) if snapshot else {}
         return EvidenceRecord(origins=parts, snapshots=snapshots)
 

@@ -5,7 +5,7 @@ The one place of this room that imports Feast.
 
 import base64
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,7 +49,7 @@ from hindcast.errors import (
 from hindcast.lineage import LineageSettings, lineage_settings
 from hindcast.offline.asof.definition import ViewDefinition
 from hindcast.offline.asof.origins import Origins
-from hindcast.offline.asof.reading import AsOfView, Leaks
+from hindcast.offline.asof.reading import AsOfResult, AsOfView, Leaks
 from hindcast.offline.frames.frame import EntityFrame
 from hindcast.offline.frames.paths import frame_path
 from hindcast.offline.location import OUR_STORE
@@ -291,11 +291,14 @@ class Repo:
         sources: Mapping[str, SourceFiles | DeltaTable],
         frame: EntityFrame,
         known_at: KnownAt,
+        *,
+        on_found: Callable[[Mapping[str, Origins]], object] | None = None,
     ) -> Iterator[Reading]:
         """The rows of a frame with the features that were known then.
 
         Args:
             sources: by view.
+            on_found: called once, when it is known where the values come from and before any is fetched.
         Raises:
             InvalidArgument: a column is missing, of the wrong type, or there twice.
             SourceError: a source cannot be read as it is, or changed meanwhile.
@@ -311,7 +314,7 @@ class Repo:
             keeps_origins=True,
         )
         on_demand = [_on_demand_view(record) for record in definitions.on_demand]
-        job = _RecordedJob(call, on_demand, frame, _views(definitions, sources))
+        job = _RecordedJob(call, on_demand, frame, _views(definitions, sources), on_found)
         batches = job.to_arrow_batches(BATCH_ROWS)
         try:
             with _transforming(on_demand):
@@ -386,10 +389,23 @@ class _RecordedJob(HistoricalJob):
     """A point-in-time read of views that were recorded, over sources that are pinned."""
 
     def __init__(
-        self, call: Call, on_demand: Sequence[OnDemandFeatureView], frame: EntityFrame, views: Sequence[AsOfView]
+        self,
+        call: Call,
+        on_demand: Sequence[OnDemandFeatureView],
+        frame: EntityFrame,
+        views: Sequence[AsOfView],
+        on_found: Callable[[Mapping[str, Origins]], object] | None,
     ) -> None:
         super().__init__(call, on_demand, HeldFrame(call, frame))
         self._recorded = views
+        self._on_found = on_found
+
+    @contextmanager
+    def _result(self) -> Iterator[AsOfResult]:
+        with super()._result() as result:
+            if self._on_found is not None:
+                self._on_found(result.origins)
+            yield result
 
     def _views(self) -> Sequence[AsOfView]:
         return self._recorded

@@ -133,7 +133,7 @@ class Positions:
         self.hashes = hashes
         self._limit: Any = None
         self._drawn: tuple[Any, Any, Any] | None = None
-        self._there: dict[tuple[int, int], tuple[pa.Buffer, Positions]] = {}
+        self._there: dict[tuple[int, int], tuple[pa.Buffer, Any, Positions]] = {}
 
     @classmethod
     def of(cls, first: int, rows: int) -> "Positions":
@@ -144,8 +144,11 @@ class Positions:
         """Of those rows where the array is true."""
         return Positions(self.hashes[is_chosen])
 
-    def there(self, array: pa.Array) -> "Positions":
-        """Of those rows where an array, which has nulls, has none. Columns of one view are often null together, and then share Arrow's buffer."""
+    def there(self, array: pa.Array) -> "tuple[Any, Positions]":
+        """Which rows of an array that has nulls have none, true or false for each, and the positions of those.
+
+        Columns of one view are often null together, and then share Arrow's buffer.
+        """
         bits = array.buffers()[0]
         key = bits.address, array.offset
         # The buffer is held, so no other one comes to its place.
@@ -153,8 +156,9 @@ class Positions:
         if found is None:
             if len(self._there) >= _SHARED:
                 self._there.clear()
-            found = self._there[key] = bits, self.chosen(_is_there(bits, array.offset, len(array)))
-        return found[1]
+            is_there = _is_there(bits, array.offset, len(array))
+            found = self._there[key] = bits, is_there, self.chosen(is_there)
+        return found[1:]
 
     def limit(self) -> Any:
         """What the hashes of 16,384 rows are below."""

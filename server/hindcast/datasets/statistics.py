@@ -164,6 +164,20 @@ def _plain(array: pa.Array) -> pa.Array:
     return array
 
 
+def _without_nulls(array: pa.Array, is_there: Any) -> pa.Array:
+    """The values that are there; where each is a word, taken by numpy in a third of the time that Arrow takes."""
+    kind = array.type
+    if not pa.types.is_primitive(kind) or kind.bit_width not in {8, 16, 32, 64}:
+        return array.drop_null()
+    values = _words(array, f"u{kind.bit_width // 8}")[is_there]
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
+
+
+def _words(array: pa.Array, kind: Any) -> Any:
+    """The values of a fixed width, as numpy's type of that width, which are not copied."""
+    return np.frombuffer(array.buffers()[1], kind)[array.offset : array.offset + len(array)]
+
+
 def _plain_type(kind: pa.DataType) -> pa.DataType:
     types = pa.types
     while isinstance(kind, pa.BaseExtensionType) or types.is_dictionary(kind) or types.is_run_end_encoded(kind):
@@ -228,8 +242,8 @@ class _Column:
         self._rows += len(array)
         self._nulls += array.null_count
         if array.null_count:
-            positions = positions.there(array)
-            array = array.drop_null()
+            is_there, positions = positions.there(array)
+            array = _without_nulls(array, is_there)
         if len(array):
             self._kind.add(array, positions)
 
@@ -293,10 +307,8 @@ class _Words:
         self._not_finite = 0
 
     def add(self, array: pa.Array, positions: Positions) -> None:
-        width = self._width
-        data = memoryview(array.buffers()[1])[array.offset * width : (array.offset + len(array)) * width]
-        self._distinct.add_words(np.frombuffer(data, f"u{width}").astype(np.uint64, copy=False))
-        self._measure_all(np.frombuffer(data, self._numbers), positions)
+        self._distinct.add_words(_words(array, f"u{self._width}").astype(np.uint64, copy=False))
+        self._measure_all(_words(array, self._numbers), positions)
 
     def _measure_all(self, values: Any, positions: Positions) -> None:
         self._measure.add(values, positions)

@@ -13,6 +13,7 @@ from hindcast.offline.sources.instants import to_micros
 from hindcast.offline.sources.objects import ObjectPin
 from hindcast.offline.sources.scan import SourceScan, read_groups
 from hindcast.offline.sources.source import FilePin
+from hindcast.offline.sources.stored import StoredFiles
 
 _MICROS = pa.timestamp("us", "UTC")
 
@@ -38,9 +39,13 @@ class Origins:
         return cls(scan, found.positions, found.events, found.created)
 
     @cached_property
+    def _files(self) -> StoredFiles:
+        return StoredFiles.of(self.scan.groups)
+
+    @property
     def pins(self) -> Sequence[FilePin | ObjectPin]:
         """The files that have rows, which `places` counts."""
-        return list({str(group.file.pin.path): group.file.pin for group in self.scan.groups}.values())
+        return [file.pin for file in self._files.files]
 
     def places(self, some: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
         """For some rows of the frame: the number of the file in `pins`, -1 for none, and the number of the row in its file, from 0."""
@@ -49,13 +54,7 @@ class Origins:
         rows: np.ndarray = np.zeros(len(positions), np.int64)
         there = np.flatnonzero(positions >= 0)
         if len(there):
-            numbers = {str(pin.path): number for number, pin in enumerate(self.pins)}
-            groups = self.scan.groups
-            first = np.array([group.first_position for group in groups], np.int64)
-            at = np.searchsorted(first, positions[there], "right") - 1
-            files[there] = np.array([numbers[str(group.file.pin.path)] for group in groups], np.int32)[at]
-            first_row = np.array([group.first_row for group in groups], np.int64)
-            rows[there] = positions[there] - first[at] + first_row[at]
+            files[there], rows[there] = self._files.rows(positions[there])
         return files, rows
 
     def source_rows(self, columns: Sequence[str]) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:

@@ -68,9 +68,14 @@ class StoredFiles:
 
     def places(self, positions: np.ndarray) -> np.ndarray:
         """DuckDB's numbers for rows of these files, by their positions."""
-        at = np.searchsorted(self.first_positions, positions, "right") - 1
-        places: np.ndarray = (at << _ROW_BITS) | (positions - self.first_positions[at])
+        at, rows = self.rows(positions)
+        places: np.ndarray = (at << _ROW_BITS) | rows
         return places
+
+    def rows(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of these files by their positions in the source: the number of each one's file in the list, and of the row in its file, from 0."""
+        at = np.asarray(np.searchsorted(self.first_positions, positions, "right")) - 1
+        return at, positions - self.first_positions[at]
 
 
 def are_stored(scan: SourceScan, files: Iterable[SourceFile], columns: Sequence[str]) -> bool:
