@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory) -> "Iterator[Driver]":
     """Starts commands without their import, which it does once for all tests."""
-    from faults.materializing import run_driver  # noqa: PLC0415 - Feast takes 5 s, and most fault tests need none of it
+    from faults.materializing import run_driver  # noqa: PLC0415 - Feast takes seconds, and most fault tests need none of it
 
     with run_driver(tmp_path_factory.mktemp("runs")) as driver:
         yield driver

@@ -225,6 +225,16 @@ def test_rows_that_other_libraries_write_as_other_bytes_are_the_same(logged, mov
     assert (logged.source.id, str(moved / ".hindcast/datasets")) == (logged_again.id, logged_again.directory)
 
 
+def test_rows_are_made_again_once(logged, moved):
+    """A process that loads a set again whose files are gone has the rows that it made, while they are whole."""
+    shutil.rmtree(moved / ".hindcast/datasets/rides/v1/data")
+    first, second = (logged.source.load(repo=moved) for _ in range(2))
+    assert first.path == second.path
+    (second.path / second.manifest.files[0].path).unlink()
+    third = logged.source.load(repo=moved)
+    assert (False, logged.made.to_arrow()) == (third.path == first.path, third.to_arrow())
+
+
 def test_rows_that_would_be_other_ones_are_not_given(logged, moved):
     """Where the files of the rows are gone and a source was changed, loading fails and names the source."""
     shutil.rmtree(moved / ".hindcast/datasets/rides/v1/data")

@@ -124,6 +124,7 @@ BAD = [
     (("lookups", "ls", "--since", "2026-12-01", "--until", "2026-11-01"), "--since is not before --until"),
     (("lookups", "check", "--repo", "@/empty"), NO_REPO),
     (("lookups", "check", "--log-dir", "@/file"), "is a file"),
+    (("lookups", "check", "--log-dir", "@/empty"), "is no log of lookups; give the --log-dir of `hindcast serve`"),
     (("lookups", "sql", "DROP VIEW lookups"), "is not one SELECT"),
     (("lookups", "sql", "SELECT nope FROM lookups"), '"nope" not found'),
     (("lookups", "sql", "SELECT 1", "--repo", "@/empty"), NO_REPO),

@@ -1,31 +1,56 @@
 """The modules of a Feast repo, for functions of on-demand views that import them while they are loaded or run."""
 
+import contextlib
 import importlib
 import sys
+import sysconfig
 from pathlib import Path
+
+_INSTALLED = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+"""Where libraries are, also where they are below a repo."""
 
 _before: frozenset[str] = frozenset()
 """The modules that a process had before it let any be imported from a repo: its own."""
+_placed: str | None = None
+"""The repo that was put on the path of imports, in this process."""
 
 
 def let_import(repo_root: Path) -> None:
-    """Let functions import a repo's modules, as Feast's own commands do; those that some have imported before are read anew.
+    """Let functions import a repo's modules, and read those anew that some have imported before.
 
-    What has been loaded keeps the modules that it holds. Libraries come first: a repo's module of the same name is not seen.
+    What has been loaded keeps the modules that it holds.
     """
-    global _before  # noqa: PLW0603 - a process has one path of imports
+    place_on_path(repo_root)
     root = repo_root.resolve()
-    if str(root) not in sys.path:
-        _before = _before or frozenset(sys.modules)
-        sys.path.append(str(root))
-    importlib.invalidate_caches()
     for name, module in list(sys.modules.items()):
-        if name not in _before and _is_of(root, getattr(module, "__file__", None)):
+        file = getattr(module, "__file__", None)
+        if name not in _before and file is not None and is_of_repo(Path(file), root):
             del sys.modules[name]
 
 
-def _is_of(root: Path, file: str | None) -> bool:
-    if file is None:
-        return False
-    path = Path(file)
-    return path.is_relative_to(root) and "site-packages" not in path.parts
+def place_on_path(repo_root: Path) -> None:
+    """Let modules be imported from a repo, as Feast's own commands do, and from no other that was put there before.
+
+    Libraries come first: a repo's module of the same name is not seen. Modules that were imported already stay.
+    """
+    global _before, _placed  # noqa: PLW0603 - a process has one path of imports
+    _before = _before or frozenset(sys.modules)
+    place = str(repo_root.resolve())
+    if _placed is not None and _placed != place:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(_placed)
+        _placed = None
+    if place not in sys.path:
+        sys.path.append(place)
+        _placed = place
+    importlib.invalidate_caches()
+
+
+def is_of_repo(file: Path, root: Path) -> bool:
+    """Whether a module's file is a repo's own, and no library's.
+
+    Args:
+        root: of the repo, resolved.
+    """
+    is_installed = "site-packages" in file.parts or any(file.is_relative_to(place) for place in _INSTALLED)
+    return file.is_relative_to(root) and not is_installed

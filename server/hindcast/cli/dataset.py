@@ -611,7 +611,7 @@ def _sets(
     repo_root: Path, directory: Path | None, *, on_unregistered: Callable[[str], None] | None = None
 ) -> "TrainingSets":
     from hindcast.catalog import read_repo  # noqa: PLC0415 - see below
-    from hindcast.datasets import TrainingSets  # noqa: PLC0415 - Feast, which takes 5 s
+    from hindcast.datasets import TrainingSets  # noqa: PLC0415 - Feast, which takes a second
 
     return TrainingSets(read_repo(repo_root).root, directory, on_unregistered=on_unregistered)
 

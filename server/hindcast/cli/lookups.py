@@ -142,10 +142,14 @@ def check(context: click.Context, repo_root: Path, log_directory: Path | None, o
 
     A running server may go on meanwhile. Exit codes: 0 nothing is missing, 3 something is missing, torn or damaged, 1 it failed.
     """
+    from hindcast.lookups.directory import LogDirectory  # noqa: PLC0415
     from hindcast.lookups.gap_report import gap_report  # noqa: PLC0415
 
     directory = options.log_directory_in(repo_root, log_directory)
     reports = gap_report(directory)
+    if log_directory is not None and not reports and not LogDirectory(directory).segments.is_dir():
+        # That nothing is missing there would be said of any folder.
+        raise click.BadParameter(f"{directory} is no log of lookups; give the --log-dir of `hindcast serve`")
     is_whole = all(report.is_whole for report in reports)
     if output == "json":
         click.echo(json.dumps({"whole": is_whole, "writers": [_report_json(report) for report in reports]}))

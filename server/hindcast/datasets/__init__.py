@@ -34,7 +34,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Feast, which takes 5 s, is imported with the first of these that needs it: who reads a manifest or a digest does not.
+    # Feast, which takes seconds, is imported with the first of these that needs it: who reads a manifest or a digest does not.
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

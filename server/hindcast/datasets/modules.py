@@ -7,9 +7,7 @@ import ast
 import contextlib
 import dis
 import hashlib
-import importlib
 import sys
-import sysconfig
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,11 +17,10 @@ from textwrap import dedent
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+from hindcast.catalog.repo_modules import is_of_repo, place_on_path
 from hindcast.datasets.manifest import ModuleRecord
 
 _CONTAINERS = (list, tuple, set, frozenset)
-_INSTALLED = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-"""Where libraries are: those are told by their versions, also where they are below the repo."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +35,14 @@ class RepoModules:
     """The modules of a repo, as an import finds them in this process."""
 
     def __init__(self, root: Path) -> None:
-        """Let functions import the repo's modules, as Feast's own commands do. Those that were imported and are other ones by now are imported anew.
+        """Let functions import the repo's modules. Those that were pinned and are other ones by now are imported anew.
 
         Args:
             root: of the repo, resolved.
         """
         self._root = root
-        _make_importable(root)
+        place_on_path(root)
+        _forget_changed(root)
 
     def reached(self, functions: Mapping[str, Any]) -> tuple[ModuleRecord, ...]:
         """The modules that some functions reach, by path. What is loaded after this imports them as they are in the records.
@@ -97,7 +95,7 @@ class RepoModules:
                 return
             if spec.origin is not None and spec.has_location:
                 path = Path(spec.origin).resolve()
-                if path.suffix == ".py" and path.is_relative_to(self._root) and not _is_installed(path):
+                if path.suffix == ".py" and is_of_repo(path, self._root):
                     yield _File(part, path)
             if spec.submodule_search_locations is None:
                 return
@@ -106,23 +104,14 @@ class RepoModules:
 
 _known: dict[str, tuple[Path, str]] = {}
 """Name of each module that was pinned in this process -> its file, and the SHA-256 that it was imported with at the earliest."""
-_roots: list[str] = []
-"""Repos that were put on the path of imports, in this process."""
 
 
-def _make_importable(root: Path) -> None:
-    place = str(root)
-    for other in _roots:
-        if other != place:
-            with contextlib.suppress(ValueError):
-                sys.path.remove(other)
-    if place not in sys.path:
-        # Last, as Feast's own commands have it.
-        sys.path.append(place)
-        _roots.append(place)
-    importlib.invalidate_caches()
+def _forget_changed(root: Path) -> None:
+    """Have the modules that were pinned imported anew where one is another one by now, or another repo's.
+
+    All of them: a module that stayed may hold names of one that did not.
+    """
     if any(not path.is_relative_to(root) or file_sha256(path) != digest for path, digest in _known.values()):
-        # All of them: a module that stayed may hold names of one that did not.
         for name in _known:
             sys.modules.pop(name, None)
         _known.clear()
@@ -134,10 +123,6 @@ def file_sha256(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         return ""
-
-
-def _is_installed(path: Path) -> bool:
-    return "site-packages" in path.parts or any(path.is_relative_to(place) for place in _INSTALLED)
 
 
 def _imported_by(file: _File) -> list[str]:

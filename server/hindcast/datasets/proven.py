@@ -12,8 +12,10 @@ from hindcast.datasets.verify import file_trouble, wrong_rows
 from hindcast.errors import DatasetError, HindcastError, InvalidArgument, NotProven, UnknownName
 
 _kept = ExitStack()
-"""Sets that were made again, for as long as this process lives."""
+"""Folders of sets that were made again, for as long as this process lives."""
 atexit.register(_kept.close)
+_made: dict[tuple[Path, str], StoredSet] = {}
+"""Where a set was, and its id -> the set in such a folder."""
 
 
 def proven(ref: str, *, set_id: str, digest: str, directory: Path, repo: Path | None) -> TrainingSet:
@@ -43,7 +45,11 @@ def proven(ref: str, *, set_id: str, digest: str, directory: Path, repo: Path | 
     if troubles:
         raise DatasetError(f"{stored.ref} in {stored.path} is not what was logged: {'; '.join(troubles)}")
     if gone:
-        return TrainingSet(_made_again(stored, repo, gone), repo, directory)
+        key = stored.path.resolve(), stored.id
+        made = _made.get(key)
+        if made is None or any(file_trouble(made.path, file) for file in made.manifest.files):
+            made = _made[key] = _made_again(stored, repo, gone)
+        return TrainingSet(made, repo, directory)
     wrong = next(wrong_rows(stored), None)
     if wrong is not None:
         raise NotProven(f"{stored.ref} in {stored.path} is not what was logged: {wrong}")
@@ -67,7 +73,7 @@ def _found(ref: str, set_id: str, directory: Path) -> StoredSet:
 
 
 def _made_again(stored: StoredSet, root: Path | None, gone: list[FileRecord]) -> StoredSet:
-    # Feast, which takes 5 s.
+    # Feast, which takes seconds.
     from hindcast.datasets.making import DATA  # noqa: PLC0415 - see above
     from hindcast.datasets.pins import file_record  # noqa: PLC0415 - see above
     from hindcast.datasets.rebuild import rebuild  # noqa: PLC0415 - see above
@@ -80,21 +86,25 @@ def _made_again(stored: StoredSet, root: Path | None, gone: list[FileRecord]) ->
         raise DatasetError(
             f"{said}, and it was not logged from which Feast repo it can be made again; say so by load(repo=…)"
         )
-    try:
-        repo = Repo(root)
-        place = _kept.enter_context(spill_directory(repo.spill_dir, prefix="proven-"))
-        report = rebuild(stored, repo, as_recorded=True, keep=place)
-    except HindcastError as error:
-        raise DatasetError(f"{said}, and cannot be made again: {error}") from error
-    if not report.identical:
-        change = report.first_change
-        named = (
-            "" if change is None else f"; the first input that changed is {change.kind} {change.name} ({change.what})"
-        )
-        raise NotProven(
-            f"{said}, and what its manifest gives now is another table{named}{report.trouble and '. '}{report.trouble}"
-        )
-    (place / MANIFEST).write_bytes((stored.path / MANIFEST).read_bytes())
+    with ExitStack() as stack:
+        try:
+            repo = Repo(root)
+            place = stack.enter_context(spill_directory(repo.spill_dir, prefix="proven-"))
+            report = rebuild(stored, repo, as_recorded=True, keep=place)
+        except HindcastError as error:
+            raise DatasetError(f"{said}, and cannot be made again: {error}") from error
+        if not report.identical:
+            change = report.first_change
+            named = (
+                ""
+                if change is None
+                else f"; the first input that changed is {change.kind} {change.name} ({change.what})"
+            )
+            raise NotProven(
+                f"{said}, and what its manifest gives now is another table{named}{report.trouble and '. '}{report.trouble}"
+            )
+        (place / MANIFEST).write_bytes((stored.path / MANIFEST).read_bytes())
+        _kept.push(stack.pop_all())
     if report.files_identical:
         return replace(stored, path=place)
     # Other libraries write the same rows as other bytes.

@@ -107,7 +107,7 @@ class TrainingSets:
             TransformError: the code of an on-demand view failed.
             StoreUnavailable, DatasetError: the disk did not take something.
         """
-        # Feast, which takes 5 s: sets are listed, loaded, verified and compared without it.
+        # Feast, which takes seconds: sets are listed, loaded, verified and compared without it.
         from hindcast.datasets.build import Order, build  # noqa: PLC0415 - see above
         from hindcast.datasets.retrieval import FrameCall, Repo, given_micros  # noqa: PLC0415 - see above
         from hindcast.datasets.told import told_build  # noqa: PLC0415 - see above
