@@ -254,6 +254,18 @@ def test_request_id_and_tags_come_from_metadata(server, log, method):
     assert ("from-the-proxy", {"model": "fraud", "model-version": "7"}) == (record.request_id, record.tags)
 
 
+def test_calls_at_once_keep_their_own_metadata(server, log):
+    """Of calls that wait side by side in one worker, each has its own request id, and one that says none has none."""
+    with grpc.insecure_channel(server.address) as channel:
+        look_up = channel.unary_unary(HINDCAST)
+        said = {
+            name: look_up.future(ask(HINDCAST), timeout=30, metadata=(("x-request-id", name),) if name else None)
+            for name in ["", *(f"call-{number}" for number in range(64))]
+        }
+        kept = {name: record_of(log, dict(one.trailing_metadata())[ID_KEY]).request_id for name, one in said.items()}
+    assert {name: name for name in said} == kept
+
+
 def test_fields_of_a_request_come_before_metadata(server, log):
     """Where a request of our own says its id and tags, those are kept; of each that it does not say, the metadata's."""
     both = record_of(log, call(server, HINDCAST, ask(HINDCAST, request_id="r", tags={"a": "b"}), metadata=METADATA)[1])

@@ -23,6 +23,7 @@ from hindcast.clock import system_clock
 from hindcast.online.connection import parse_target
 from hindcast.online.layouts import LAYOUTS, LayoutName
 from hindcast.online.reader import RedisReader
+from hindcast.serving.calls import CALL_METADATA, Handler
 from hindcast.serving.handlers import Handlers
 from hindcast.serving.worker import _transformer
 from hindcast.v1.feature_service_pb2 import GetOnlineFeaturesResponse
@@ -54,15 +55,15 @@ class Aborted(Exception):
         self.trailing = dict(trailing)
 
 
+METADATA = (("x-request-id", "r-1"), ("hindcast-tag-model", "é"), ("hindcast-tag-bytes-bin", b"\xff"))
+"""What a proxy adds, and tags of both kinds."""
+
+
 class Context:
     """As much of a call's context as a handler uses."""
 
     def __init__(self) -> None:
         self.trailing: dict[str, str | bytes] = {}
-
-    def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
-        """What a proxy adds, and tags of both kinds."""
-        return (("x-request-id", "r-1"), ("hindcast-tag-model", "é"), ("hindcast-tag-bytes-bin", b"\xff"))
 
     def time_remaining(self) -> float:
         """A deadline that no case reaches."""
@@ -75,6 +76,12 @@ class Context:
     async def abort(self, code: grpc.StatusCode, message: str, metadata: tuple[tuple[str, str | bytes], ...]) -> None:
         """End the call."""
         raise Aborted(code, message, metadata)
+
+
+async def called(handler: Handler, request: bytes, context: Context) -> bytes:
+    """Call a handler as gRPC does."""
+    CALL_METADATA.set(METADATA)
+    return await handler(request, context)
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ class Server:
         context = Context()
         began = time.process_time()
         try:
-            answer = self.loop.run(handler(request, context))
+            answer = self.loop.run(called(handler, request, context))
         except Aborted as error:
             check_error(error)
             answer = None

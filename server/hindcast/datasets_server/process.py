@@ -27,7 +27,7 @@ from hindcast.serving.health import Health
 from hindcast.serving.metrics import Metrics
 from hindcast.serving.preflight import check_store, check_tls, reserved
 from hindcast.serving.reflection import add_reflection
-from hindcast.serving.rpcs import generic_handlers
+from hindcast.serving.rpcs import generic_handler
 from hindcast.serving.tracing import Traces
 from hindcast.settings import TrainingSetsSettings
 
@@ -76,7 +76,7 @@ async def _serve(settings: TrainingSetsSettings, address: str, *, ready: Callabl
         loop.add_signal_handler(number, stop.tell)
     handlers = Handlers(settings)
     server = grpc.aio.server(options=_OPTIONS)
-    server.add_generic_rpc_handlers(generic_handlers([handlers.rpcs()], metrics=Metrics(), traces=Traces()))
+    server.add_generic_rpc_handlers((generic_handler([handlers.rpcs()], metrics=Metrics(), traces=Traces()),))
     health = Health(
         lambda: loop.run_in_executor(None, _look, settings),
         [TRAINING_SETS],

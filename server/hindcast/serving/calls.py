@@ -1,8 +1,9 @@
 """Calls as gRPC's asyncio server hands them over, in bytes, and how they end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -16,6 +17,9 @@ UploadHandler = Callable[[AsyncIterator[bytes], grpc.aio.ServicerContext], Await
 
 StreamHandler = Callable[[AsyncIterator[bytes], grpc.aio.ServicerContext], AsyncIterator[bytes]]
 """Of a bidirectional RPC."""
+
+CALL_METADATA: ContextVar[Sequence[tuple[str, Any]]] = ContextVar("hindcast-call-metadata", default=())
+"""The metadata of the call in whose task one is. gRPC's context makes it anew each time that it is asked for it."""
 
 
 def deadline_of(context: grpc.aio.ServicerContext, *, timeout_ms: int) -> Deadline:
@@ -36,10 +40,10 @@ class Caller(NamedTuple):
     tags: Mapping[str, str]
 
 
-def caller_of(context: grpc.aio.ServicerContext) -> Caller:
-    """Who calls; of an entry that is repeated, the last counts. Entries of bytes (`…-bin`) are left out."""
+def caller_of_call() -> Caller:
+    """Who calls the handler that runs; of an entry that is repeated, the last counts. Entries of bytes (`…-bin`) are left out."""
     request_id, tags = "", {}
-    for key, value in context.invocation_metadata():
+    for key, value in CALL_METADATA.get():
         if key == _REQUEST_ID_KEY:
             request_id = value
         elif key.startswith(_TAG_PREFIX) and isinstance(value, str):

@@ -15,7 +15,7 @@ from hindcast.errors import HindcastError
 from hindcast.lookups.record import Rpc
 from hindcast.online.times import timestamp_bytes
 from hindcast.serving.answer import feast_bytes, hindcast_bytes, stream_answer, stream_failure
-from hindcast.serving.calls import NOBODY, Caller, caller_of, code_of, deadline_of
+from hindcast.serving.calls import NOBODY, Caller, caller_of_call, code_of, deadline_of
 from hindcast.serving.lookup import Lookup
 from hindcast.serving.question import read_feast, read_hindcast, read_stream_request
 from hindcast.serving.receipts import LOOKUPS
@@ -86,7 +86,7 @@ class Handlers:
         """`hindcast.v1.FeatureService.StreamOnlineFeatures`: answers in the order of the requests."""
         unanswered: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue(_UNANSWERED_MAX)
         begun: set[asyncio.Task[bytes]] = set()
-        caller = self._caller(context)
+        caller = self._caller()
 
         async def begin() -> None:
             with contextlib.suppress(asyncio.CancelledError):  # by `end_streams`, or by the caller's going
@@ -186,7 +186,7 @@ class Handlers:
     ) -> bytes:
         """Run one lookup under an id of its own; every way it can end carries the id, and leaves a record."""
         lookup = self.lookup
-        recording = self._recorder.begin(rpc, request, lookup.catalog.version, self._caller(context))
+        recording = self._recorder.begin(rpc, request, lookup.catalog.version, self._caller())
         lookup_id = recording.lookup_id
         self._running += 1
         try:
@@ -203,9 +203,9 @@ class Handlers:
         context.set_trailing_metadata(((LOOKUP_ID_KEY, lookup_id),))
         return response
 
-    def _caller(self, context: grpc.aio.ServicerContext) -> Caller:
-        """What a call's metadata says of it, if a record can."""
-        return caller_of(context) if self._recorder.keeps else NOBODY
+    def _caller(self) -> Caller:
+        """What the metadata of the call says of it, if a record can."""
+        return caller_of_call() if self._recorder.keeps else NOBODY
 
     async def _stream_outcome(self, request: bytes, caller: Caller) -> bytes:
         """One message of a stream, answered by one."""

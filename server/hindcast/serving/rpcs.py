@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import grpc
 
-from hindcast.serving.calls import Handler, StreamHandler, UploadHandler
+from hindcast.serving.calls import CALL_METADATA, Handler, StreamHandler, UploadHandler
 from hindcast.serving.metrics import Metrics
 from hindcast.serving.tracing import Traces
 
@@ -25,20 +25,33 @@ class Rpcs:
     streams: Mapping[str, Mapping[str, StreamHandler]] = field(default_factory=dict)
 
 
-def generic_handlers(some: Sequence[Rpcs], *, metrics: Metrics, traces: Traces) -> tuple[grpc.GenericRpcHandler, ...]:
-    """What `grpc.aio.Server.add_generic_rpc_handlers` takes: one handler per service."""
-    services: dict[str, dict[str, grpc.RpcMethodHandler]] = {}
+class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """All RPCs of a server: gRPC asks each handler that it is given in turn, for every call."""
+
+    def __init__(self, handlers: Mapping[str, grpc.RpcMethodHandler]) -> None:
+        """Args: handlers: by `/service/method`."""
+        self._handlers = handlers
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        """The handler of a call, in whose task this runs."""
+        CALL_METADATA.set(handler_call_details.invocation_metadata)
+        return self._handlers.get(handler_call_details.method)
+
+
+def generic_handler(some: Sequence[Rpcs], *, metrics: Metrics, traces: Traces) -> grpc.GenericRpcHandler:
+    """What `grpc.aio.Server.add_generic_rpc_handlers` takes."""
+    handlers: dict[str, grpc.RpcMethodHandler] = {}
     for rpcs in some:
         for service, method, handler in _each(rpcs.unary):
             counted = metrics.counted(service, method, traces.traced(service, method, handler))
-            services.setdefault(service, {})[method] = grpc.unary_unary_rpc_method_handler(counted)
+            handlers[f"/{service}/{method}"] = grpc.unary_unary_rpc_method_handler(counted)
         for service, method, upload in _each(rpcs.uploads):
             counted_upload = metrics.counted_uploads(service, method, traces.traced_uploads(service, method, upload))
-            services.setdefault(service, {})[method] = grpc.stream_unary_rpc_method_handler(counted_upload)
+            handlers[f"/{service}/{method}"] = grpc.stream_unary_rpc_method_handler(counted_upload)
         for service, method, stream in _each(rpcs.streams):
             counted_stream = metrics.counted_stream(service, method, traces.traced_stream(service, method, stream))
-            services.setdefault(service, {})[method] = grpc.stream_stream_rpc_method_handler(counted_stream)
-    return tuple(grpc.method_handlers_generic_handler(service, methods) for service, methods in services.items())
+            handlers[f"/{service}/{method}"] = grpc.stream_stream_rpc_method_handler(counted_stream)
+    return _Methods(handlers)
 
 
 H = TypeVar("H")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from hindcast.errors import ServerStartError
-from hindcast.serving.calls import Handler, StreamHandler, UploadHandler, code_of
+from hindcast.serving.calls import CALL_METADATA, Handler, StreamHandler, UploadHandler, code_of
 from hindcast.serving.status import LOOKUP_ID_KEY
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class OtelTraces(Traces):
 
     @contextlib.contextmanager
     def _call(self, service: str, method: str, context: grpc.aio.ServicerContext) -> Iterator[None]:
-        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        metadata = {key: value for key, value in CALL_METADATA.get() if isinstance(value, str)}
         with self._tracer.start_as_current_span(
             f"{service}/{method}",
             context=self._propagator.extract(metadata),

@@ -34,7 +34,7 @@ from hindcast.serving.observed import ObservedLayout
 from hindcast.serving.receipts import Receipts
 from hindcast.serving.recorder import Recorder
 from hindcast.serving.reflection import add_reflection
-from hindcast.serving.rpcs import generic_handlers
+from hindcast.serving.rpcs import generic_handler
 from hindcast.serving.sockets import above_connections
 from hindcast.serving.tracing import OtelTraces, Traces
 from hindcast.serving.worker_settings import (
@@ -125,7 +125,7 @@ async def serve() -> None:
     health = online_store_health(reader, SERVICES)
     server = grpc.aio.server(options=[*_OPTIONS, *age_options(options.max_connection_age_seconds)])
     rpcs = [handlers.rpcs(), writes.rpcs(), receipts.rpcs()]
-    server.add_generic_rpc_handlers(generic_handlers(rpcs, metrics=metrics, traces=traces))
+    server.add_generic_rpc_handlers((generic_handler(rpcs, metrics=metrics, traces=traces),))
     health.add_to(server)
     add_reflection(server, SERVICES)
     with above_connections():
