@@ -88,6 +88,15 @@ def test_layouts_do_not_matter():
     assert {mixed_up.finish()[0]} == found
 
 
+@pytest.mark.parametrize("kind", [pa.int16(), pa.int32(), pa.float64(), pa.timestamp("us"), pa.decimal128(21, 2)], ids=str)
+def test_buffers_end_where_they_like(kind):
+    """A column whose buffer goes on for a part of a value is the same column."""
+    plain = pa.array([None, 3, 3, 5, None], pa.int64()).cast(kind)
+    bits, data = plain.buffers()
+    longer = pa.Array.from_buffers(kind, 5, [bits, pa.py_buffer(data.to_pybytes() + b"x")])
+    assert of_table(pa.table({"c": plain})) == of_table(pa.table({"c": longer}))
+
+
 def test_statistics_go_through_json():
     """Statistics are whole numbers, bools, text and lists, and come back from JSON as they were; there is no float among them."""
     found = of_table(rows_of(2_000))

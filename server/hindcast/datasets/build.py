@@ -1,9 +1,9 @@
 """Building a training set: a point-in-time read in a stream, digested and written a row group at a time, and its manifest."""
 
-import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -75,7 +75,7 @@ def build(order: Order, repo: Repo, store: SetStore, *, on_progress: OnProgress 
     modules = repo.modules(definitions)
     sources, titles = pinned_sources(repo, definitions)
     digests = KnownDigests(state_dir(repo.root) / FILE, is_trusted=not order.hashes_sources)
-    with store.building(order.name) as built, ThreadPoolExecutor(1) as beside:
+    with store.building(order.name) as built, _beside() as beside:
         pins = beside.submit(partial(source_records, sources, titles, repo.root, hashed=digests.sha256))
         on_progress(Progress("frame", 0, 0))
         with repo.frame(order.frame, definitions, sources) as frame:
@@ -120,6 +120,16 @@ def build(order: Order, repo: Repo, store: SetStore, *, on_progress: OnProgress 
             leaks=leaks,
         )
         return publish(order, made_of, written, built, store)
+
+
+@contextmanager
+def _beside() -> Iterator[ThreadPoolExecutor]:
+    """A thread for what is done beside the read; of what waits for it nothing is begun where the block fails."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def pinned_sources(
@@ -310,7 +320,7 @@ def _form(given: FrameCall, root: Path) -> tuple[str, str, SourceFiles | None]:
         return "sql", str(given.entity_frame), None
     text = str(given.entity_frame).removeprefix("file://")
     for place in (Path.cwd(), root):
-        with contextlib.suppress(InvalidArgument):
+        with suppress(InvalidArgument):
             return "path", shown_path(place / text, root=root), frame_path(place / text, repo_root=root)
     raise InvalidArgument.at("entity_frame", f"{text!r} went away; run again")
 

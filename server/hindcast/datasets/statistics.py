@@ -175,7 +175,10 @@ def _without_nulls(array: pa.Array, is_there: Any) -> pa.Array:
 
 def _words(array: pa.Array, kind: Any) -> Any:
     """The values of a fixed width, as numpy's type of that width, which are not copied."""
-    return np.frombuffer(array.buffers()[1], kind)[array.offset : array.offset + len(array)]
+    width = np.dtype(kind).itemsize
+    # A buffer may end anywhere behind the values.
+    data = memoryview(array.buffers()[1])[array.offset * width : (array.offset + len(array)) * width]
+    return np.frombuffer(data, kind)
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
@@ -376,8 +379,8 @@ class _Decimals:
 
     def add(self, array: pa.Array, positions: Positions) -> None:
         width = array.type.bit_width // 8
-        data = memoryview(array.buffers()[1])[array.offset * width : (array.offset + len(array)) * width]
-        self._distinct.add(hashes_of_bytes(np.frombuffer(data, np.uint8), np.arange(len(array) + 1) * width))
+        data = _words(array, f"V{width}").view(np.uint8)
+        self._distinct.add(hashes_of_bytes(data, np.arange(len(array) + 1) * width))
         ends = pc.min_max(array).as_py()
         self._ends = [min([*self._ends, ends["min"]]), max([*self._ends, ends["max"]])]
         self._measure.add(array.cast(pa.float64()).to_numpy(), positions)
