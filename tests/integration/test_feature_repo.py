@@ -6,7 +6,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -109,7 +109,9 @@ def feast(tmp_path_factory):
         for keys in report.live
     ]
     feast_command(repo_dir, "apply")
-    feast_command(repo_dir, "materialize-incremental", datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%S"))
+    # Whole seconds, and the newest rows are of the time at which they were made.
+    until = end + timedelta(seconds=1)
+    feast_command(repo_dir, "materialize-incremental", until.strftime("%Y-%m-%dT%H:%M:%S"))
     said = run([sys.executable, "-c", ASK_FEAST, repr(live), end.isoformat()], repo_dir)
     return {"live": live} | ast.literal_eval(said)
 
