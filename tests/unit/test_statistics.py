@@ -88,7 +88,9 @@ def test_layouts_do_not_matter():
     assert {mixed_up.finish()[0]} == found
 
 
-@pytest.mark.parametrize("kind", [pa.int16(), pa.int32(), pa.float64(), pa.timestamp("us"), pa.decimal128(21, 2)], ids=str)
+@pytest.mark.parametrize(
+    "kind", [pa.int16(), pa.int32(), pa.float64(), pa.timestamp("us"), pa.decimal128(21, 2)], ids=str
+)
 def test_buffers_end_where_they_like(kind):
     """A column whose buffer goes on for a part of a value is the same column."""
     plain = pa.array([None, 3, 3, 5, None], pa.int64()).cast(kind)
