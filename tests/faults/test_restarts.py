@@ -201,7 +201,9 @@ def test_stop_ends_when_the_last_caller_has_gone(repo):
 
 def test_second_signal_ends_at_once(repo):
     """A second SIGTERM ends a server that waits for its callers, with exit code 0."""
-    with run_hindcast(repo, "--workers", "2", *NO_AGE) as server, raw_load(server.address, until_refused=True):
+    # So many that each of the two workers has one: the kernel deals connections by chance.
+    load = {"callers": 16, "until_refused": True}
+    with run_hindcast(repo, "--workers", "2", *NO_AGE) as server, raw_load(server.address, **load):
         workers = server.worker_ids()
         server.process.send_signal(signal.SIGTERM)
         wait_for(lambda: said(server, "connections are served until they have gone") == 2, what="the drain")
