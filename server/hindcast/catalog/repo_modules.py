@@ -52,5 +52,7 @@ def is_of_repo(file: Path, root: Path) -> bool:
     Args:
         root: of the repo, resolved.
     """
-    is_installed = "site-packages" in file.parts or any(file.is_relative_to(place) for place in _INSTALLED)
-    return file.is_relative_to(root) and not is_installed
+    # Asked of every module of a process, nearly all of which are elsewhere.
+    if not file.is_relative_to(root):
+        return False
+    return "site-packages" not in file.parts and not any(file.is_relative_to(place) for place in _INSTALLED)
