@@ -4,12 +4,16 @@ import atexit
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hindcast.datasets.manifest import FileRecord
 from hindcast.datasets.store import MANIFEST, SetStore, StoredSet
 from hindcast.datasets.training_set import TrainingSet
 from hindcast.datasets.verify import file_trouble, wrong_rows
 from hindcast.errors import DatasetError, HindcastError, InvalidArgument, NotProven, UnknownName
+
+if TYPE_CHECKING:
+    from hindcast.datasets.rebuild import Rebuild
 
 _kept = ExitStack()
 """Folders of sets that were made again, for as long as this process lives."""
@@ -94,15 +98,7 @@ def _made_again(stored: StoredSet, root: Path | None, gone: list[FileRecord]) ->
         except HindcastError as error:
             raise DatasetError(f"{said}, and cannot be made again: {error}") from error
         if not report.identical:
-            change = report.first_change
-            named = (
-                ""
-                if change is None
-                else f"; the first input that changed is {change.kind} {change.name} ({change.what})"
-            )
-            raise NotProven(
-                f"{said}, and what its manifest gives now is another table{named}{report.trouble and '. '}{report.trouble}"
-            )
+            raise NotProven(f"{said}, and what its manifest gives now is another table{_why(report)}")
         (place / MANIFEST).write_bytes((stored.path / MANIFEST).read_bytes())
         _kept.push(stack.pop_all())
     if report.files_identical:
@@ -110,3 +106,10 @@ def _made_again(stored: StoredSet, root: Path | None, gone: list[FileRecord]) ->
     # Other libraries write the same rows as other bytes.
     files = tuple(file_record(FilePin.of(path), root=place) for path in sorted((place / DATA).glob("part-*.parquet")))
     return replace(stored, path=place, manifest=replace(stored.manifest, files=files))
+
+
+def _why(report: "Rebuild") -> str:
+    """What a set that was made again says of its difference, behind a sentence that tells of it."""
+    change = report.first_change
+    named = "" if change is None else f"; the first input that changed is {change.kind} {change.name} ({change.what})"
+    return f"{named}{report.trouble and '. '}{report.trouble}"
