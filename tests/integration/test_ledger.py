@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -252,6 +253,23 @@ def test_something_else_of_that_name_is_left_alone(ledger, content):
     with pytest.raises(LedgerError):
         ledger.begin(new_run())
     assert before == sorted(ledger.path.rglob("*"))
+
+
+def test_a_ledger_that_is_asked_while_its_table_is_made(tmp_path):
+    """Who asks again and again while the first run begins is told of no run, and then of that one."""
+    with ThreadPoolExecutor() as pool:
+        for attempt in range(40):  # of 100 attempts 81 failed where a reader looked twice
+            ledger = Ledger(tmp_path / str(attempt) / "runs", project=PROJECT)
+            found = pool.submit(_first_found, ledger)
+            run = new_run()
+            ledger.begin(run)
+            assert [run] == found.result(timeout=30)
+
+
+def _first_found(ledger: Ledger) -> list:
+    while not (runs := ledger.runs()):
+        pass
+    return runs
 
 
 def test_a_run_that_is_ended_twice_is_as_it_ended_last(ledger):

@@ -132,13 +132,11 @@ class RunTable:
 
     def _open(self) -> DeltaTable | None:
         """The table as it is now; None if it was not made yet."""
-        log = self.path / "_delta_log"
         try:
-            if not log.is_dir():
-                self._refuse_other_content()
+            if not self._has_content():
                 return None
             # A power cut leaves an entry empty that was not synced, and delta-rs would pass over it in silence.
-            is_torn = any(_is_empty(entry) for entry in log.glob("*.json"))
+            is_torn = any(_is_empty(entry) for entry in self.path.glob("_delta_log/*.json"))
             table = DeltaTable(self.path)
             columns = {field.name for field in table.schema().fields}
         except TableNotFoundError:
@@ -180,16 +178,17 @@ class RunTable:
         finally:
             os.close(folder)
 
-    def _refuse_other_content(self) -> None:
-        """Whatever else has the table's name is not written into."""
+    def _has_content(self) -> bool:
+        """Whether there is something, which is refused if it is not a table: it is neither read nor written into."""
         try:
-            has_content = any(self.path.iterdir())
+            content = list(self.path.iterdir())  # once: another process may be making the table
         except FileNotFoundError:
-            return
-        except NotADirectoryError:
-            has_content = True
-        if has_content:
+            return False
+        except NotADirectoryError as error:
+            raise self._not_ours() from error
+        if content and self.path / "_delta_log" not in content:
             raise self._not_ours()
+        return bool(content)
 
     def _not_ours(self) -> LedgerError:
         return LedgerError(f"{self.path} is not a run ledger, and the ledger must be there; move it to another place")
