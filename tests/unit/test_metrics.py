@@ -44,7 +44,6 @@ LOG = LogCounters(
     unsynced=3,
     waiting=1,
     written_bytes=900,
-    first_sequence=1,
     last_sequence=11,
     alarm=True,
 )

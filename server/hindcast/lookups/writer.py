@@ -21,8 +21,8 @@ from hindcast.clock import Clock, system_clock
 from hindcast.errors import LogUnavailable, LookupTooLarge
 from hindcast.lookups.directory import LogDirectory, SegmentName, WriterId
 from hindcast.lookups.disk import REAL_DISK, Disk
-from hindcast.lookups.gaps import GapLine, append_lines
 from hindcast.lookups.marks import Mark, MarksFile
+from hindcast.lookups.missing import Missing
 from hindcast.lookups.open_segment import OpenSegment
 from hindcast.lookups.segment import PAYLOAD_BYTES_MAX, Gap, GapReason, SegmentHeader, frame, gap_bytes
 from hindcast.settings import LogMode
@@ -77,7 +77,7 @@ class LogCounters:
         unsynced: records in the current segment that wait for its next sync.
         waiting: records of `best_effort` in memory.
         written_bytes: of segments.
-        first_sequence, last_sequence: given so far, those of gap records among them; last is 0 before the first.
+        last_sequence: given so far, those of gap records among them; 0 before the first.
         alarm: whether the log cannot keep its promises at this moment.
     """
 
@@ -88,18 +88,8 @@ class LogCounters:
     unsynced: int
     waiting: int
     written_bytes: int
-    first_sequence: int
     last_sequence: int
     alarm: bool
-
-
-@dataclass(slots=True)
-class _Missing:
-    """Records that were lost and have no gap record yet."""
-
-    count: int = 0
-    since_micros: int = 0
-    until_micros: int = 0
 
 
 class LookupLog:
@@ -147,18 +137,15 @@ class LookupLog:
         self._lock = threading.Lock()
         self._segment: OpenSegment | None = None
         self._next = 1
-        self._missing: dict[GapReason, _Missing] = {}
+        self._missing = Missing(self._directory, clock=clock, disk=disk, sync_seconds=sync_seconds)
         self._queue: deque[Sequence[bytes]] = deque()
         self._queued_bytes = 0
         self._retired: list[OpenSegment] = []
         self._refused: list[asyncio.Future[None]] = []
         self._ended_bytes = 0
-        self._lines: list[GapLine] = []
-        self._gap_files = 0
-        self._gaps_told_at = 0.0
         self._marks: MarksFile | None = None
 
-        self._written = self._synced = self._lost = self._at_risk = self._written_bytes = 0
+        self._written = self._synced = self._refused_records = self._at_risk = self._written_bytes = 0
         self._alarm: str | None = None
         self._told: str | None = None
         self._turn_began: float | None = None
@@ -186,12 +173,11 @@ class LookupLog:
         return LogCounters(
             written=self._written,
             synced=self._synced,
-            lost=self._lost,
+            lost=self._missing.total + self._refused_records,
             at_risk=self._at_risk,
             unsynced=segment.records - segment.synced_records if segment is not None else 0,
             waiting=len(self._queue),
             written_bytes=self._written_bytes,
-            first_sequence=1,
             last_sequence=self._next - 1,
             alarm=self._alarm is not None or self._is_stalled(),
         )
@@ -246,7 +232,7 @@ class LookupLog:
                     self._stop_writing(segment, error)
                     segment = None
             if segment is None:
-                self._lose(GapReason.WRITE_FAILED)
+                self._missing.add(GapReason.WRITE_FAILED)
         if segment is None:
             self._tell()
         elif segment.size_bytes >= self._segment_bytes_max:
@@ -291,12 +277,12 @@ class LookupLog:
                 "ask for fewer rows or features at once"
             )
         with self._lock:
-            self._lose(GapReason.TOO_LARGE)
+            self._missing.add(GapReason.TOO_LARGE)
 
     def _enqueue(self, parts: Sequence[bytes], size_bytes: int) -> None:
         with self._lock:
             if self._closed or self._queued_bytes + size_bytes > self._queue_bytes_max:
-                self._lose(GapReason.OVERFLOW)
+                self._missing.add(GapReason.OVERFLOW)
                 return
             self._queue.append(parts)
             self._queued_bytes += size_bytes
@@ -334,38 +320,19 @@ class LookupLog:
         Raises:
             OSError: what is still missing stays so.
         """
-        while self._missing:
-            reason, missing = next(iter(self._missing.items()))
-            gap = Gap(
-                first_sequence=self._next,
-                last_sequence=self._next + missing.count - 1,
-                reason=reason,
-                since_micros=missing.since_micros,
-                until_micros=missing.until_micros,
-            )
+        while (gap := self._missing.next_gap(self._next)) is not None:
             self._written_bytes += segment.put((gap_bytes(gap, seed=segment.seed),))
             segment.gaps = True
-            self._next += missing.count
+            self._next += self._missing.settle(gap, self._writer)
             segment.last_sequence = self._next - 1
-            del self._missing[reason]
-            self._note(gap)
-
-    def _lose(self, reason: GapReason) -> None:
-        now = self._clock()
-        missing = self._missing.setdefault(reason, _Missing(since_micros=now))
-        missing.count += 1
-        missing.until_micros = now
-        self._lost += 1
-
-    def _note(self, gap: Gap) -> None:
-        self._lines.append(GapLine(writer=self._writer, gap=gap, found_micros=self._clock()))
 
     def _stop_writing(self, segment: OpenSegment, error: OSError) -> None:
         self._segment = None
         self._retired.append(segment)
         if segment.torn:
             # What stands there may be the whole record, so no other one can have its sequence.
-            self._note(Gap(first_sequence=self._next, last_sequence=self._next, reason=GapReason.TORN))
+            torn = Gap(first_sequence=self._next, last_sequence=self._next, reason=GapReason.TORN)
+            self._missing.note(torn, self._writer)
             self._next += 1
         self._alarm = _trouble("cannot be written", error)
         self._wake.set()
@@ -415,7 +382,7 @@ class LookupLog:
         """Do all that is due: begin, drain, rotate, seal, sync, and tell of it."""
         if self._segment is None:
             self._begin()
-        if self._queue or self._missing:
+        if self._queue or self._missing.unwritten:
             self._mark(self._segment)  # so that they are counted, should the process be killed now
             self._drain()
         rotates = self._rotate()
@@ -431,7 +398,7 @@ class LookupLog:
         elif rotates:
             self._alarm = None
         self._refuse()
-        self._tell_of_gaps()
+        self._missing.tell(at_once=self._ending)
         self._mark(self._segment)
 
     def _begin(self) -> None:
@@ -492,7 +459,7 @@ class LookupLog:
         while True:
             with self._lock:
                 segment = self._segment
-                if segment is None or not (self._queue or self._missing):
+                if segment is None or not (self._queue or self._missing.unwritten):
                     return
                 try:
                     self._write_gaps(segment)
@@ -590,7 +557,7 @@ class LookupLog:
             self._alarm = _trouble("cannot be synced", error)
             waiters, segment.waiters = segment.waiters, []
             self._refused += waiters
-            self._lost += len(waiters)
+            self._refused_records += len(waiters)
             self._at_risk += segment.records - segment.synced_records - len(waiters)
             if segment.last_sequence > segment.synced_sequence:
                 gap = Gap(
@@ -598,10 +565,10 @@ class LookupLog:
                     last_sequence=segment.last_sequence,
                     reason=GapReason.SYNC_FAILED,
                 )
-                self._note(gap)
+                self._missing.note(gap, self._writer)
         self._tell()
         # Before its lock is given back: what recovery makes of the segment depends on it.
-        self._tell_of_gaps(at_once=True)
+        self._missing.tell(at_once=True)
         self._give_up(segment)
 
     def _refuse(self) -> None:
@@ -623,30 +590,16 @@ class LookupLog:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and those who waited with it
                 self._loop.call_soon_threadsafe(_answer_all, waiters, error)
 
-    def _tell_of_gaps(self, *, at_once: bool = False) -> None:
-        lines, now = list(self._lines), time.monotonic()
-        is_due = at_once or self._ending or now - self._gaps_told_at >= self._sync_seconds
-        if not lines or not is_due:
-            return
-        self._gaps_told_at = now
-        try:
-            append_lines(self._directory, lines, number=self._gap_files, disk=self._disk)
-        except OSError:
-            self._gap_files += 1
-        else:
-            del self._lines[: len(lines)]
-
     def _mark(self, segment: OpenSegment | None) -> None:
         if self._marks is None:
             return
         with self._lock:
             written = self._next - 1
-            missing = sum(missing.count for missing in self._missing.values())
             mark = Mark(
                 first_sequence=segment.name.first_sequence if segment else self._next,
                 synced_end=segment.synced_bytes if segment else 0,
                 written_sequence=written,
-                due_sequence=written + missing + len(self._queue),
+                due_sequence=written + self._missing.unwritten + len(self._queue),
                 at_micros=self._clock(),
             )
         self._marks.write(mark)
@@ -673,17 +626,17 @@ class LookupLog:
             if segment is not None:
                 self._retired.append(segment)
             for _ in self._queue:
-                self._lose(GapReason.WRITE_FAILED)
+                self._missing.add(GapReason.WRITE_FAILED)
             self._queue.clear()
         for retired in list(self._retired):
             self._seal(retired)
         for retired in list(self._retired):
             self._give_up(retired)
         self._refuse()
-        self._tell_of_gaps()
+        self._missing.tell(at_once=self._ending)
         self._mark(None)
         if self._marks is not None:
-            left = self._missing or self._lines or self._marks.keeps_others
+            left = self._missing.are_left or self._marks.keeps_others
             self._marks.close(remove=not left)
             self._marks = None
 
