@@ -22,179 +22,15 @@ from hindcast.cli.lookups import lookups, receipt
 from hindcast.cli.materialize import generations, materialize
 from hindcast.cli.replay import replay
 from hindcast.cli.runs import runs
+from hindcast.cli.serve import serve
 from hindcast.online.connection import Topology
 from hindcast.online.embedded import EmbeddedRedis
-from hindcast.settings import LogMode, ServeSettings, StaleValues, WorkerOptions
-
-
-def _service_modes(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, LogMode]:
-    """SERVICE=MODE each; a service's name may hold `=` itself."""
-    modes = {}
-    for one in given:
-        service, _, mode = one.rpartition("=")
-        if not service or mode not in set(LogMode):
-            raise click.BadParameter(f"{one!r} is not SERVICE=MODE; a mode is one of {', '.join(LogMode)}")
-        modes[service] = LogMode(mode)
-    return modes
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="hindcast")
 def cli() -> None:
     """Feast, with receipts: serve a Feast repo's features over gRPC."""
-
-
-@cli.command()
-@options.repo
-@click.option(
-    "--address",
-    default="127.0.0.1:50051",
-    show_default=True,
-    callback=options.checked_address,
-    help="HOST:PORT; port 0 takes a free one.",
-)
-@click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes on the port.")
-@click.option(
-    "--timeout-ms",
-    type=click.IntRange(1, 86_400_000),
-    default=5000,
-    show_default=True,
-    help="For calls that bring none.",
-)
-@click.option(
-    "--max-connection-age-seconds",
-    type=options.Seconds(0.1, 86_400),
-    default=15.0,
-    show_default=True,
-    help="Callers connect anew after about this long; a stop waits for it.",
-)
-@click.option(
-    "--drain-seconds",
-    type=options.Seconds(),
-    default=10.0,
-    show_default=True,
-    help="For calls that still run after that.",
-)
-@click.option(
-    "--in-flight-max-values",
-    type=click.IntRange(1),
-    default=1_000_000,
-    show_default=True,
-    help="Work that a worker takes on at once, in values (a call counts as 2,000 besides); more is refused.",
-)
-@click.option(
-    "--queue-max-ms",
-    type=click.IntRange(1, 86_400_000),
-    default=250,
-    show_default=True,
-    help="While a worker is this late with its work, calls are refused.",
-)
-@click.option(
-    "--stale-values",
-    type=click.Choice([choice.value for choice in StaleValues]),
-    default=StaleValues.BY_DIALECT.value,
-    show_default=True,
-    help="Past a view's TTL: keep the value or answer null, flagged either way; dialect is null on hindcast.v1 and the "
-    "value on Feast's services.",
-)
-@click.option(
-    "--metrics-address",
-    callback=options.checked_address,
-    help="HOST:PORT of Prometheus metrics, at /metrics; none when not given.",
-)
-@click.option(
-    "--otel", is_flag=True, help="Send OpenTelemetry traces, as the OTEL_* variables say; needs the otel extra."
-)
-@click.option(
-    "--log-mode",
-    type=click.Choice([mode.value for mode in LogMode]),
-    default=LogMode.BATCHED.value,
-    show_default=True,
-    help="What is done with a lookup's record before its answer leaves: synced, written, queued, or nothing kept.",
-)
-@click.option(
-    "--log-mode-for",
-    "log_modes",
-    callback=_service_modes,
-    multiple=True,
-    metavar="SERVICE=MODE",
-    help="The mode of one feature service; may be repeated.",
-)
-@click.option(
-    "--log-dir",
-    "log_directory",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="For the records.  [default: lookups in the state directory, .hindcast in the repo]",
-)
-@click.option(
-    "--seal-seconds",
-    type=options.Seconds(0, 86_400),
-    default=60.0,
-    show_default=True,
-    help="How often closed segments of records go into tables, by a process of its own; 0 is never.",
-)
-@click.option(
-    "--keep-days",
-    type=click.IntRange(1, options.DAYS_MAX),
-    help="Days that sealed lookups stay besides today; all if not given.",
-)
-@click.option(
-    "--training-sets-address",
-    callback=options.checked_address,
-    help="HOST:PORT where training sets are built and read, by a process of its own; none when not given.",
-)
-@options.tls
-def serve(
-    repo_root: Path,
-    address: str,
-    workers: int,
-    timeout_ms: int,
-    max_connection_age_seconds: float,
-    drain_seconds: float,
-    in_flight_max_values: int,
-    queue_max_ms: int,
-    stale_values: str,
-    metrics_address: str | None,
-    otel: bool,  # noqa: FBT001 - a flag of the command line
-    log_mode: str,
-    log_modes: dict[str, LogMode],
-    log_directory: Path | None,
-    seal_seconds: float,
-    keep_days: int | None,
-    training_sets_address: str | None,
-    tls_cert: Path | None,
-    tls_key: Path | None,
-    tls_client_ca: Path | None,
-) -> None:
-    """Serve the repo's features over gRPC, until Ctrl-C or SIGTERM; a second one does not wait for callers.
-
-    SIGHUP replaces the workers one by one, without a failed call.
-    """
-    from hindcast.serving import run  # noqa: PLC0415 - gRPC, which no other command needs
-
-    settings = ServeSettings(
-        repo_root=repo_root,
-        address=address,
-        workers=workers,
-        metrics_address=metrics_address,
-        log_directory=log_directory.resolve() if log_directory else None,
-        seal_seconds=seal_seconds,
-        keep_days=keep_days,
-        training_sets_address=training_sets_address,
-        worker=WorkerOptions(
-            tls=options.tls_files(tls_cert, tls_key, tls_client_ca),
-            call_timeout_ms=timeout_ms,
-            max_connection_age_seconds=max_connection_age_seconds,
-            drain_seconds=drain_seconds,
-            in_flight_max_values=in_flight_max_values,
-            queue_max_ms=queue_max_ms,
-            stale_values=StaleValues(stale_values),
-            traces=otel,
-            log_mode=LogMode(log_mode),
-            log_modes=log_modes,
-        ),
-    )
-    run(settings, say=click.echo)
 
 
 _topology = click.Choice(list(Topology))
@@ -323,6 +159,7 @@ def _embedded(repo_root: Path) -> EmbeddedRedis:
     return EmbeddedRedis.of_repo(read_repo(repo_root).root)
 
 
+cli.add_command(serve)
 cli.add_command(lookups)
 cli.add_command(runs)
 cli.add_command(materialize)

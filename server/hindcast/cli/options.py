@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 
+from hindcast.catalog import read_repo
 from hindcast.clock import from_micros, system_clock, to_micros
-from hindcast.settings import TlsFiles, log_directory_of, split_address
+from hindcast.settings import log_directory_of
 
 SECONDS_MAX = 315_360_000.0
 DAYS_MAX = 36_500
@@ -17,7 +18,8 @@ THREADS_MAX = 1_024
 """Far beyond any use, and far below what the clock, a lock or DuckDB overflow at."""
 
 _TIME = "write 2026-11-01T12:00:00 (UTC where no zone is given)"
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+"""Of a length of time, as `timedelta` calls them."""
 
 repo = click.option(
     "--repo",
@@ -36,6 +38,17 @@ log_directory = click.option(
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="As given to `hindcast serve`.  [default: lookups in the state directory, .hindcast in the repo]",
 )
+
+
+def together(*decorators: Callable[..., Any]) -> Callable[..., Any]:
+    """Several options as one decorator, in the order in which help has them."""
+
+    def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorated
 
 
 class Seconds(click.FloatRange):
@@ -62,8 +75,6 @@ def log_directory_in(repo_root: Path, given: Path | None) -> Path:
     """
     if given is not None:
         return given
-    from hindcast.catalog import read_repo  # noqa: PLC0415 - protobuf, which help does not need
-
     return log_directory_of(read_repo(repo_root).root)
 
 
@@ -94,8 +105,8 @@ def instant_of(_context: click.Context, parameter: click.Parameter, text: str | 
     if text is None:
         return None
     try:
-        if text[-1:] in _UNITS and text[:-1].isdecimal():
-            return to_micros(from_micros(system_clock() - int(text[:-1]) * _UNITS[text[-1]] * 1_000_000))
+        if text[-1:] in UNITS and text[:-1].isdecimal():
+            return to_micros(from_micros(system_clock()) - timedelta(**{UNITS[text[-1]]: int(text[:-1])}))
         return to_micros(instant(text))
     except (ValueError, OverflowError) as error:
         raise click.BadParameter(
@@ -127,36 +138,3 @@ def not_empty(_context: click.Context, parameter: click.Parameter, text: str | N
     if text is not None and not text.strip():
         raise click.BadParameter("it is empty", param=parameter)
     return text
-
-
-def checked_address(_context: click.Context, _parameter: click.Parameter, address: str | None) -> str | None:
-    """HOST:PORT: an option's callback."""
-    try:
-        if address is not None:
-            split_address(address)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
-    return address
-
-
-def tls(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The files of a server that speaks TLS, for `tls_files`."""
-    pem = click.Path(path_type=Path, exists=True, dir_okay=False)
-    for option in (
-        click.option("--tls-client-ca", type=pem, help="Callers must show a certificate."),
-        click.option("--tls-key", type=pem, help="PEM private key."),
-        click.option("--tls-cert", type=pem, help="PEM certificate; needs --tls-key."),
-    ):
-        command = option(command)
-    return command
-
-
-def tls_files(certificate: Path | None, key: Path | None, client_ca: Path | None) -> TlsFiles | None:
-    """What the options of `tls` say; None for no TLS.
-
-    Raises:
-        click.UsageError: one is missing.
-    """
-    if (certificate is None) != (key is None) or (client_ca and not certificate):
-        raise click.UsageError("TLS needs --tls-cert and --tls-key together; --tls-client-ca comes on top of them")
-    return TlsFiles(certificate=certificate, key=key, client_ca=client_ca) if certificate and key else None
