@@ -2,7 +2,7 @@
 named, versioned folder of Parquet files with its manifest goes out.
 
 `sets` is the door. `retrieval` reads by Feast's definitions, which `definitions` records; `build` and `from_lookups` write `parts`, `making`
-gives them a `manifest`, and `store` publishes them; `rebuild` makes them `again`. `canonical` is the digest of a table's meaning (`column_types` and `column_bytes` of its columns, `hash_tree` over its blocks), and `proofs` prove
+gives them a `manifest`, and `store` publishes them; `rebuild` makes them `again` of their `inputs`. `canonical` is the digest of a table's meaning (`column_types` and `column_bytes` of its columns, `hash_tree` over its blocks), and `proofs` prove
 single rows by it; `statistics` sums up columns; `sign` signs. `mlflow_dataset` logs a set to MLflow, whose plug-in `mlflow_source` loads it as `proven`; `dvc` writes
 stages for DVC.
 """

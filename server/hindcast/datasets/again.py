@@ -7,15 +7,15 @@ Where more than one input is another one, they are changed one by one, in the or
 each is put down for what differs between the table before it and the table after it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
 
-from hindcast.datasets.build import FRAME, source_records, write_rows
-from hindcast.datasets.canonical import Hasher
+from hindcast.datasets.build import FRAME, write_rows
+from hindcast.datasets.canonical import digest_of
 from hindcast.datasets.causes import (
     Change,
     Provenance,
@@ -24,22 +24,13 @@ from hindcast.datasets.causes import (
     blamed_on_files,
     blamed_on_modules,
     file_change,
-    module_changes,
 )
 from hindcast.datasets.compare import Differences, Side, compare
-from hindcast.datasets.definitions import (
-    PICKLED,
-    DefinitionChange,
-    Definitions,
-    SourceDefinition,
-    SourceTitle,
-    definition_changes,
-    title_of,
-)
-from hindcast.datasets.making import Written, libraries_of, sha256
-from hindcast.datasets.manifest import Manifest, ModuleRecord, SourceRecord
+from hindcast.datasets.inputs import Inputs, Move, State, is_suspect
+from hindcast.datasets.making import Written, sha256
+from hindcast.datasets.manifest import FrameRecord, Manifest
 from hindcast.datasets.parts import Part, read_parts
-from hindcast.datasets.pins import FileChange, absolute_path, by_view, file_changes, found_elsewhere, only_pinned
+from hindcast.datasets.pins import FileChange, absolute_path
 from hindcast.datasets.progress import OnProgress, Progress
 from hindcast.datasets.retrieval import FrameCall, Repo
 from hindcast.datasets.store import StoredSet
@@ -47,7 +38,6 @@ from hindcast.datasets.verify import file_trouble
 from hindcast.errors import DatasetError, HindcastError, InvalidArgument, SourceError, TransformError, UnknownName
 from hindcast.offline.frames.frame import EntityFrame
 from hindcast.offline.frames.held import READ_ROWS
-from hindcast.offline.sources.source import DeltaTable, FilePin, SourceFile, SourceFiles
 
 NOW = "now"
 """The folder of the table that is made of what is there now."""
@@ -100,39 +90,28 @@ class Made:
     written: Written | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
-    """What a table is made of."""
-
-    definitions: Definitions
-    sources: Mapping[str, SourceFiles | DeltaTable]
-    has_new_frame: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
-    """One step from the state before: what is changed by it, and the state after."""
-
-    files: tuple[FileChange, ...] = ()
-    modules: tuple[Change, ...] = ()
-    change: Change | None = None
-    state: State
-
-
 @dataclass(slots=True)
 class Again:
     """One rebuild."""
 
-    stored: StoredSet
-    repo: Repo
+    inputs: Inputs
     aside: Path
-    as_recorded: bool = field(kw_only=True)
     on_progress: OnProgress = field(kw_only=True)
+
+    @property
+    def stored(self) -> StoredSet:
+        """The set."""
+        return self.inputs.stored
 
     @property
     def manifest(self) -> Manifest:
         """Of the set."""
         return self.stored.manifest
+
+    @property
+    def repo(self) -> Repo:
+        """Where it is made again."""
+        return self.inputs.repo
 
     def place_of(self, name: str) -> Path:
         """The directory of a table that was made."""
@@ -144,15 +123,15 @@ class Again:
 
     def report(self) -> Rebuild:
         """Make it, and say what differs and why."""
-        libraries = self._library_changes()
-        pinned, files = self._sources()
+        libraries = self.inputs.library_changes()
+        pinned, files = self.inputs.sources()
         try:
-            moves = self._moves(pinned, files)
-            made = self._run(moves[-1].state if moves else self._recorded(pinned), NOW)
+            moves = self.inputs.moves(pinned, files)
+            made = self._run(moves[-1].state if moves else self.inputs.recorded(pinned), NOW)
         except (SourceError, UnknownName) as error:
             return self._failed(error, files, libraries)
         except TransformError as error:
-            modules = self._module_changes()
+            modules = self.inputs.module_changes()
             if not modules:
                 raise
             return self._failed(error, files, libraries, first=[replace(one, has_effect=None) for one in modules])
@@ -183,7 +162,7 @@ class Again:
             files_identical=files_identical,
             rows=made.written.digest.rows,
             changes=(*effective, *others),
-            as_recorded=self.as_recorded,
+            as_recorded=self.inputs.as_recorded,
         )
 
     def _failed(
@@ -198,7 +177,7 @@ class Again:
         changes = [
             *first,
             *(file_change(file, has_effect=None) for file in files),
-            *self._changed_definitions(),
+            *self.inputs.changed_definitions(),
             *libraries,
         ]
         if isinstance(error, UnknownName):
@@ -214,173 +193,14 @@ class Again:
             files_identical=None,
             rows=0,
             changes=tuple(changes),
-            as_recorded=self.as_recorded,
+            as_recorded=self.inputs.as_recorded,
             trouble=str(error),
         )
-
-    def _changed_definitions(self) -> list[Change]:
-        """The definitions that are other ones now, where nothing can be made of them: none where they cannot be had at all."""
-        if self.as_recorded:
-            return []
-        try:
-            found = [
-                _of_definition(one) for one in definition_changes(self.manifest.definitions, self._definitions_now())
-            ]
-        except HindcastError:
-            return []
-        return [replace(change, has_effect=None) for change in found if not _is_suspect(change)]
-
-    def _library_changes(self) -> list[Change]:
-        before = self.manifest.libraries
-        now = libraries_of(self.manifest.definitions, has_log=self.manifest.lookups is not None)
-        return [
-            Change(kind="library", name=name, what="version", before=before.get(name, ""), after=now.get(name, ""))
-            for name in dict.fromkeys([*before, *now])
-            if before.get(name) != now.get(name)
-        ]
-
-    def _sources(self) -> tuple[dict[str, SourceFiles | DeltaTable], tuple[FileChange, ...]]:
-        """The sources of the manifest where they were, as they are now, and what has become of their files."""
-        pinned: dict[str, SourceFiles | DeltaTable] = {}
-        changes: list[FileChange] = []
-        for record in self.manifest.sources:
-            definition = self._source_of(record.views[0])
-            try:
-                found = self.repo.pinned(definition, version=record.version)
-                (now,) = source_records(
-                    {record.views[0]: found},
-                    [SourceTitle(name=record.name, path=record.path, views=record.views)],
-                    self.repo.root,
-                )
-            except SourceError:
-                changes += found_elsewhere(file_changes(record, None), record, root=self.repo.root)
-                pinned |= self._snapshots(record)
-                continue
-            changed = list(file_changes(record, now))
-            if self.as_recorded and isinstance(found, SourceFiles):
-                found = only_pinned(found, record, changed, root=self.repo.root)
-                changed = [change for change in changed if change.how != "appended"]
-            changes += changed
-            pinned |= dict.fromkeys(record.views, found)
-            if changed:
-                pinned |= self._snapshots(record)
-        return pinned, tuple(changes)
-
-    def _snapshots(self, record: SourceRecord) -> Mapping[str, SourceFiles]:
-        """View -> the rows that were kept of its source; only where what is there now is not asked for."""
-        if not self.as_recorded:
-            return {}
-        kept = {view: self.manifest.evidence.snapshots.get(view) for view in record.views}
-        found = {}
-        for view, file in kept.items():
-            path = self.stored.path / file.path if file is not None else None
-            if path is not None and path.is_file():
-                found[view] = SourceFiles(name=f"the snapshot of {view}", files=(SourceFile(FilePin.of(path)),))
-        return found
-
-    def _source_of(self, view: str) -> SourceDefinition:
-        return next(one.source for one in self.manifest.definitions.views if one.name == view)
-
-    def _recorded(self, pinned: Mapping[str, SourceFiles | DeltaTable]) -> State:
-        return State(
-            definitions=self.manifest.definitions,
-            sources=self._sources_for(self.manifest.definitions, pinned),
-            has_new_frame=False,
-        )
-
-    def _sources_for(
-        self, definitions: Definitions, pinned: Mapping[str, SourceFiles | DeltaTable]
-    ) -> Mapping[str, SourceFiles | DeltaTable]:
-        """The sources of all views: where the manifest has them, or where a definition has them now.
-
-        Raises:
-            SourceError: one cannot be read.
-        """
-        records = by_view(self.manifest.sources)
-        found = {}
-        for view in definitions.views:
-            record = records.get(view.name)
-            is_there = record is not None and title_of(definitions, view.name).path == record.path
-            if is_there and view.name in pinned:
-                found[view.name] = pinned[view.name]
-            else:
-                found[view.name] = self.repo.pinned(view.source)
-        return found
-
-    def _moves(self, pinned: Mapping[str, SourceFiles | DeltaTable], files: tuple[FileChange, ...]) -> list[Move]:
-        """From what the manifest says to what is there now, an input at a time."""
-        definitions = self.manifest.definitions
-        moves: list[Move] = []
-        modules = self._module_changes()
-        if files or modules:
-            moves.append(Move(files=files, modules=modules, state=self._recorded_or_none(pinned)))
-        frame = self._frame_change()
-        if frame is not None:
-            moves.append(
-                Move(
-                    change=frame,
-                    state=replace(
-                        self._recorded_or_none(pinned), has_new_frame=frame.what != "removed" and not self.as_recorded
-                    ),
-                )
-            )
-        if self.as_recorded:
-            return moves
-        for change in definition_changes(definitions, self._definitions_now()):
-            state = State(
-                definitions=change.result,
-                sources=self._sources_for(change.result, pinned),
-                has_new_frame=moves[-1].state.has_new_frame if moves else False,
-            )
-            moves.append(Move(change=_of_definition(change), state=state))
-        return moves
-
-    def _module_changes(self) -> tuple[Change, ...]:
-        """The repo's modules that are other ones; functions of the manifest import those of now, too."""
-        if not self.manifest.definitions.on_demand:
-            return ()
-        reached: tuple[ModuleRecord, ...] = ()
-        # Where a function cannot be had any more, what is gone is told by what was reached.
-        with suppress(HindcastError):
-            reached = self.repo.modules(self.manifest.definitions if self.as_recorded else self._definitions_now())
-        if self.manifest.modules is None:
-            return ()
-        return tuple(module_changes(self.manifest.modules, self.repo.module_sha256, reached))
-
-    def _definitions_now(self) -> Definitions:
-        """What the features mean in the repo.
-
-        Raises:
-            UnknownName: they are not there any more.
-        """
-        definitions = self.manifest.definitions
-        return self.repo.definitions(
-            self.manifest.features[0] if definitions.service else self.manifest.features,
-            full_feature_names=definitions.full_feature_names,
-        )
-
-    def _recorded_or_none(self, pinned: Mapping[str, SourceFiles | DeltaTable]) -> State:
-        """As `_recorded`; a source that is gone is left to the definition that does not name it any more."""
-        try:
-            return self._recorded(pinned)
-        except SourceError:
-            return State(definitions=self.manifest.definitions, sources=pinned, has_new_frame=False)
-
-    def _frame_change(self) -> Change | None:
-        record = self.manifest.frame
-        if record.is_kept:
-            return None
-        change = Change(kind="entity_frame", name=record.text)
-        try:
-            now = self.repo.frame_files(record.text)
-        except HindcastError:
-            return replace(change, what="removed")
-        return None if now == record.files else change
 
     def _without_effect(self, moves: Sequence[Move]) -> list[Change]:
         changes = [file_change(file) for move in moves for file in move.files]
         changes += [module for move in moves for module in move.modules]
-        return [*changes, *(move.change for move in moves if move.change is not None and not _is_suspect(move.change))]
+        return [*changes, *(move.change for move in moves if move.change is not None and not is_suspect(move.change))]
 
     def _explained(self, moves: Sequence[Move], last: Made, libraries: Sequence[Change]) -> list[Change]:
         """The changes of the moves, each with what it did."""
@@ -399,7 +219,7 @@ class Again:
                     continue
             found += self._blamed(before, after, waiting)
             before, waiting = after, []
-        return [change for change in found if change.has_effect or not _is_suspect(change)] + list(libraries)
+        return [change for change in found if change.has_effect or not is_suspect(change)] + list(libraries)
 
     def _blamed(self, before: Made, after: Made, moves: Sequence[Move]) -> list[Change]:
         """What some moves did together: it is put down to the first of them."""
@@ -407,13 +227,13 @@ class Again:
         later = self._without_effect(rest)
         if before.digest == after.digest:
             return [*self._without_effect([first]), *later]
-        keys = self._labels() if _is_of_frame(moves) else ()
+        keys = self.manifest.labels if _is_of_frame(moves) else ()
         step = Step(
             differences=self._differences(before, after, keys),
             before=before.side,
             after=after.side,
             definitions=self.manifest.definitions,
-            labels=self._labels(),
+            labels=self.manifest.labels,
         )
         if first.change is not None:
             reason = {"definition": "definition", "transform": "code"}.get(first.change.kind, "entity frame")
@@ -447,7 +267,7 @@ class Again:
             before=before.side,
             after=made.side,
             definitions=self.manifest.definitions,
-            labels=self._labels(),
+            labels=self.manifest.labels,
         )
         if not step.differences.are_there:
             raise DatasetError(
@@ -467,9 +287,6 @@ class Again:
     def _differences(self, before: Made, after: Made, keys: Sequence[str]) -> Differences:
         """What of a step is to be explained."""
         return compare(before.side, after.side, keys=keys)
-
-    def _labels(self) -> tuple[str, ...]:
-        return self.manifest.labels
 
     def _itself(self) -> Made:
         """The set, as it is stored.
@@ -533,30 +350,23 @@ class Again:
                     f"the entity frame of {self.stored.ref} is gone from {self.stored.path}; `hindcast dataset verify` says what else is, and without it "
                     "nothing can be made again"
                 )
-        elif is_new or self._frame_change() is None:
+        elif is_new or self.inputs.frame_change() is None:
             given = absolute_path(record.text, root=self.repo.root)
         else:
             given = _columns_of_set(self.stored)
         call = FrameCall(entity_frame=given, start=None, end=None)
         with self.repo.frame(call, self.manifest.definitions, {}) as frame:
-            if record.is_kept or not is_new:
-                hasher = Hasher(frame.schema)
-                for batch in frame.batches(READ_ROWS):
-                    hasher.update(batch)
-                if sha256(hasher.finish().root) != record.digest:
-                    raise DatasetError(
-                        f"the entity frame of {self.stored.ref} is not the one that its manifest names; the files in {self.stored.path} "
-                        "were changed, and `hindcast dataset verify` says which"
-                    )
+            if (record.is_kept or not is_new) and not has_rows_of(record, frame):
+                raise DatasetError(
+                    f"the entity frame of {self.stored.ref} is not the one that its manifest names; the files in {self.stored.path} "
+                    "were changed, and `hindcast dataset verify` says which"
+                )
             yield frame
 
 
-def _of_definition(change: DefinitionChange) -> Change:
-    return Change(kind=change.kind, name=change.name, what=change.attribute, before=change.before, after=change.after)
-
-
-def _is_suspect(change: Change) -> bool:
-    return change.what == PICKLED
+def has_rows_of(record: FrameRecord, frame: EntityFrame) -> bool:
+    """Whether a frame has the rows that a manifest names."""
+    return sha256(digest_of(frame.schema, frame.batches(READ_ROWS)).root) == record.digest
 
 
 def _is_of_frame(moves: Sequence[Move]) -> bool:

@@ -10,32 +10,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 
-from hindcast.datasets.again import NOW, Again, Made, Rebuild, State
+from hindcast.datasets.again import NOW, Again, Made, Rebuild, has_rows_of
 from hindcast.datasets.build import write_rows
-from hindcast.datasets.canonical import Hasher
 from hindcast.datasets.causes import Change, Provenance, Step
 from hindcast.datasets.compare import Differences, Side, compare
 from hindcast.datasets.definitions import Definitions
-from hindcast.datasets.from_lookups import LABELS, Filling, fill_definitions, opened_labels, wanted_features
-from hindcast.datasets.label_join import LAST, LOOKUP_ID, REQUEST_ID, LabelJoin
+from hindcast.datasets.from_lookups import LABELS, Filling, opened_labels
+from hindcast.datasets.inputs import State
+from hindcast.datasets.label_join import LAST, LOOKUP_ID, LabelJoin
 from hindcast.datasets.lookup_causes import RowPlaces, fate_changes, own_changes
+from hindcast.datasets.lookup_inputs import LookupInputs
 from hindcast.datasets.making import sha256
-from hindcast.datasets.manifest import LookupsRecord
 from hindcast.datasets.parts import read_table
 from hindcast.datasets.pins import absolute_path
 from hindcast.datasets.progress import Progress
-from hindcast.datasets.served_rows import ORIGIN, PLACES, Layout, ServedRows, layout_of, served_rows
+from hindcast.datasets.served_rows import ORIGIN, PLACES, Layout, ServedRows, served_rows
 from hindcast.datasets.splits import COLUMN
 from hindcast.errors import DatasetError, HindcastError
-from hindcast.lookups.directory import WriterId
 from hindcast.lookups.erasures import fate_of, tombstones_of
-from hindcast.lookups.served_log import Range, ServedLog
 from hindcast.offline.frames.frame import EntityFrame
-from hindcast.offline.frames.held import READ_ROWS
 
 _KEYS = ("lookup_id", "lookup_row")
 
@@ -45,37 +41,30 @@ class AgainFromLookups(Again):
     """One rebuild of a set of lookups.
 
     Attributes:
-        connection: a DuckDB that reads the log.
         stack: what the rebuild holds open until it is over.
     """
 
-    connection: duckdb.DuckDBPyConnection = field(kw_only=True)
+    inputs: LookupInputs
     stack: ExitStack = field(kw_only=True)
-    _looked: ServedLog | None = field(default=None, init=False)
     _opened: dict[Layout, ServedRows] = field(default_factory=dict, init=False)
-
-    @property
-    def _record(self) -> LookupsRecord:
-        assert self.manifest.lookups is not None  # noqa: S101 - for the type
-        return self.manifest.lookups
 
     def report(self) -> Rebuild:
         """See `Again`."""
-        libraries = self._library_changes()
-        labels = self._label_change()
+        libraries = self.inputs.library_changes()
+        labels = self.inputs.label_change()
         known = [] if labels is None else [labels]
-        log_directory = absolute_path(self._record.log.path, root=self.repo.root)
+        log_directory = self.inputs.log_directory
         if not log_directory.is_dir():
-            known.insert(0, Change(kind="log", name=self._record.log.path, what="removed", has_effect=None))
+            known.insert(0, Change(kind="log", name=self.inputs.record.log.path, what="removed", has_effect=None))
             return self._failed(
-                DatasetError(f"the log {self._record.log.path} is not there any more"), (), (), first=known
+                DatasetError(f"the log {self.inputs.record.log.path} is not there any more"), (), (), first=known
             )
-        pinned, files = self._sources()
+        pinned, files = self.inputs.sources()
         try:
-            moves = self._moves(pinned, files)
-            made = self._run(moves[-1].state if moves else self._recorded(pinned), NOW)
+            moves = self.inputs.moves(pinned, files)
+            made = self._run(moves[-1].state if moves else self.inputs.recorded(pinned), NOW)
         except HindcastError as error:
-            modules = [replace(one, has_effect=None) for one in self._module_changes()]
+            modules = [replace(one, has_effect=None) for one in self.inputs.module_changes()]
             return self._failed(error, files, libraries, first=[*modules, *known])
         silent_ones = self._without_effect(moves)
         if made.digest == self.manifest.digest:
@@ -103,60 +92,22 @@ class AgainFromLookups(Again):
 
     # What is made.
 
-    def _log(self) -> ServedLog:
-        if self._looked is None:
-            record = self._record
-            self._looked = ServedLog(
-                self.connection,
-                absolute_path(record.log.path, root=self.repo.root),
-                record.service,
-                Range(since_micros=record.since_micros, until_micros=record.until_micros),
-                through={_writer(one.writer): one.last_sequence for one in record.log.writers},
-                versions=[one.version for one in record.log.catalogs],
-            )
-        return self._looked
-
-    def _layout(self, *, is_new: bool) -> Layout:
-        """The columns of the set; where it has all features of its service, and fills them, those that the service has now are others."""
-        record = self._record
-        wanted = [(one.view, one.feature) for one in record.features]
-        if is_new and not record.asked and record.fill:
-            now = wanted_features(None, record.service, self.repo, fills=True)
-            wanted = wanted if now is None else now
-        return layout_of(
-            self._log(),
-            wanted=wanted,
-            fills=bool(record.fill),
-            full_feature_names=self.manifest.definitions.full_feature_names,
-            has_statuses=record.has_statuses,
-            has_ages=record.has_ages,
-            has_request_id=record.labels.on == REQUEST_ID,
-        )
-
-    def _definitions_now(self) -> Definitions:
-        if not self.manifest.definitions.refs and not self._record.fill:
-            return self.manifest.definitions
-        return fill_definitions(
-            self._layout(is_new=True),
-            self._record.service,
-            self.repo,
-            full_feature_names=self.manifest.definitions.full_feature_names,
-        )
-
     def _layout_for(self, definitions: Definitions) -> Layout:
         """The newest layout whose filled features are all defined."""
         defined = {feature.column for view in definitions.views for feature in view.features}
         defined |= {feature.column for view in definitions.on_demand for feature in view.features}
-        if not self.as_recorded:
-            layout = self._layout(is_new=True)
+        if not self.inputs.as_recorded:
+            layout = self.inputs.layout(is_new=True)
             if all(feature.column in defined for feature in layout.filled):
                 return layout
-        return self._layout(is_new=False)
+        return self.inputs.layout(is_new=False)
 
     def _rows(self, layout: Layout) -> ServedRows:
         if layout not in self._opened:
             labels, join = self.stack.enter_context(self._labels_as_they_are())
-            rows = served_rows(self.connection, self._log(), layout, labels, join, spill_dir=self.repo.spill_dir)
+            rows = served_rows(
+                self.inputs.connection, self.inputs.log(), layout, labels, join, spill_dir=self.repo.spill_dir
+            )
             self._opened[layout] = self.stack.enter_context(rows)
         return self._opened[layout]
 
@@ -177,23 +128,8 @@ class AgainFromLookups(Again):
 
     # Labels.
 
-    def _frame_change(self) -> Change | None:
-        # Rows of the log are no frame that somebody gave.
-        return None
-
-    def _label_change(self) -> Change | None:
-        record = self._record.labels.frame
-        if record.is_kept:
-            return None
-        change = Change(kind="labels", name=record.text)
-        try:
-            now = self.repo.frame_files(record.text)
-        except HindcastError:
-            return replace(change, what="removed", has_effect=None)
-        return None if now == record.files else change
-
     def _join(self) -> LabelJoin:
-        record = self._record.labels
+        record = self.inputs.record.labels
         return LabelJoin(
             on=record.on,
             columns=record.columns,
@@ -207,12 +143,12 @@ class AgainFromLookups(Again):
     @contextmanager
     def _labels_as_they_are(self) -> Iterator[tuple[EntityFrame, LabelJoin]]:
         """The labels: those that were kept, those in the files that were given, or what the set has of them, where these are other ones."""
-        record, join = self._record.labels.frame, self._join()
-        change = self._label_change()
+        record, join = self.inputs.record.labels.frame, self._join()
+        change = self.inputs.label_change()
         given: Any
         if record.is_kept:
             given = self.stored.path / LABELS
-        elif change is not None and self.as_recorded:
+        elif change is not None and self.inputs.as_recorded:
             given = self._labels_of_set()
             join = replace(
                 join, on=LOOKUP_ID, columns=("lookup_id",), row="lookup_row", time="", window_micros=None, pick=LAST
@@ -220,20 +156,13 @@ class AgainFromLookups(Again):
         else:
             given = absolute_path(record.text, root=self.repo.root)
         with opened_labels(given, self.repo, time=join.time or None) as labels:
-            if record.is_kept:
-                self._check(labels)
+            if record.is_kept and not has_rows_of(record, labels):
+                raise DatasetError(
+                    f"the labels of {self.stored.ref} are not those that its manifest names; the files in {self.stored.path} were changed, "
+                    "and `hindcast dataset verify` says which"
+                )
             labels.as_of = join.time
             yield labels, join
-
-    def _check(self, labels: EntityFrame) -> None:
-        hasher = Hasher(labels.schema)
-        for batch in labels.batches(READ_ROWS):
-            hasher.update(batch)
-        if sha256(hasher.finish().root) != self._record.labels.frame.digest:
-            raise DatasetError(
-                f"the labels of {self.stored.ref} are not those that its manifest names; the files in {self.stored.path} were changed, "
-                "and `hindcast dataset verify` says which"
-            )
 
     def _labels_of_set(self) -> pa.Table:
         columns = [*_KEYS, *self._label_columns()]
@@ -241,18 +170,18 @@ class AgainFromLookups(Again):
         return rows.filter(self._places().column("label").is_valid())
 
     def _label_columns(self) -> list[str]:
-        record = self._record.labels
+        record = self.inputs.record.labels
         return [name for name in record.frame.columns if name not in {*record.columns, record.row}]
 
     def _places(self) -> pa.Table:
         """Where the rows of the set stood in the log."""
-        return read_table(self.stored.path, self._record.places, columns=list(PLACES))
+        return read_table(self.stored.path, self.inputs.record.places, columns=list(PLACES))
 
     # Why it is another one.
 
     def _filled(self) -> set[str]:
         names = {column.name for column in self.manifest.columns}
-        return {one.column for one in self._record.features if f"{one.column}{ORIGIN}" in names}
+        return {one.column for one in self.inputs.record.features if f"{one.column}{ORIGIN}" in names}
 
     def _differences(self, before: Made, after: Made, keys: Sequence[str]) -> Differences:  # noqa: ARG002 - theirs are always told apart
         """Cells that are filled, of rows that both have; all else is told in `_own_changes`."""
@@ -264,10 +193,10 @@ class AgainFromLookups(Again):
 
     def _fate_changes(self) -> list[Change]:
         """What became of the set's records in the log, without saying which of its rows that touched."""
-        log_directory = absolute_path(self._record.log.path, root=self.repo.root)
+        log_directory = self.inputs.log_directory
         places = RowPlaces.of(self._places(), pa.chunked_array([], pa.int32()))
-        fate = fate_of(self.connection, log_directory, list(dict.fromkeys(places.records)))
-        return fate_changes(self._record, fate, tombstones=tombstones_of(log_directory, fate.erased))
+        fate = fate_of(self.inputs.connection, log_directory, list(dict.fromkeys(places.records)))
+        return fate_changes(self.inputs.record, fate, tombstones=tombstones_of(log_directory, fate.erased))
 
     def _own_changes(self, made: Made, labels: Change | None) -> list[Change]:
         """What the log, an erasure, the labels and the list of features did."""
@@ -277,9 +206,9 @@ class AgainFromLookups(Again):
         cells = {column: at for column, at in found.cells.items() if column not in filled}
         touched = [found.only_before, *(found.before_rows[at] for at in cells.values())]
         places = RowPlaces.of(self._places(), self._column("lookup_row"))
-        log_directory = absolute_path(self._record.log.path, root=self.repo.root)
-        fate = fate_of(self.connection, log_directory, places.distinct(np.concatenate(touched)))
-        layouts = self._layout(is_new=False), self._layout(is_new=not self.as_recorded)
+        log_directory = self.inputs.log_directory
+        fate = fate_of(self.inputs.connection, log_directory, places.distinct(np.concatenate(touched)))
+        layouts = self.inputs.layout(is_new=False), self.inputs.layout(is_new=not self.inputs.as_recorded)
         return own_changes(
             Step(
                 differences=replace(found, cells=cells),
@@ -288,7 +217,7 @@ class AgainFromLookups(Again):
                 definitions=self.manifest.definitions,
                 labels=_KEYS,
             ),
-            self._record,
+            self.inputs.record,
             places,
             fate,
             labels=labels,
@@ -299,8 +228,3 @@ class AgainFromLookups(Again):
 
     def _column(self, name: str) -> pa.ChunkedArray:
         return read_table(self.stored.path, self.manifest.files, columns=[name]).column(0)
-
-
-def _writer(text: str) -> WriterId:
-    slot, _, epoch = text.partition("-")
-    return WriterId(int(slot), int(epoch, 16))

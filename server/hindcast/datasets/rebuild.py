@@ -5,6 +5,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from hindcast.datasets.again import NOW, Again, Rebuild
+from hindcast.datasets.inputs import Inputs
+from hindcast.datasets.lookup_inputs import LookupInputs
 from hindcast.datasets.lookup_rebuild import AgainFromLookups
 from hindcast.datasets.making import DATA, made_table
 from hindcast.datasets.parts import Part
@@ -50,15 +52,14 @@ def _again(
     stored: StoredSet, repo: Repo, aside: Path, *, as_recorded: bool, on_progress: OnProgress
 ) -> Iterator[Again]:
     if stored.manifest.lookups is None:
-        yield Again(stored, repo, aside, as_recorded=as_recorded, on_progress=on_progress)
+        yield Again(Inputs(stored, repo, as_recorded=as_recorded), aside, on_progress=on_progress)
         return
     with (
         log_connection(memory_bytes=repo.memory_bytes, threads=repo.threads, spill_dir=repo.spill_dir) as connection,
         ExitStack() as stack,
     ):
-        yield AgainFromLookups(
-            stored, repo, aside, as_recorded=as_recorded, on_progress=on_progress, connection=connection, stack=stack
-        )
+        inputs = LookupInputs(stored, repo, as_recorded=as_recorded, connection=connection)
+        yield AgainFromLookups(inputs, aside, on_progress=on_progress, stack=stack)
 
 
 def _keep(place: Path, keep: Path, stored: StoredSet) -> None:
