@@ -87,3 +87,17 @@ def redis_server() -> Iterator[RedisServer]:
     """An empty Redis of the test's own."""
     with run_redis() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    """A Redis for all tests of a module."""
+    with run_redis() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[RedisServer]:
+    """A Redis for tests that empty it first: each, or each example that Hypothesis draws."""
+    with run_redis() as server:
+        yield server

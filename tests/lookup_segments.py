@@ -1,12 +1,13 @@
-"""Hand-made segments of a log of lookups."""
+"""Segments of lookups that are told apart by their times."""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from hindcast.lookups.directory import OPEN, SEALED, LogDirectory, SegmentName, WriterId
-from hindcast.lookups.record import LookupRecord, Rpc, encode
-from hindcast.lookups.segment import Footer, Gap, SegmentHeader, footer_bytes, frame, gap_bytes, header_bytes
+from hindcast.lookups.directory import OPEN, SEALED
+from hindcast.lookups.record import LookupRecord, Rpc
+from hindcast.lookups.segment import Gap, SegmentHeader
+from segments import segment_file
 
 NOON = 1_795_000_000_000_000
 SECOND = 1_000_000
@@ -51,27 +52,12 @@ def write_segment(
     sealed: bool = False,
 ) -> Path:
     """Write a segment; its file says it was last written then, or when its last record was served."""
-    writer = WriterId(slot, NOON)
     header = SegmentHeader(
         slot=slot, epoch=NOON, first_sequence=first, created_micros=created, segment_id=os.urandom(16)
     )
-    data, sequence, records, gaps = bytearray(header_bytes(header)), first, 0, False
-    for item in content:
-        if isinstance(item, Gap):
-            data += gap_bytes(item, seed=header.seed)
-            sequence, gaps = item.last_sequence + 1, True
-        else:
-            data += b"".join(frame(sequence, encode(item), seed=header.seed))
-            sequence, records = sequence + 1, records + 1
-            written = max(written or 0, item.served_at_micros)
-    if sealed:
-        footer = Footer(last_sequence=sequence - 1, records=records, size_bytes=len(data), gaps=gaps)
-        data += footer_bytes(footer, seed=header.seed)
-    directory = LogDirectory(log)
-    directory.segments.mkdir(parents=True, exist_ok=True)
-    path = directory.segment(SegmentName(writer, first, SEALED if sealed else OPEN))
-    path.write_bytes(data)
-    set_written(path, written or created)
+    path = segment_file(log, content, header=header, suffix=SEALED if sealed else OPEN)
+    served = [one.served_at_micros for one in content if isinstance(one, LookupRecord)]
+    set_written(path, max([written or 0, *served]) or created)
     return path
 
 

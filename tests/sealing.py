@@ -8,11 +8,12 @@ from pathlib import Path
 from hindcast.catalog import Catalog, Field, Logging, Projection, Service, View
 from hindcast.clock import uuid7
 from hindcast.lookups.catalogs import keep_catalog
-from hindcast.lookups.directory import SEALED, LogDirectory, SegmentName, WriterId
-from hindcast.lookups.record import LookupRecord, Rpc, StoredRows, encode
-from hindcast.lookups.segment import Footer, Gap, SegmentHeader, footer_bytes, frame, gap_bytes, header_bytes
+from hindcast.lookups.directory import SEALED, WriterId
+from hindcast.lookups.record import LookupRecord, Rpc, StoredRows
+from hindcast.lookups.segment import Gap, SegmentHeader
 from hindcast.shadow.v1 import shadow_pb2
 from hindcast.v1.value_pb2 import Value
+from segments import segment_file
 
 NOON = 1_793_534_400_000_000
 """2026-11-01 12:00 UTC."""
@@ -122,8 +123,6 @@ def write_segment(
 ) -> Path:
     """A segment with these records, or payloads; without a footer where its suffix is that of an open one."""
     writer = writer or WriterId(0, NOON)
-    directory = LogDirectory(log_directory)
-    directory.segments.mkdir(parents=True, exist_ok=True)
     head = SegmentHeader(
         slot=writer.slot,
         epoch=writer.epoch,
@@ -131,23 +130,11 @@ def write_segment(
         created_micros=NOON,
         segment_id=bytes([first_sequence % 256]) * 16,
     )
-    content, sequence, count, has_gaps = [header_bytes(head)], first_sequence, 0, False
-    for one in records:
-        if isinstance(one, Gap):
-            gap = replace(one, first_sequence=sequence, last_sequence=sequence)
-            content.append(gap_bytes(gap, seed=head.seed))
-            has_gaps = True
-        else:
-            content += frame(sequence, (one,) if isinstance(one, bytes) else encode(one), seed=head.seed)
-            count += 1
-        sequence += 1
-    data = b"".join(content)
-    if suffix == SEALED:
-        footer = Footer(last_sequence=sequence - 1, records=count, size_bytes=len(data), gaps=has_gaps)
-        data += footer_bytes(footer, seed=head.seed)
-    path = directory.segment(SegmentName(writer, first_sequence, suffix))
-    path.write_bytes(data)
-    return path
+    contents = [
+        replace(one, first_sequence=sequence, last_sequence=sequence) if isinstance(one, Gap) else one
+        for sequence, one in enumerate(records, first_sequence)
+    ]
+    return segment_file(log_directory, contents, header=head, suffix=suffix)
 
 
 def keep(log_directory: Path, *catalogs: Catalog) -> None:

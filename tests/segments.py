@@ -1,7 +1,9 @@
-"""Segments of the log of lookups, made in memory."""
+"""Hand-made segments of the log of lookups."""
 
 import random
 
+from hindcast.lookups.directory import SEALED, LogDirectory, SegmentName, WriterId
+from hindcast.lookups.record import encode
 from hindcast.lookups.segment import (
     Footer,
     Gap,
@@ -23,7 +25,7 @@ HEADER = SegmentHeader(
 
 
 def segment_of(contents, *, header=HEADER, sealed=False):
-    """A segment of payloads and gaps, in order, and where each of them ends."""
+    """A segment of payloads, records and gaps, in order, and where each of them ends."""
     data = header_bytes(header)
     ends, sequence, records, gaps = [], header.first_sequence, 0, 0
     for content in contents:
@@ -32,7 +34,8 @@ def segment_of(contents, *, header=HEADER, sealed=False):
             sequence = content.last_sequence + 1
             gaps += 1
         else:
-            data += b"".join(frame(sequence, [content], seed=header.seed))
+            parts = [content] if isinstance(content, bytes) else encode(content)
+            data += b"".join(frame(sequence, parts, seed=header.seed))
             sequence += 1
             records += 1
         ends.append(len(data))
@@ -40,6 +43,16 @@ def segment_of(contents, *, header=HEADER, sealed=False):
         footer = Footer(last_sequence=sequence - 1, records=records, size_bytes=len(data), gaps=gaps > 0)
         data += footer_bytes(footer, seed=header.seed)
     return data, ends
+
+
+def segment_file(log, contents, *, header, suffix):
+    """Write such a segment into a log, where its writer would have it, sealed if its suffix says so."""
+    directory = LogDirectory(log)
+    directory.segments.mkdir(parents=True, exist_ok=True)
+    name = SegmentName(WriterId(header.slot, header.epoch), header.first_sequence, suffix)
+    path = directory.segment(name)
+    path.write_bytes(segment_of(contents, header=header, sealed=suffix == SEALED)[0])
+    return path
 
 
 def payloads(count, *, seed=1, bytes_max=60):

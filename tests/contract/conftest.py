@@ -1,4 +1,4 @@
-"""Two stores over one registry, on a Redis that all contract tests of a session share."""
+"""Two stores over one registry, and Feast's SDK as the judge of the demo repo."""
 
 import shutil
 from datetime import timedelta
@@ -9,13 +9,6 @@ from feast import FeatureStore
 
 from services import run_redis
 from twins import close, twins
-
-
-@pytest.fixture(scope="session")
-def shared_redis():
-    """A Redis for tests that empty it first; one process for all of them."""
-    with run_redis() as server:
-        yield server
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 """Fixtures that several modules of fault tests use."""
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
-from services import RedisServer, run_redis
-
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from faults.materializing import Driver
 
 
@@ -18,10 +17,3 @@ def driver(tmp_path_factory) -> "Iterator[Driver]":
 
     with run_driver(tmp_path_factory.mktemp("runs")) as driver:
         yield driver
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    """A Redis for all tests of a module."""
-    with run_redis() as redis:
-        yield redis

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -16,7 +15,7 @@ from faults.deployments import make_certificates
 from faults.repos import make_repo
 from hindcast.cli.main import cli
 from hindcast.lookups import reading
-from services import RedisServer, free_port, run_hindcast, run_redis, wait_for
+from services import free_port, run_hindcast, wait_for
 
 CANARY = "c4n4ry-in-the-cage"
 PACKED = "hindcast.online.plugin.PackedRedisOnlineStore"
@@ -31,13 +30,6 @@ def hindcast(*arguments: object, **env: str) -> tuple[int, str, str]:
 def serve(repo: Path, *options: object) -> tuple[int, str, str]:
     """The outcome of `hindcast serve`, which must end by itself."""
     return hindcast("serve", "--repo", repo, "--address", "127.0.0.1:0", *options)
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    """One Redis for all tests here; none writes to it."""
-    with run_redis() as server:
-        yield server
 
 
 @pytest.fixture

@@ -44,13 +44,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:(Batch|Stream) feature views are
 
 
 @pytest.fixture(scope="module")
-def redis():
-    """A Redis for all tests here; each has a project of its own in it."""
-    with run_redis() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def client(redis):
     """A client of it."""
     with contextlib.closing(redis.client()) as client:

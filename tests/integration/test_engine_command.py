@@ -32,7 +32,7 @@ from hindcast.catalog import read_repo
 from hindcast.clock import to_micros
 from hindcast.materialize.ledger import Ledger
 from hindcast.materialize.runs import Outcome
-from services import run_redis, wait_for
+from services import wait_for
 
 RIDES = make_rides()
 INTERVAL = [f"{instant:%Y-%m-%dT%H:%M:%S}" for instant in (START, END)]
@@ -51,13 +51,6 @@ def driver(tmp_path_factory):
     """Starts `feast` commands without their import."""
     with run_driver(tmp_path_factory.mktemp("runs")) as driver:
         yield driver
-
-
-@pytest.fixture(scope="module")
-def redis():
-    """A Redis for all tests here."""
-    with run_redis() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from feast.value_type import ValueType
 from engine_repo import AS_OF, engine_repo, hours_ago, table
 from hindcast.errors import SourceError
 from object_store import run_object_server
-from services import run_redis
 
 DRIVER = Entity(name="driver", join_keys=["driver_id"], value_type=ValueType.INT64)
 
@@ -21,13 +20,6 @@ DRIVER = Entity(name="driver", join_keys=["driver_id"], value_type=ValueType.INT
 def server():
     """An object store for all tests here."""
     with run_object_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def redis():
-    """A Redis for all tests here."""
-    with run_redis() as server:
         yield server
 
 

@@ -11,30 +11,22 @@ from hindcast.clock import system_clock
 from hindcast.online.generations import GenerationsOf
 from hindcast.online.keys import generations_key, view_prefix
 from hindcast.v1.value_pb2 import Value
-from services import run_redis
 
 HOUR = 3_600_000_000
 
 
-@pytest.fixture(scope="module")
-def shared():
-    """One Redis for the module; each test empties it."""
-    with run_redis() as server:
-        yield server
-
-
 @pytest.fixture
-def client(shared):
+def client(redis):
     """Its client, on an empty Redis."""
-    with shared.client() as client:
+    with redis.client() as client:
         client.flushall()
         yield client
 
 
 @pytest.fixture
-def repo(tmp_path, shared, client):
+def repo(tmp_path, redis, client):
     """A repo on packed rows."""
-    return make_repo(tmp_path / "repo", shared.connection_string)
+    return make_repo(tmp_path / "repo", redis.connection_string)
 
 
 def command(repo, *arguments):
@@ -57,21 +49,21 @@ def generations(client, *, ago=0):
     return GenerationsOf(client, project=PROJECT, clock=lambda: system_clock() - ago)
 
 
-def fill(shared, generation, *, rows=3):
+def fill(redis, generation, *, rows=3):
     """Rows of a generation."""
     store_rows(
-        shared.connection_string,
+        redis.connection_string,
         "driver",
         [(Value(int64_val=at), {"trips": Value(int64_val=generation)}) for at in range(rows)],
         generation=generation,
     )
 
 
-def replaced(client, shared, *, ago=0):
+def replaced(client, redis, *, ago=0):
     """Replace the view once; the generation that is served then."""
     of_project = generations(client, ago=ago)
     generation = of_project.begin_build("driver", builder="019b0c5e-8a00-7000-8000-000000000000")
-    fill(shared, generation)
+    fill(redis, generation)
     of_project.flip("driver", generation)
     return generation
 
@@ -91,10 +83,10 @@ def test_views_that_were_never_replaced(repo):
     assert {**untouched, "previous": None, "previous_until": None, "going": []} == views["driver"]
 
 
-def test_a_build_that_is_under_way_is_shown_and_can_be_given_up(repo, client, shared):
+def test_a_build_that_is_under_way_is_shown_and_can_be_given_up(repo, client, redis):
     """The run that builds is named; giving it up deletes what it wrote, and giving up nothing says so."""
     generations(client).begin_build("driver", builder="some run")
-    fill(shared, 1)
+    fill(redis, 1)
     code, output, _ = command(repo, "generations", "--view", "driver")
     head, line = output.splitlines()
     assert (0, ["view", "serving", "since"]) == (code, head.split()[:3])
@@ -105,10 +97,10 @@ def test_a_build_that_is_under_way_is_shown_and_can_be_given_up(repo, client, sh
     assert (0, "view driver: no replace is under way\n", "") == command(repo, "materialize", "--abandon", "driver")
 
 
-def test_a_rollback_serves_the_rows_before(repo, client, shared):
+def test_a_rollback_serves_the_rows_before(repo, client, redis):
     """After a replace the old rows are served again, and after another rollback the new ones; without old rows it fails and says why."""
-    fill(shared, 0)
-    replaced(client, shared)
+    fill(redis, 0)
+    replaced(client, redis)
     for serving, previous in ((0, 1), (1, 0)):
         assert (0, f"view driver: generation {serving} is served again\n", "") == command(
             repo, "materialize", "--rollback", "driver"
@@ -125,17 +117,17 @@ def test_a_rollback_serves_the_rows_before(repo, client, shared):
     ) == command(repo, "materialize", "--rollback", "driver_week")
 
 
-def test_old_rows_are_dropped_when_told(repo, client, shared):
+def test_old_rows_are_dropped_when_told(repo, client, redis):
     """Old rows go before their time when they are told to, and what is served stays."""
-    fill(shared, 0)
-    replaced(client, shared, ago=HOUR // 60)
+    fill(redis, 0)
+    replaced(client, redis, ago=HOUR // 60)
     gone = "view driver: generation 0 is gone, with 3 rows\n"
     assert (0, gone, "") == command(repo, "materialize", "--drop-old", "driver")
     assert (0, 3) == (rows_of(client, 0), rows_of(client, 1))
     assert (0, "view driver: there are no old rows\n", "") == command(repo, "materialize", "--drop-old", "driver")
 
 
-def test_json_says_what_was_done(repo, client, shared):
+def test_json_says_what_was_done(repo, client, redis):
     """Rollbacks, old rows that are dropped and replaces that are given up are told to programs too, and so is that there was nothing to do."""
 
     def told(*options):
@@ -143,8 +135,8 @@ def test_json_says_what_was_done(repo, client, shared):
         assert (0, "") == (code, errors)
         return json.loads(output)
 
-    fill(shared, 0)
-    replaced(client, shared, ago=HOUR // 60)
+    fill(redis, 0)
+    replaced(client, redis, ago=HOUR // 60)
     assert {"view": "driver", "serving": 0} == told("--rollback", "driver")
     assert {"view": "driver", "serving": 1} == told("--rollback", "driver")
     generations(client).begin_build("driver_week", builder="some run")

@@ -24,7 +24,7 @@ from hindcast.errors import SourceError, UnknownName
 from hindcast.lineage import LineageRun, LineageSettings, Sender, lineage_settings
 from hindcast.materialize.plugin import replace_view
 from offline_repo import DRIVER, hours, source, trips, write
-from services import Stopwatch, run_redis, wait_for
+from services import Stopwatch, wait_for
 
 LATER = hours(24 * 365)
 
@@ -263,13 +263,6 @@ def test_a_transport_that_fails_to_close_ends_no_sending(environment, caplog):
                 pass
         wait_for(lambda: len(kept) == 4 and "may not have been sent: RuntimeError" in caplog.text)
     assert ["START", "COMPLETE"] * 2 == kept
-
-
-@pytest.fixture(scope="module")
-def redis():
-    """A Redis for the tests of materialization."""
-    with run_redis() as server:
-        yield server
 
 
 def applied(repo):

@@ -33,7 +33,7 @@ from hindcast_client import Client, NotFound
 from integration.request_rows import FEAST, HINDCAST, feast, hindcast, integer
 from logged import log_directory, record_id, records
 from services import HINDCAST as PROGRAM
-from services import HindcastServer, free_port, run_hindcast, run_redis, wait_for
+from services import HindcastServer, free_port, run_hindcast, wait_for
 
 DRIVER = Entity(name="driver", join_keys=["driver_id"], value_type=ValueType.INT64)
 CITY = Entity(name="city", join_keys=["city_id"], value_type=ValueType.STRING)
@@ -169,13 +169,6 @@ def reasons(found: Replay, name):
 
 def now_reasons(found, name):
     return [cell.now_verdict.reason for cell in found.cells if cell.name == name]
-
-
-@pytest.fixture(scope="module")
-def redis():
-    """A Redis for all tests here; each repo has a project of its own in it."""
-    with run_redis() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -21,13 +21,6 @@ FIRST, SECOND, THIRD = b"the first run...", b"the second run..", b"the third run
 EXPIRES_MS = 4_000_000_000_000
 
 
-@pytest.fixture(scope="module")
-def redis():
-    """One for the whole module."""
-    with run_redis() as server:
-        yield server
-
-
 @pytest.fixture
 def client(redis):
     """A client of it, which is empty."""
