@@ -57,6 +57,16 @@ def test_a_column_is_what_its_messages_say(value_type, data):
     assert [bits(plain(value, value_type)) for value in column] == [bits(one) for one in read.to_pylist()]
 
 
+@pytest.mark.parametrize(("value_type", "content"), [(5, 0.5), (6, 0.5), (4, 7), (3, 7), (8, 7)])
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_numbers_are_aligned(value_type, content, rows):
+    """Arrow's engine finds each column's numbers at an address that their width divides; otherwise it warns on standard error."""
+    column = [Value(**{KINDS[value_type][0]: content}).SerializeToString()] * rows
+    array = gather(column, value_type)
+
+    assert 0 == array.buffers()[1].address % (array.type.bit_width // 8)
+
+
 def test_a_value_of_another_type_is_null():
     """What is not of its column's type is null, alone or among others, and never another number."""
     strange = [
