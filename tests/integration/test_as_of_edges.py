@@ -15,6 +15,7 @@ from as_of_reads import read, view_of
 from hindcast.errors import InvalidArgument
 from hindcast.offline.asof.reading import AsOfQuery, Limits, read_as_of
 from hindcast.offline.frames.frame import entity_frame
+from hindcast.offline.writing.parts import append_part, part_name
 from offline_repo import UTC_MICROS, hours, offline_repo, source, view, write
 
 MOST = 2**63 - 1
@@ -66,6 +67,15 @@ def test_an_infinite_created_time_is_one(tmp_path):
     seen = view_of(path, keys={"id": "k"}, fields={"f": "v"})
     assert [0] == read(frame([1]), [seen], root=tmp_path).table.column("f").to_pylist()
     assert [1] == read(frame([1]), [seen], root=tmp_path, known_at=9).table.column("f").to_pylist()
+
+
+def test_a_pushed_part_may_lack_a_feature_that_the_source_has_since(tmp_path):
+    """Rows that were pushed before the feature was there answer null, and the others what they have."""
+    path = write(tmp_path / "s.parquet", rows([1, 2], w=["a", "b"]))
+    name = part_name("019b0c5e-8a00-7000-8000-000000000000", number=0, content=b"")
+    append_part(rows([2, 3], event_ts=pa.array([1, 1], UTC_MICROS)), path, name=name)
+    assert ["a", None, None] == values(path, frame([1, 2, 3]), field="w", root=tmp_path)
+    assert [0, 0, 1] == values(path, frame([1, 2, 3]), root=tmp_path)
 
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.int64()), pa.binary(), pa.string()])

@@ -377,6 +377,15 @@ def test_a_query_can_only_read_lookups(log, sql):
         query(log, sql)
 
 
+def test_a_view_that_there_is_not_is_told_from_those_that_there_are(tmp_path, log):
+    """A service that was never asked for has no view, and the error names the views; one of another kind has DuckDB's words alone."""
+    with pytest.raises(InvalidArgument, match='payments does not exist! There are "lookups"; a feature service is there'):
+        query(tmp_path / "nothing", "SELECT * FROM payments")
+    with pytest.raises(InvalidArgument, match="name nothing does not exist!") as caught:
+        query(log, "SELECT nothing(1)")
+    assert "There are" not in str(caught.value)
+
+
 def test_a_service_may_have_any_name(log):
     """Services that are called as our own views, by characters that no folder has, or alike but for capitals, each have a table and a view."""
     catalog = make_catalog({"trips": INT64}, version="sha256:odd")

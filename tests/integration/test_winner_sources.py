@@ -15,7 +15,7 @@ from delta_tables import actions_of, commit, delete_rows, protocol
 from hindcast.errors import SourceError, StoreUnavailable
 from hindcast.offline.sources.source import DeltaTable, FilePin, find_source, source_pins
 from hindcast.offline.winners.winners import read_winners
-from hindcast.offline.writing.parts import append_part
+from hindcast.offline.writing.parts import append_part, part_name
 from source_queries import FUTURE, UTC_MICROS, asked, rows, won
 
 
@@ -34,6 +34,22 @@ def test_a_file_and_its_pushed_parts_are_one_source(tmp_path):
     (tmp_path / "s.parquet.parts" / ".b.tmp").write_bytes(b"unfinished")
 
     assert {1: 10, 2: 21} == won(asked(find_source("s.parquet", "parquet", repo_root=tmp_path), tmp_path))
+
+
+def test_parts_pushed_before_the_source_had_a_column_have_nulls_there(tmp_path):
+    """A pushed part may lack a feature that the source has by now; nothing else may, a part no key, and one file must have the feature."""
+    path = tmp_path / "s.parquet"
+    name = part_name("019b0c5e-8a00-7000-8000-000000000000", number=0, content=b"")
+    pq.write_table(rows((1, 5, 10), (2, 5, 20), g=[3, 4]), path)
+    append_part(rows((2, 6, 21)), path, name=name)
+    fields = {"f": "f", "g": "g"}
+    query = asked(find_source("s.parquet", "parquet", repo_root=tmp_path), tmp_path, fields=fields)
+
+    assert {1: (10, 3), 2: (21, None)} == won(query)
+    assert f"{name}.parquet' has no column 'g', only" in refused(tmp_path, "s.parquet.parts", fields=fields)
+    assert "has no column 'g', only 'k'" in refused(tmp_path, "s.parquet", keys={"key": "g"})
+    append_part(rows((2, 7, 22)), path, name="of-somebody-else")
+    assert "of-somebody-else.parquet' has no column 'g', only" in refused(tmp_path, "s.parquet", fields=fields)
 
 
 def test_ties_are_decided_by_the_path_and_then_by_the_row(tmp_path):

@@ -100,9 +100,8 @@ class SetStore:
                 if matching:
                     return matching[-1]
         there = [f"{name}@v{number}" for number in found] or self.names()
-        raise UnknownName(
-            "training set", ref, hint_of(ref, there, none="there are no training sets yet; build one first")
-        )
+        none = "there are none in this directory yet; build one first, or name the directory that has it"
+        raise UnknownName("training set", ref, hint_of(ref, there, none=none))
 
     def all(self) -> Iterator[StoredSet]:
         """Every version of every set, by name and then by number. What killed removals left is removed."""

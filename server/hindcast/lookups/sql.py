@@ -83,7 +83,7 @@ def query(log_directory: Path, sql: str, *, repo_root: Path | None = None) -> An
         if len(statements) != 1 or statements[0].type.name != "SELECT":
             raise InvalidArgument.at("SQL", "is not one SELECT; nothing else can be run over the log of lookups")
         try:
-            _define(connection, log_directory, repo_root)
+            views = _define(connection, log_directory, repo_root)
         except (OSError, duckdb.Error) as error:
             raise SealError(
                 f"the lookups of {log_directory} cannot be read; they may have been compacted at this moment, so try once more"
@@ -92,15 +92,20 @@ def query(log_directory: Path, sql: str, *, repo_root: Path | None = None) -> An
             cursor = connection.execute(statements[0])
             return Answer([column[0] for column in cursor.description or ()], cursor.fetchall())
         except duckdb.Error as error:
-            raise InvalidArgument.at("SQL", _first_lines(error)) from error
+            raise InvalidArgument.at("SQL", _first_lines(error, views)) from error
 
 
-def _first_lines(error: duckdb.Error) -> str:
-    return str(error).strip().split("\n\n")[0]
+def _first_lines(error: duckdb.Error, views: Sequence[str] = ()) -> str:
+    lines = str(error).strip().split("\n\n")[0]
+    if not isinstance(error, duckdb.CatalogException) or " Table with name " not in lines:
+        return lines
+    # What DuckDB asks about instead is a table of its own.
+    there = ", ".join(map(quoted_name, views))
+    return f"{lines.partition(chr(10))[0]} There are {there}; a feature service is there, and so is ad_hoc, from its first lookup on"
 
 
-def _define(connection: duckdb.DuckDBPyConnection, log_directory: Path, repo_root: Path | None) -> None:
-    """Make the views, and shut everything else out."""
+def _define(connection: duckdb.DuckDBPyConnection, log_directory: Path, repo_root: Path | None) -> Sequence[str]:
+    """Make the views, and shut everything else out; the views' names."""
     sources = _sources(log_directory, repo_root)
     views: dict[str, list[str]] = {}
     paths: list[str] = []
@@ -130,6 +135,7 @@ def _define(connection: duckdb.DuckDBPyConnection, log_directory: Path, repo_roo
                 f"CREATE VIEW {quoted_name(name)} AS SELECT hc_lookup_id AS lookup_id, * FROM ({union})"  # noqa: S608 - quoted
             )
     connection.execute("SET lock_configuration = true")
+    return [LOOKUPS, *(name for name, selects in views.items() if selects)]
 
 
 def _view_name(service: str, taken: Mapping[str, object]) -> str:

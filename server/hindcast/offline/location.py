@@ -3,6 +3,7 @@
 Rows are appended as further parts and nothing is rewritten (docs/formats.md). Needs neither Feast nor pyarrow.
 """
 
+import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from itertools import takewhile
@@ -22,6 +23,7 @@ HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 """The folder of rows that have a null in the column that it names."""
 
 _PARTS = ".parts"
+_PART_NAME = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}-[0-9]{6,}-[0-9a-f]{16}\.parquet")
 _PATTERN = frozenset("*?[")
 
 
@@ -90,6 +92,11 @@ def parts_directory(path: Path) -> Path:
 def parts_name(name: str) -> str:
     """What the folder is called that has the parts of a single file of that name."""
     return name + _PARTS
+
+
+def is_part(name: str) -> bool:
+    """Whether a push has appended the file of this name (docs/formats.md)."""
+    return _PART_NAME.fullmatch(name) is not None
 
 
 def source_files(path: Path) -> Sequence[Path]:

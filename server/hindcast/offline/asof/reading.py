@@ -209,7 +209,10 @@ class Question:
             # One is kept, so that types are checked in any case.
             source = replace(source, files=pruned_files(source, keys=keys, times=times).files or source.files[:1])
         values = list(dict.fromkeys([*view.keys, *view.fields.values()]))
-        return scan_source(source, values=values, event=view.event_column, created=view.created_column)
+        features = set(view.fields.values()).difference(view.keys)
+        return scan_source(
+            source, values=values, event=view.event_column, created=view.created_column, features=features
+        )
 
     def narrow(self, view: AsOfView, scan: SourceScan) -> Narrow:
         """What is read of a view's source."""

@@ -83,7 +83,13 @@ def _greatest(group: RowGroup) -> int:
 def _scan(query: RowsQuery) -> SourceScan:
     times = {query.event_column, query.created_column}
     values = [column for column in dict.fromkeys(query.columns.values()) if column not in times]
-    return scan_source(files_of(query.source), values=values, event=query.event_column, created=query.created_column)
+    return scan_source(
+        files_of(query.source),
+        values=values,
+        event=query.event_column,
+        created=query.created_column,
+        features=values,
+    )
 
 
 def _batches(query: RowsQuery, scan: SourceScan, schema: pa.Schema) -> Iterator[pa.RecordBatch]:

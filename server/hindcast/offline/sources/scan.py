@@ -1,6 +1,6 @@
 """Columns of a source's files, row group by row group: which groups matter, what type each column has, and the rows in small batches."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hindcast.errors import HindcastError, SourceError
+from hindcast.offline.location import is_part
 from hindcast.offline.sources.arrow_types import agreed_type, finer_time, plain_type
 from hindcast.offline.sources.instants import check_time_type, to_micros
 from hindcast.offline.sources.objects import ObjectPin, trouble
@@ -74,11 +75,14 @@ class SourceScan:
         return self.groups[-1].first_position + self.groups[-1].rows if self.groups else 0
 
 
-def scan_source(source: SourceFiles, *, values: Sequence[str], event: str, created: str | None) -> SourceScan:
+def scan_source(
+    source: SourceFiles, *, values: Sequence[str], event: str, created: str | None, features: Collection[str] = ()
+) -> SourceScan:
     """Read every file's footer, and check that all have the columns.
 
     Args:
         values: columns that must have one type in all files.
+        features: those of `values` that a part of a push may lack, because the source has them since: its rows have nulls there.
     Raises:
         SourceError: a file is damaged, lacks a column, has it twice, in another type, or as no time where one is needed.
     """
@@ -93,11 +97,13 @@ def scan_source(source: SourceFiles, *, values: Sequence[str], event: str, creat
         stored[str(file.pin.path)] = parquet.schema_arrow.remove_metadata()
         schema = file_schema(parquet, file, source)
         where = repr(str(file.pin.path))
-        _check_has(schema, [*values, *times], where=where)
+        lacked = set(features).difference(schema.names) if is_part(file.pin.path.name) else set()
+        held = [column for column in values if column not in lacked]
+        _check_has(schema, [*held, *times], where=where)
         for column in times:
             check_time_type(schema.field(column).type, column=column, where=where)
         # A table with a schema of its own gives its old files that type; else the unit of a time is each file's own matter.
-        for column in values if source.schema is None else [*values, *times]:
+        for column in held if source.schema is None else [*held, *times]:
             kind = schema.field(column).type
             known = types.setdefault(column, plain_type(kind))
             seen_in.setdefault(column, where)
@@ -117,7 +123,9 @@ def scan_source(source: SourceFiles, *, values: Sequence[str], event: str, creat
                 groups.append(RowGroup(file, number, first, position, group.num_rows, spans[0], spans[1]))
             first += group.num_rows
             position += group.num_rows
-    if not source.files and source.schema is not None:
+    if source.files:
+        _check_has(schema, [column for column in values if column not in types], where=where)
+    elif source.schema is not None:
         # A table whose rows are all deleted has columns all the same.
         _check_has(source.schema, [*values, *times], where=repr(source.name))
         types = {column: plain_type(source.schema.field(column).type) for column in values}
