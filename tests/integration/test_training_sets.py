@@ -1,5 +1,6 @@
 """Building training sets, and loading, listing, verifying, comparing and removing them."""
 
+import dataclasses
 import hashlib
 import json
 import signal
@@ -350,6 +351,17 @@ def test_diff_says_what_was_asked_otherwise(sets):
     text = diff_text(found)
     assert f"what could be known {hours(5).isoformat()} → own" in text
     assert "ratings: 1 of 3 rows take a value that was created after their time, 2.0 h at worst" in show_text(before)
+
+
+def test_no_estimate_is_shown_of_more_values_than_rows(sets):
+    """The estimated number of different values is shown as the number of rows that have one, where it is greater."""
+    made = sets.build("estimated", features=["ratings:rating"], entity_frame=frame(), known_at=LATER)
+    (*others, rating) = made.manifest.statistics
+    guessed = dataclasses.replace(rating, rows=4, nulls=1, distinct=5, distinct_is_exact=False)
+    manifest = dataclasses.replace(made.manifest, statistics=[*others, guessed])
+    shown = show_text(dataclasses.replace(made, stored=dataclasses.replace(made.stored, manifest=manifest)))
+    (line,) = [line for line in shown.splitlines() if line.startswith("  rating ")]
+    assert ["25%", "~3"] == line.split()[3:5]
 
 
 def test_the_repo_in_git_is_written_down(repo, tmp_path):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hindcast.datasets.definitions import OnDemandRecord, ViewRecord
     from hindcast.datasets.dvc import Pipeline
     from hindcast.datasets.manifest import KnownAt, Manifest
+    from hindcast.datasets.statistics import ColumnStatistics
 
 _ID_DIGITS = 12
 SPLIT = "__split"
@@ -376,12 +377,17 @@ def _column_rows(manifest: "Manifest") -> list[tuple[str, ...]]:
         if one is None:
             rows.append((name, kind, origin, *[""] * 5))
             continue
-        distinct = "" if one.distinct is None else f"{'' if one.distinct_is_exact else '~'}{one.distinct:,}"
+        distinct = "" if one.distinct is None else _distinct(one.distinct, one)
         is_measured = one.kind in {"number", "instant"}
         ends = (one.minimum, dict(one.quantiles).get("0.5"), one.maximum) if is_measured else (None,) * 3
         share = f"{one.nulls / one.rows:.0%}" if one.nulls else "0"
         rows.append((name, kind, origin, share, distinct, *(_short(_rounded(text, one.kind)) for text in ends)))
     return rows
+
+
+def _distinct(found: int, column: "ColumnStatistics") -> str:
+    """How many values; an estimate is at most as many as there are rows with one."""
+    return f"{found:,}" if column.distinct_is_exact else f"~{min(found, column.rows - column.nulls):,}"
 
 
 def _rounded(text: str | None, kind: str) -> str:
