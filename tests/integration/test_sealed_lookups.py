@@ -379,7 +379,9 @@ def test_a_query_can_only_read_lookups(log, sql):
 
 def test_a_view_that_there_is_not_is_told_from_those_that_there_are(tmp_path, log):
     """A service that was never asked for has no view, and the error names the views; one of another kind has DuckDB's words alone."""
-    with pytest.raises(InvalidArgument, match='payments does not exist! There are "lookups"; a feature service is there'):
+    with pytest.raises(
+        InvalidArgument, match='payments does not exist! There are "lookups"; a feature service is there'
+    ):
         query(tmp_path / "nothing", "SELECT * FROM payments")
     with pytest.raises(InvalidArgument, match="name nothing does not exist!") as caught:
         query(log, "SELECT nothing(1)")

@@ -97,7 +97,9 @@ def scan_source(
         stored[str(file.pin.path)] = parquet.schema_arrow.remove_metadata()
         schema = file_schema(parquet, file, source)
         where = repr(str(file.pin.path))
-        lacked = set(features).difference(schema.names) if is_part(file.pin.path.name) else set()
+        # No push appends to an object store.
+        is_pushed = isinstance(file.pin, FilePin) and is_part(file.pin.path.name)
+        lacked = set(features).difference(schema.names) if is_pushed else set()
         held = [column for column in values if column not in lacked]
         _check_has(schema, [*held, *times], where=where)
         for column in times:

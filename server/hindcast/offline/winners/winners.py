@@ -92,9 +92,7 @@ def read_winners(query: WinnersQuery, *, batch_rows: int) -> Iterator["Winners"]
     source = files_of(query.source)
     values = list(dict.fromkeys([*query.keys.values(), *query.fields.values()]))
     features = set(query.fields.values()).difference(query.keys.values())
-    scan = scan_source(
-        source, values=values, event=query.event_column, created=query.created_column, features=features
-    )
+    scan = scan_source(source, values=values, event=query.event_column, created=query.created_column, features=features)
     with _find(_candidates(query, scan), query) as newest:
         counts = newest.counts
         if counts.ahead:
