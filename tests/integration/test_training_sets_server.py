@@ -286,6 +286,13 @@ def test_sql_beyond_the_limit_is_refused(sets):
         sets.build("endless", features=FEATURES, entity_frame=f"{ASKS}(1000000000000)")
 
 
+def test_what_feast_tells_of_its_registry_is_not_in_the_log(server, sets):
+    """Builds leave no line of Feast's for each reading of the registry."""
+    for _ in range(2):
+        sets.build("quiet", features=FEATURES[:1], entity_frame=frame(), register=False)
+    assert [] == [line for line in server.output if "egistry cache" in line]
+
+
 def test_a_client_that_waits_too_little(server):
     """A client with too little time for a build says so by its own error."""
     with TrainingSets(server.address, timeout_seconds=0.05) as hasty, pytest.raises(DeadlineExceeded):

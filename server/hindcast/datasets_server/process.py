@@ -117,6 +117,8 @@ def _look(settings: TrainingSetsSettings) -> None:
 def main() -> int:
     """Serve as the line on standard input says, on an address that whoever wrote it has reserved."""
     logging.basicConfig(level=logging.INFO, format="training sets: %(levelname)s %(message)s")
+    # Feast says each time that it reads the registry.
+    logging.getLogger("feast").setLevel(logging.WARNING)
     settings = TrainingSetsSettings.from_line(sys.stdin.buffer.readline())
     os.nice(_NICENESS)
     leave_out_checks()

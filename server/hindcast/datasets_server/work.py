@@ -208,6 +208,8 @@ class _Desk:
 def main() -> None:
     """Work for whoever started this, until it closes standard input."""
     logging.basicConfig(level=logging.INFO, format="training sets: %(levelname)s %(message)s")
+    # Feast says each time that it reads the registry.
+    logging.getLogger("feast").setLevel(logging.WARNING)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_SCORE)
     # What is printed by code of an on-demand view is no message.
