@@ -4,17 +4,22 @@ import json
 import shutil
 from datetime import timedelta
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
+from feast import FeatureService, FeatureStore, Field
+from feast.on_demand_feature_view import on_demand_feature_view
+from feast.types import Float64
 
 from commands import run_command
-from dataset_repo import RATINGS, TRIPS, copied, frame, make_repo, ratings, reapply
+from dataset_repo import AMOUNT, RATINGS, TRIPS, copied, definitions, frame, make_repo, ratings, reapply
 from hindcast.cli.dataset_text import rebuild_text
 from hindcast.datasets import KeySplits, TrainingSets, environment
 from hindcast.errors import DatasetError
 from offline_repo import DRIVER, elsewhere, offline_repo, source, trips, view, write
+from twins import close
 
 SPLITS = KeySplits({"train": 3, "test": 1}, "driver_id", seed=3)
 
@@ -272,6 +277,68 @@ def test_a_definition_of_which_nothing_can_be_made_is_named(built, tmp_path):
     report = sets.rebuild("rides")
     assert (("definition", "rides", "features", None), False) == (first(report), report.identical)
     assert "has no column 'stars'" in report.trouble
+
+
+def reapply_broken(root):
+    """The same with a function that fails, and another TTL before it."""
+    objects = definitions(trips_ttl=timedelta(hours=1))
+    amount_view = objects[3]
+
+    @on_demand_feature_view(
+        sources=[AMOUNT, amount_view], schema=[Field(name="per_trip", dtype=Float64)], mode="pandas"
+    )
+    def checks(inputs):
+        # Not of the one row by which Feast tries it.
+        return pd.DataFrame({"per_trip": [{1: 0.0}[len(inputs)]] * len(inputs)})
+
+    objects[5] = checks
+    objects[6] = FeatureService(name="rides", features=[*objects[3:5], checks])
+    store = FeatureStore(repo_path=str(root))
+    try:
+        store.apply(objects)
+    finally:
+        close(store)
+
+
+UNMAKEABLE = {
+    "a frame without a key": (
+        lambda root: write(
+            root / "data/labels.parquet", pq.read_table(root / "data/labels.parquet").drop(["driver_id"])
+        ),
+        ["entity_frame data/labels.parquet changed"],
+        "driver_id",
+    ),
+    "a frame without request data": (
+        lambda root: write(root / "data/labels.parquet", pq.read_table(root / "data/labels.parquet").drop(["amount"])),
+        ["entity_frame data/labels.parquet changed"],
+        "amount",
+    ),
+    "a key of another type": (
+        lambda root: write(
+            root / "data/trips.parquet",
+            trips(*TRIPS).set_column(0, "driver_id", [["1", "1", "2", "3"]]),
+        ),
+        ["source data/trips.parquet changed"],
+        "string",
+    ),
+    "a function that fails": (
+        reapply_broken,
+        ["definition trips ttl", "transform checks code"],
+        "failed",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", UNMAKEABLE)
+def test_an_input_of_which_nothing_can_be_made_is_named(built, tmp_path, what):
+    """An input of which no set can be made is named all the same, without its rows, and why is said."""
+    change, expected, said = UNMAKEABLE[what]
+    sets = copied(built[0], tmp_path / "repo")
+    change(tmp_path / "repo")
+    report = sets.rebuild("rides")
+    assert expected == [f"{one.kind} {one.name} {one.what}" for one in report.changes]
+    assert {None} == {one.has_effect for one in report.changes}
+    assert said in report.trouble
 
 
 def test_a_kept_frame_that_is_gone_is_named(built, tmp_path):

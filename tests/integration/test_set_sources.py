@@ -1,10 +1,11 @@
 """Training sets of every kind of source: built, made again, and the input named that changed."""
 
 import shutil
+from datetime import UTC, datetime
 
 import duckdb
 import pytest
-from deltalake import write_deltalake
+from deltalake import DeltaTable, convert_to_deltalake, write_deltalake
 from feast import Field
 from feast.types import Int64, String
 
@@ -70,13 +71,7 @@ def test_a_duckdb_table(tmp_path):
     """A set of a table of a DuckDB database is made again after another table came, and names the table after one of its rows changed."""
     root = tmp_path / "repo"
     root.mkdir()
-
-    def fill(*rows):
-        with duckdb.connect(root / "rides.duckdb") as connection:
-            connection.register("given", trips(*rows))
-            connection.execute("CREATE OR REPLACE TABLE trips AS FROM given")
-
-    fill(*ROWS)
+    fill_database(root, *ROWS)
     applied(root, DuckDBSource(name="trips", path="rides.duckdb", table="trips", timestamp_field="event_timestamp"))
     made = build(root)
     (pinned,) = made.manifest.sources
@@ -89,8 +84,114 @@ def test_a_duckdb_table(tmp_path):
     with duckdb.connect(root / "rides.duckdb") as connection:
         connection.execute("CREATE TABLE other AS SELECT 1")
     assert (True, None) == first(root)
-    fill((1, 0, 11), *ROWS[1:])
+    fill_database(root, (1, 0, 11), *ROWS[1:])
     assert (False, ("source", "rides.duckdb:trips", "changed", 1)) == first(root)
+
+
+def fill_database(root, *rows):
+    with duckdb.connect(root / "rides.duckdb") as connection:
+        connection.register("given", trips(*rows))
+        connection.execute("CREATE OR REPLACE TABLE trips AS FROM given")
+
+
+FORMS = {
+    "parquet": (lambda root, *rows: write(root / "rides.parquet", trips(*rows)), lambda: source("rides.parquet")),
+    "delta": (
+        lambda root, *rows: write_deltalake(root / "rides", trips(*rows)),
+        lambda: source("rides", delta=True),
+    ),
+    "duckdb": (
+        fill_database,
+        lambda: DuckDBSource(name="trips", path="rides.duckdb", table="trips", timestamp_field="event_timestamp"),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "attribute"),
+    [
+        ("delta", "parquet", "source path"),
+        ("parquet", "duckdb", "source kind"),
+        ("duckdb", "parquet", "source kind"),
+    ],
+)
+def test_a_source_of_another_kind_is_named_with_what_it_did(tmp_path, old, new, attribute):
+    """A view whose source is of another kind now is made again of that, though nothing on the way from one to the other could be read."""
+    root = tmp_path / "repo"
+    root.mkdir()
+    FORMS[old][0](root, *ROWS)
+    FORMS[new][0](root, (1, 0, 11), *ROWS[1:])
+    applied(root, FORMS[old][1]())
+    build(root)
+    applied(root, FORMS[new][1]())
+    assert (False, ("definition", "trips", attribute, 1)) == first(root)
+
+
+def test_a_folder_that_became_a_delta_table_is_read_as_one(tmp_path):
+    """A folder of Parquet files that the repo calls a Delta table now is read as that, and not as the files that lie in it."""
+    root = tmp_path / "repo"
+    write(root / "rides/0.parquet", trips(*ROWS))
+    applied(root, source("rides"))
+    build(root)
+    convert_to_deltalake(root / "rides")
+    DeltaTable(root / "rides").delete("driver_id = 2")
+    applied(root, source("rides", delta=True))
+    report = TrainingSets(root).rebuild("rides@v1")
+    twin = TrainingSets(root).build(
+        "twin",
+        features=["trips:trips"],
+        entity_frame=frame(),
+        known_at=datetime(2027, 1, 1, tzinfo=UTC),
+        register=False,
+    )
+    assert (False, twin.digest) == (report.identical, report.digest)
+    assert {"source file format": {"trips": 1}} == {
+        change.what: dict(change.columns) for change in report.changes if change.kind == "definition"
+    }
+
+
+def test_sources_that_moved_together_are_followed(tmp_path):
+    """Where the sources of two views moved, and their definitions followed, the set is made again of where they are now."""
+    root = tmp_path / "repo"
+
+    def apply_to(folder):
+        sources = [source(f"{folder}/{name}.parquet", name=name) for name in ("trips", "rides")]
+        views = [view(of, Field(name=of.name, dtype=Int64), name=of.name) for of in sources]
+        with offline_repo(root) as store:
+            store.apply([DRIVER, *sources, *views])
+
+    for name in ("trips", "rides"):
+        write(root / f"old/{name}.parquet", trips(*ROWS).rename_columns(["driver_id", "event_timestamp", name]))
+    apply_to("old")
+    build(root, ["trips:trips", "rides:rides"])
+    (root / "old").rename(root / "new")
+    apply_to("new")
+    report = TrainingSets(root).rebuild("rides@v1")
+    expected = [
+        ("source", "old/trips.parquet", "removed"),
+        ("source", "old/rides.parquet", "removed"),
+        ("definition", "trips", "source path"),
+        ("definition", "rides", "source path"),
+    ]
+    assert (True, expected) == (report.identical, [(one.kind, one.name, one.what) for one in report.changes])
+
+
+def test_of_a_delta_table_whose_version_is_gone_the_files_that_are_gone_are_named(tmp_path):
+    """Where some files of a Delta table's version were vacuumed, these are named, and not those that are as they were."""
+    root = tmp_path / "repo"
+    write_deltalake(root / "rides", trips(*ROWS[2:]))
+    write_deltalake(root / "rides", trips(*ROWS[:2]), mode="append")
+    applied(root, source("rides", delta=True))
+    made = build(root)
+    table = DeltaTable(root / "rides")
+    before = {file.path for file in made.manifest.sources[0].files}
+    table.delete("driver_id = 2")
+    table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+    gone = [path for path in before if not (root / path).exists()]
+    report = TrainingSets(root).rebuild("rides@v1")
+    found = [(one.name, one.what, dict(one.reasons)) for one in report.changes]
+    assert [(gone[0], "removed", {"deleted row": 1})] == found
+    assert 1 == len(gone)
 
 
 @pytest.mark.parametrize("form", ["parquet", "delta"])

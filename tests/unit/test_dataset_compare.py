@@ -120,3 +120,24 @@ def test_rows_are_told_apart_by_their_keys(side):
     assert ([4], [4]) == (found.only_before.tolist(), found.only_after.tolist())
     assert ([0, 1, 2, 3], [2, 3, 1, 0]) == (found.before_rows.tolist(), found.after_rows.tolist())
     assert {"x": [1, 2]} == {column: at.tolist() for column, at in found.cells.items()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "other_kind", "other_values", "both"),
+    [
+        (pa.uint64(), [2**63 + 5, 2, None], pa.uint64(), [None, 2**64 - 1, 2**63 + 5], [(0, 2), (2, 0)]),
+        (pa.uint64(), [2**63 + 5, 2], pa.int64(), [-(2**63) + 5, 2], [(1, 1)]),
+        (pa.int64(), [1, 2**53 + 1, None], pa.float64(), [2.0**53, 1.0, None], [(0, 1), (2, 2)]),
+        (pa.int64(), [1, 2, None], pa.string(), ["1", None, "2"], [(2, 1)]),
+        (pa.binary(), [b"1", None], pa.string(), ["1", None], [(1, 1)]),
+    ],
+)
+def test_keys_of_other_types_are_told_apart_by_their_values(side, kind, values, other_kind, other_values, both):
+    """Keys of two types are the same where they have the same value: a number is no text, and whole numbers have all of their 64 bits."""
+    one, other = (
+        side(pa.table({"k": pa.array(given, of)})) for given, of in ((values, kind), (other_values, other_kind))
+    )
+    found = compare(one, other, keys=["k"])
+    assert both == list(zip(found.before_rows.tolist(), found.after_rows.tolist(), strict=True))
+    left = (len(values) - len(both), len(other_values) - len(both))
+    assert left == (len(found.only_before), len(found.only_after))

@@ -128,13 +128,8 @@ class Again:
         try:
             moves = self.inputs.moves(pinned, files)
             made = self._run(moves[-1].state if moves else self.inputs.recorded(pinned), NOW)
-        except (SourceError, UnknownName) as error:
+        except (SourceError, UnknownName, InvalidArgument, TransformError) as error:
             return self._failed(error, files, libraries)
-        except TransformError as error:
-            modules = self.inputs.module_changes()
-            if not modules:
-                raise
-            return self._failed(error, files, libraries, first=[replace(one, has_effect=None) for one in modules])
         changes = self._without_effect(moves)
         if made.digest == self.manifest.digest:
             assert made.written is not None  # noqa: S101 - for the type
@@ -176,10 +171,13 @@ class Again:
         """Something that was asked for cannot be had any more: what changed is what can be said."""
         changes = [
             *first,
-            *(file_change(file, has_effect=None) for file in files),
+            *map(file_change, files),
+            *self.inputs.module_changes(),
+            *filter(None, [self.inputs.frame_change()]),
             *self.inputs.changed_definitions(),
             *libraries,
         ]
+        changes = [replace(change, has_effect=None) for change in changes]
         if isinstance(error, UnknownName):
             changes.insert(0, Change(kind="definition", name=error.name, what="removed", has_effect=None))
         if not changes:

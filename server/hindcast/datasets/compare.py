@@ -5,6 +5,7 @@ of tables of the same rows only the row groups whose digests differ.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -194,12 +195,15 @@ def compare(before: Side, after: Side, *, keys: Sequence[str] = ()) -> Differenc
 
 def _paired(before: Side, after: Side, keys: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The rows that both have, pair by pair, and those that only one has."""
+    codes = [[_codes(side.column(key, range(len(side.groups)))) for key in keys] for side in (before, after)]
+    for at, (one, other) in enumerate(zip(*codes, strict=True)):
+        if one.dtype != other.dtype:
+            # Text is never a number; numbers of two types can be equal.
+            codes[0][at], codes[1][at] = _objects(one), _objects(other)
     frames = []
-    for side, called in ((before, "before"), (after, "after")):
-        groups = range(len(side.groups))
-        codes = {f"k{at}": _codes(side.column(key, groups)) for at, key in enumerate(keys)}
-        frame = pd.DataFrame(codes, copy=False)
-        frame["occurrence"] = frame.groupby(list(codes), dropna=False, sort=False).cumcount()
+    for columns, called in zip(codes, ("before", "after"), strict=True):
+        frame = pd.DataFrame({f"k{at}": column for at, column in enumerate(columns)}, copy=False)
+        frame["occurrence"] = frame.groupby(list(frame.columns), dropna=False, sort=False).cumcount()
         frame[called] = np.arange(len(frame))
         frames.append(frame)
     on = [name for name in frames[0].columns if name != "before"]
@@ -219,9 +223,21 @@ def _codes(column: pa.ChunkedArray) -> Any:
     column = column.cast(kind)
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         column = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
+    if pa.types.is_uint64(column.type):
+        with suppress(pa.ArrowInvalid):
+            column = column.cast(pa.int64())
+    if pa.types.is_uint64(column.type):
+        # Some lie beyond the signed ones, as hashes do.
+        return pd.array(column.to_pandas(integer_object_nulls=True), dtype="UInt64")
     if pa.types.is_integer(column.type) or pa.types.is_boolean(column.type):
         return pd.array(column.cast(pa.int64()).to_pandas(integer_object_nulls=True), dtype="Int64")
     return column.to_pandas()
+
+
+def _objects(codes: Any) -> pd.Series:
+    """The same as Python objects, a null as None."""
+    series = pd.Series(codes, dtype=object)
+    return series.where(series.notna(), None)
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

@@ -170,15 +170,15 @@ def digest_of(record: object) -> str:
     return hashlib.sha256(msgspec.json.encode(record, order="sorted")).hexdigest()
 
 
+def place_of(source: SourceDefinition) -> tuple[str, str, str, str]:
+    """What says which rows a source has; definitions that are equal in it are of one source."""
+    return source.kind, source.path, source.table, source.file_format
+
+
 def title_of(definitions: Definitions, view_name: str) -> SourceTitle:
     """The source of a view."""
     source = next(view.source for view in definitions.views if view.name == view_name)
-    place = (source.kind, source.path, source.table, source.file_format)
-    shared = [
-        view
-        for view in definitions.views
-        if (view.source.kind, view.source.path, view.source.table, view.source.file_format) == place
-    ]
+    shared = [view for view in definitions.views if place_of(view.source) == place_of(source)]
     return SourceTitle(
         name=shared[0].source.name,
         path=f"{source.path}:{source.table}" if source.table else source.path,

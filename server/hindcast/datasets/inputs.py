@@ -13,11 +13,11 @@ from hindcast.datasets.definitions import (
     SourceDefinition,
     SourceTitle,
     definition_changes,
-    title_of,
+    place_of,
 )
 from hindcast.datasets.making import libraries_of
 from hindcast.datasets.manifest import FrameRecord, Manifest, ModuleRecord, SourceRecord
-from hindcast.datasets.pins import FileChange, by_view, file_changes, found_elsewhere, only_pinned
+from hindcast.datasets.pins import FileChange, file_changes, found_elsewhere, only_pinned
 from hindcast.datasets.retrieval import Repo
 from hindcast.datasets.store import StoredSet
 from hindcast.errors import HindcastError, SourceError
@@ -26,7 +26,11 @@ from hindcast.offline.sources.source import DeltaTable, FilePin, SourceFile, Sou
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What a table is made of."""
+    """What a table is made of.
+
+    Attributes:
+        sources: by view; a view that has none is asked about its source anew when the table is made.
+    """
 
     definitions: Definitions
     sources: Mapping[str, SourceFiles | DeltaTable]
@@ -93,14 +97,14 @@ class Inputs:
         moves: list[Move] = []
         modules = self.module_changes()
         if files or modules:
-            moves.append(Move(files=files, modules=modules, state=self._recorded_or_none(pinned)))
+            moves.append(Move(files=files, modules=modules, state=self.recorded(pinned)))
         frame = self.frame_change()
         if frame is not None:
             moves.append(
                 Move(
                     change=frame,
                     state=replace(
-                        self._recorded_or_none(pinned), has_new_frame=frame.what != "removed" and not self.as_recorded
+                        self.recorded(pinned), has_new_frame=frame.what != "removed" and not self.as_recorded
                     ),
                 )
             )
@@ -142,12 +146,10 @@ class Inputs:
         if self.as_recorded:
             return []
         try:
-            found = [
-                _of_definition(one) for one in definition_changes(self.manifest.definitions, self.definitions_now())
-            ]
+            found = map(_of_definition, definition_changes(self.manifest.definitions, self.definitions_now()))
+            return [change for change in found if not is_suspect(change)]
         except HindcastError:
             return []
-        return [replace(change, has_effect=None) for change in found if not is_suspect(change)]
 
     def definitions_now(self) -> Definitions:
         """What the features mean in the repo.
@@ -177,41 +179,28 @@ class Inputs:
         return None if now == record.files else change
 
     def recorded(self, pinned: Mapping[str, SourceFiles | DeltaTable]) -> State:
-        """What the manifest says, over the sources as they are.
-
-        Raises:
-            SourceError: one cannot be read.
-        """
+        """What the manifest says, over the sources as they are."""
         return State(
             definitions=self.manifest.definitions,
             sources=self._sources_for(self.manifest.definitions, pinned),
             has_new_frame=False,
         )
 
-    def _recorded_or_none(self, pinned: Mapping[str, SourceFiles | DeltaTable]) -> State:
-        """As `recorded`; a source that is gone is left to the definition that does not name it any more."""
-        try:
-            return self.recorded(pinned)
-        except SourceError:
-            return State(definitions=self.manifest.definitions, sources=pinned, has_new_frame=False)
-
     def _sources_for(
         self, definitions: Definitions, pinned: Mapping[str, SourceFiles | DeltaTable]
     ) -> Mapping[str, SourceFiles | DeltaTable]:
-        """The sources of all views: where the manifest has them, or where a definition has them now.
+        """The sources of all views: where the manifest has them, or where a definition has them now. One that cannot be read is lacking.
 
-        Raises:
-            SourceError: one cannot be read.
+        On the way from one definition to another a source may be none: its path is of a database already, and its format still Parquet.
         """
-        records = by_view(self.manifest.sources)
+        places = {view.name: place_of(view.source) for view in self.manifest.definitions.views}
         found = {}
         for view in definitions.views:
-            record = records.get(view.name)
-            is_there = record is not None and title_of(definitions, view.name).path == record.path
-            if is_there and view.name in pinned:
+            if view.name in pinned and places.get(view.name) == place_of(view.source):
                 found[view.name] = pinned[view.name]
             else:
-                found[view.name] = self.repo.pinned(view.source)
+                with suppress(SourceError):
+                    found[view.name] = self.repo.pinned(view.source)
         return found
 
     def _snapshots(self, record: SourceRecord) -> Mapping[str, SourceFiles]:

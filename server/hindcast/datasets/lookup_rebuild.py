@@ -64,8 +64,7 @@ class AgainFromLookups(Again):
             moves = self.inputs.moves(pinned, files)
             made = self._run(moves[-1].state if moves else self.inputs.recorded(pinned), NOW)
         except HindcastError as error:
-            modules = [replace(one, has_effect=None) for one in self.inputs.module_changes()]
-            return self._failed(error, files, libraries, first=[*modules, *known])
+            return self._failed(error, files, libraries, first=known)
         silent_ones = self._without_effect(moves)
         if made.digest == self.manifest.digest:
             assert made.written is not None  # noqa: S101 - for the type

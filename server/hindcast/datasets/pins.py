@@ -119,11 +119,25 @@ def file_changes(before: SourceRecord, after: SourceRecord | None) -> Iterator[F
 
 
 def found_elsewhere(changes: Iterable[FileChange], record: SourceRecord, *, root: Path) -> Iterator[FileChange]:
-    """The changes of a source that cannot be found; of a file that is still in its folder under another name it says so."""
+    """The changes of a source that cannot be found; of a file that is still in its folder under another name it says so.
+
+    Of a Delta table whose version is gone some files can be as they were: these are left out, unless all are.
+    """
     known = {file.path: file for file in record.files}
-    for change in changes:
-        to = _moved_within_folder(known[change.path], root)
+    gone = list(changes)
+    changed = [change for change in gone if not _is_there(known[change.path], root)]
+    for change in changed or gone:
+        to = _moved_within_folder(known[change.path], root) if changed else None
         yield change if to is None else replace(change, how="renamed", new_path=to)
+
+
+def _is_there(file: FileRecord, root: Path) -> bool:
+    path = absolute_path(file.path, root=root)
+    if not file.sha256 or not path.is_file():
+        return False
+    with contextlib.suppress(OSError, SourceError):
+        return _is_same(file_record(FilePin.of(path), root=root), file)
+    return False
 
 
 def _moved_within_folder(file: FileRecord, root: Path) -> str | None:
