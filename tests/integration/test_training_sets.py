@@ -281,6 +281,17 @@ def test_verify_says_what_was_changed(sets, tmp_path, what):
     assert (said,) == sets.verify(made.ref).problems
 
 
+def test_a_set_is_the_frame_of_another_one(sets):
+    """A column of splits that a frame brings is a column as any other of a set without splits, which is intact and is made again."""
+    first = sets.build(
+        "first", features=FEATURES, entity_frame=frame(), splits=KeySplits({"a": 1, "b": 1}, "driver_id")
+    )
+    again = first.to_arrow().drop(["trips", "rating"])
+    second = sets.build("second", features=FEATURES, entity_frame=again)
+    assert "__split" in second.schema.names
+    assert ((), True) == (sets.verify("second").problems, sets.rebuild("second").identical)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -288,10 +299,11 @@ def test_verify_says_what_was_changed(sets, tmp_path, what):
         edited(lambda said: said["files"][0].update(path="../../other/v1/data/part-00000.parquet")),
         edited(lambda said: said["frame"]["files"][0].update(path="/etc/hostname")),
         lambda path: (path / "manifest.json").write_bytes(b"[" * 100_000),
+        lambda path: (path / "manifest.json").write_bytes(b'{"format":1,"name":"\xf3"}'),
     ],
 )
 def test_a_manifest_that_no_build_writes_is_refused(repo, tmp_path, change):
-    """A manifest without files, with files elsewhere or without an end is damaged, and nothing is read of it."""
+    """A manifest without files, with files elsewhere, without an end or with bytes that are no text is damaged, and nothing is read of it."""
     sets = TrainingSets(repo, tmp_path / "sets")
     change(sets.build("odd", features=FEATURES, entity_frame=frame(), register=False).path)
     with pytest.raises(DatasetError, match="is no manifest of a training set"):

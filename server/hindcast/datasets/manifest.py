@@ -413,7 +413,7 @@ def decoded(manifest_bytes: bytes, *, where: str) -> Manifest:
                 f"{where} has format {head['format']}, and this version of hindcast reads up to {FORMAT}; install a newer one"
             )
         manifest = msgspec.json.decode(manifest_bytes, type=Manifest)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise damaged from error
     if (
         not manifest.files
