@@ -112,6 +112,32 @@ def test_a_module_and_a_source_are_told_apart(repo):
     ]
 
 
+def test_of_several_files_beside_a_module_the_one_that_answered_is_named(repo):
+    """A part that changed nothing, the file that did and an edited module have each what they did, and the reason."""
+    write(repo / "data/trips.parquet.parts/1.parquet", trips((9, 0, 1)))
+    sets = TrainingSets(repo)
+    sets.build("parts", features="scaled", entity_frame=frame(), known_at=hours(24))
+    write(repo / "data/trips.parquet", trips(*TRIPS, (9, 9, 9)))
+    write(repo / "data/trips.parquet.parts/1.parquet", trips((9, 0, 1), (4, 0, 5)))
+    write_modules(repo, amounts="FACTOR = 2  # as before\n")
+    found = [(one.name, dict(one.columns), dict(one.reasons)) for one in sets.rebuild("parts").changes]
+    expected = [
+        ("data/trips.parquet.parts/1.parquet", {"trips": 1}, {"late row": 1}),
+        ("data/trips.parquet", {}, {}),
+        ("amounts.py", {}, {}),
+    ]
+    assert expected == found
+
+
+def test_a_module_that_gives_another_type_is_named_for_it(repo):
+    """Columns whose type is another one because of a module are put down to it, with all of their rows."""
+    linear = repo / "scales/linear.py"
+    linear.write_text(linear.read_text().replace("[one * FACTOR", "[str(one * FACTOR)"))
+    (change,) = TrainingSets(repo).rebuild("scaled").changes
+    assert ("module", "scales/linear.py", {"inside": 5, "outside": 5}) == (change.kind, change.name, change.columns)
+    assert 10 == change.reasons["other type"]
+
+
 def test_a_set_without_such_pins_is_verified_and_made_again(repo):
     """A manifest of a version that pinned no modules is intact, and a changed module is named by its effect."""
     sets = TrainingSets(repo)

@@ -67,6 +67,15 @@ MUTATIONS = {
         {"changed value": 2},
         {"trips": 1, "per_trip": 1},
     ),
+    "a column has another type": (
+        lambda root: write(
+            root / "data/ratings.parquet",
+            ratings(*RATINGS).set_column(3, "rating", ratings(*RATINGS)["rating"].cast("float32")),
+        ),
+        ("source", "data/ratings.parquet", "changed", True),
+        {"other type": 5},
+        {"rating": 5},
+    ),
     "a row came late": (
         lambda root: rewrite_trips(root, [*TRIPS, (2, 2, 25)]),
         ("source", "data/trips.parquet", "changed", True),

@@ -376,6 +376,16 @@ def test_no_estimate_is_shown_of_more_values_than_rows(sets):
     assert ["25%", "~3"] == line.split()[3:5]
 
 
+def test_diff_says_what_a_column_let_be_known(sets):
+    """Where the frame's own column says what was known, and says another time, that is the reason of a cell, and no row came late."""
+    frames = [frame().assign(known=[hours(known)] * 5) for known in (4, 5)]
+    before, after = (
+        sets.build("known", features=["ratings:rating"], entity_frame=given, known_at="known") for given in frames
+    )
+    found = {one.column: (one.rows, dict(one.reasons)) for one in sets.diff(before.ref, after.ref).columns}
+    assert {"known": (5, {"entity frame": 5}), "rating": (1, {"known at": 1})} == found
+
+
 def test_the_repo_in_git_is_written_down(repo, tmp_path):
     """A set says the commit of its repo and whether files differ from it; our own state does not count."""
     sets = copied(repo, tmp_path / "repo")

@@ -236,25 +236,22 @@ class Again:
         if first.change is not None:
             reason = {"definition": "definition", "transform": "code"}.get(first.change.kind, "entity frame")
             return [blamed_on(first.change, step, reason), *later]
-        if first.modules:
-            return [*self._blamed_on_code(first, step), *later]
+        provenance = None
         if before.provenance is not None and after.provenance is not None and not rest:
-            return [*blamed_on_files(first.files, step, before.provenance, after.provenance)]
-        some = [file_change(file, has_effect=None) for file in first.files]
-        return [blamed_on(some[0], step, "source"), *some[1:], *later]
+            provenance = before.provenance, after.provenance
+        if first.modules:
+            return [*self._blamed_on_code(first, step, provenance), *later]
+        return [*_blamed_on_files(first.files, step, provenance), *later]
 
-    def _blamed_on_code(self, move: Move, step: Step) -> list[Change]:
+    def _blamed_on_code(
+        self, move: Move, step: Step, provenance: tuple[Provenance, Provenance] | None
+    ) -> Sequence[Change]:
         """What modules did, and files of sources with them: computed cells are put down to the modules, and others to the files."""
         modules, rest = blamed_on_modules(move.modules, step)
         if not rest.differences.are_there:
             return [*map(file_change, move.files), *modules]
         if move.files:
-            first, *more = move.files
-            return [
-                blamed_on(file_change(first), rest, "source"),
-                *(file_change(one, has_effect=None) for one in more),
-                *modules,
-            ]
+            return [*_blamed_on_files(move.files, rest, provenance), *modules]
         return [*modules, blamed_on(Change(kind="unknown", name="rows", what="not the same twice"), rest, "unknown")]
 
     def _unexplained(self, made: Made, libraries: Sequence[Change]) -> list[Change]:
@@ -365,6 +362,16 @@ class Again:
 def has_rows_of(record: FrameRecord, frame: EntityFrame) -> bool:
     """Whether a frame has the rows that a manifest names."""
     return sha256(digest_of(frame.schema, frame.batches(READ_ROWS)).root) == record.digest
+
+
+def _blamed_on_files(
+    files: Sequence[FileChange], step: Step, provenance: tuple[Provenance, Provenance] | None
+) -> Sequence[Change]:
+    """What files did: each of them where it is known which rows answered, then and now; otherwise the first did all of it."""
+    if provenance is not None:
+        return blamed_on_files(files, step, *provenance)
+    first, *more = [file_change(file, has_effect=None) for file in files]
+    return [blamed_on(first, step, "source"), *more]
 
 
 def _is_of_frame(moves: Sequence[Move]) -> bool:

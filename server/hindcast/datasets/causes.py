@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from hindcast.datasets.compare import Differences, Side
+from hindcast.datasets.compare import Differences, Retyped, Side
 from hindcast.datasets.definitions import Definitions, OnDemandRecord
 from hindcast.datasets.manifest import FileRecord, Manifest, ModuleRecord
 from hindcast.datasets.parts import read_table
@@ -232,27 +232,42 @@ def blamed_on(change: Change, step: Step, reason: str) -> Change:
             effect.show(step.cells(column, at[: effect.lacks], reason))
     of_cells = effect.of(change)
     lone = len(differences.only_before) + len(differences.only_after)
-    retyped = [one.column for one in differences.retyped]
-    whole = dict.fromkeys([*differences.dropped, *differences.added, *retyped], step.before.rows)
-    reasons = dict(of_cells.reasons)
-    for name, columns in (
+    rows = step.before.rows
+    whole = of_cells
+    for reason_of_all, columns in (
         ("removed column", differences.dropped),
         ("added column", differences.added),
-        ("other type", retyped),
+        ("other type", [one.column for one in differences.retyped]),
     ):
-        if columns:
-            reasons[name] = step.before.rows * len(columns)
+        whole = _with_columns(whole, columns, reason_of_all, rows=rows)
+    reasons = dict(whole.reasons)
     if differences.reordered:
-        reasons["other order of columns"] = step.before.rows
-    for name, rows in (("removed row", differences.only_before), ("added row", differences.only_after)):
-        if len(rows):
-            reasons[name] = len(rows)
+        reasons["other order of columns"] = rows
+    for name, only in (("removed row", differences.only_before), ("added row", differences.only_after)):
+        if len(only):
+            reasons[name] = len(only)
     return replace(
-        of_cells,
+        whole,
         has_effect=differences.are_there,
-        rows=step.before.rows if whole or differences.reordered else of_cells.rows + lone,
-        columns={**of_cells.columns, **whole},
+        rows=rows if whole is not of_cells or differences.reordered else of_cells.rows + lone,
         reasons=reasons,
+    )
+
+
+def _with_columns(change: Change, columns: Sequence[str], reason: str, *, rows: int) -> Change:
+    """A change that whole columns are put down to, too.
+
+    Args:
+        rows: of the set.
+    """
+    if not columns:
+        return change
+    return replace(
+        change,
+        has_effect=True,
+        rows=rows,
+        columns={**change.columns, **dict.fromkeys(columns, rows)},
+        reasons={**change.reasons, reason: rows * len(columns)},
     )
 
 
@@ -280,7 +295,15 @@ def blamed_on_files(changes: Sequence[FileChange], step: Step, then: Provenance,
                     effects[file].add(column, rows[mine], reason)
                     if effects[file].lacks:
                         effects[file].show(step.cells(column, at[mine][: effects[file].lacks], reason))
-    return tuple(effect.of(change) for effect, change in zip(effects, made, strict=True))
+    retyped: list[list[str]] = [[] for _ in changes]
+    for one in step.differences.retyped:
+        read_by = columns.get(one.column, ())
+        # Of several files it is the first: the type of a source's column is that of all of them together.
+        retyped[next((at for at, change in enumerate(changes) if {*read_by} & {*change.views}), 0)].append(one.column)
+    return tuple(
+        _with_columns(effect.of(change), names, "other type", rows=step.before.rows)
+        for effect, change, names in zip(effects, made, retyped, strict=True)
+    )
 
 
 def module_changes(
@@ -317,22 +340,37 @@ def blamed_on_modules(changes: Sequence[Change], step: Step) -> tuple[tuple[Chan
     """
     effects = [Effect() for _ in changes]
     columns = {feature.column: view.name for view in step.definitions.on_demand for feature in view.features}
+
+    def reached(column: str) -> int | None:
+        return next((at for at, change in enumerate(changes) if columns.get(column) in change.views), None)
+
     left: dict[str, np.ndarray] = {}
     for column, at in step.differences.cells.items():
-        number = next((at for at, change in enumerate(changes) if columns.get(column) in change.views), None)
+        number = reached(column)
         if number is None:
             left[column] = at
             continue
         effects[number].add(column, step.differences.before_rows[at], "code")
         if effects[number].lacks:
             effects[number].show(step.cells(column, at[: effects[number].lacks], "code"))
-    made = tuple(effect.of(change) for effect, change in zip(effects, changes, strict=True))
+    retyped: list[list[str]] = [[] for _ in changes]
+    still: list[Retyped] = []
+    for one in step.differences.retyped:
+        number = reached(one.column)
+        if number is None:
+            still.append(one)
+        else:
+            retyped[number].append(one.column)
+    made = tuple(
+        _with_columns(effect.of(change), names, "other type", rows=step.before.rows)
+        for effect, change, names in zip(effects, changes, retyped, strict=True)
+    )
     blamed = {view for change in made if change.has_effect for view in change.views}
     told = tuple(
         replace(change, has_effect=None) if not change.has_effect and blamed & set(change.views) else change
         for change in made
     )
-    return told, replace(step, differences=replace(step.differences, cells=left))
+    return told, replace(step, differences=replace(step.differences, cells=left, retyped=tuple(still)))
 
 
 def _inputs_of(view: OnDemandRecord, definitions: Definitions) -> tuple[str, ...]:

@@ -122,7 +122,7 @@ def _columns(step: Step, found: Differences, before: StoredSet, after: StoredSet
     old, new = before.manifest.definitions, after.manifest.definitions
     # Sources that are the same and answer otherwise were asked otherwise: no row of theirs came, went or was corrected.
     asked_otherwise: set[str] = set()
-    if before.manifest.known_at != after.manifest.known_at:
+    if _is_known_otherwise(before.manifest, after.manifest):
         changed = {view for change in _changes_of_files(before.manifest, after.manifest) for view in change.views}
         asked_otherwise = {view.name for view in old.views} - changed
     same_views = {view.name for view in old.views if _but_features(view) in map(_but_features, new.views)}
@@ -161,6 +161,12 @@ def _columns(step: Step, found: Differences, before: StoredSet, after: StoredSet
             )
         )
     return tuple(columns)
+
+
+def _is_known_otherwise(before: Manifest, after: Manifest) -> bool:
+    """Whether rows of equal keys and times may be asked as of other things that were known; a column says it of each row."""
+    is_same_frame = before.frame.digest == after.frame.digest
+    return before.known_at != after.known_at or (before.known_at.kind == "column" and not is_same_frame)
 
 
 def _but_features(view: ViewRecord) -> ViewRecord:
