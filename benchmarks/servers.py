@@ -13,7 +13,7 @@ import psutil
 
 from failure import BenchmarkFailed
 from load import ask
-from services import FEAST, HINDCAST, RedisServer, free_port, run_hindcast, wait_for
+from services import FEAST, HINDCAST, RedisServer, held_port, run_hindcast, wait_for
 
 FEAST_METHOD = "/GrpcFeatureServer/GetOnlineFeatures"
 EMPTY_METHOD = "/feast.serving.ServingService/GetFeastServingInfo"
@@ -87,9 +87,9 @@ def _tree(process_id: int) -> tuple[psutil.Process, ...]:
 @contextlib.contextmanager
 def feast_server(name: str, repo: Path, redis: RedisServer, *, request: bytes) -> Iterator[Server]:
     """Run `feast listen`, with the options that it has by default."""
-    address = f"127.0.0.1:{free_port()}"
     log_path = repo / "feast-listen.log"
-    with log_path.open("wb") as log:
+    with held_port() as port, log_path.open("wb") as log:
+        address = f"127.0.0.1:{port}"
         process = subprocess.Popen(
             [FEAST, "listen", "--address", address],
             cwd=repo,
@@ -97,15 +97,15 @@ def feast_server(name: str, repo: Path, redis: RedisServer, *, request: bytes) -
             stderr=subprocess.STDOUT,
             env={**os.environ, "PYTHONWARNINGS": "ignore"},
         )
-    try:
-        wait_for(lambda: process.poll() is not None or _listens(address), seconds=120, what="feast listen")
-        if process.poll() is not None:
-            raise BenchmarkFailed(f"feast listen ended:\n{log_path.read_text()[-2000:]}")
-        ask(address, FEAST_METHOD, request)
-        yield Server(name, address, _tree(process.pid), redis)
-    finally:
-        process.kill()
-        process.wait()
+        try:
+            wait_for(lambda: process.poll() is not None or _listens(address), seconds=120, what="feast listen")
+            if process.poll() is not None:
+                raise BenchmarkFailed(f"feast listen ended:\n{log_path.read_text()[-2000:]}")
+            ask(address, FEAST_METHOD, request)
+            yield Server(name, address, _tree(process.pid), redis)
+        finally:
+            process.kill()
+            process.wait()
 
 
 @contextlib.contextmanager
@@ -124,21 +124,33 @@ def hindcast_server(
 
 def first_answer_seconds(repo: Path, *, request: bytes) -> float:
     """From starting `hindcast serve` to its first answer; the server is ended again."""
-    address = f"127.0.0.1:{free_port()}"
-    # Feast's server keeps no record of what it answers; the two are compared at the same work.
-    command = [str(HINDCAST), "serve", "--repo", str(repo), "--address", address, "--workers", "1", "--log-mode", "off"]
-    began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while not _listens(address):
-            if process.poll() is not None or time.perf_counter() - began > 60:
-                raise BenchmarkFailed(f"{' '.join(command)} does not come up; run it by hand to see why")
-            time.sleep(_CONNECT_SECONDS)
-        ask(address, FEAST_METHOD, request)
-        return time.perf_counter() - began
-    finally:
-        process.terminate()
-        process.wait(30)
+    with held_port() as port:
+        address = f"127.0.0.1:{port}"
+        # Feast's server keeps no record of what it answers; the two are compared at the same work.
+        command = [
+            str(HINDCAST),
+            "serve",
+            "--repo",
+            str(repo),
+            "--address",
+            address,
+            "--workers",
+            "1",
+            "--log-mode",
+            "off",
+        ]
+        began = time.perf_counter()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            while not _listens(address):
+                if process.poll() is not None or time.perf_counter() - began > 60:
+                    raise BenchmarkFailed(f"{' '.join(command)} does not come up; run it by hand to see why")
+                time.sleep(_CONNECT_SECONDS)
+            ask(address, FEAST_METHOD, request)
+            return time.perf_counter() - began
+        finally:
+            process.terminate()
+            process.wait(30)
 
 
 def _listens(address: str) -> bool:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.fs import S3FileSystem, copy_files
 
-from services import START_SECONDS, free_port, wait_for
+from services import START_SECONDS, held_port, wait_for
 
 MOTO = Path(sys.executable).with_name("moto_server")
 
@@ -104,17 +104,17 @@ class ObjectServer:
 @contextlib.contextmanager
 def run_object_server() -> Iterator[ObjectServer]:
     """Run a server until the block ends."""
-    port = free_port()
-    command = [str(MOTO), "-H", "127.0.0.1", "-p", str(port)]
-    environment = {**os.environ, "AWS_EC2_METADATA_DISABLED": "true"}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-    server = ObjectServer(f"http://127.0.0.1:{port}", process)
-    try:
-        wait_for(lambda: _answers(server), seconds=START_SECONDS, what="the object store")
-        yield server
-    finally:
-        process.kill()
-        process.wait()
+    with held_port() as port:
+        command = [str(MOTO), "-H", "127.0.0.1", "-p", str(port)]
+        environment = {**os.environ, "AWS_EC2_METADATA_DISABLED": "true"}
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+        server = ObjectServer(f"http://127.0.0.1:{port}", process)
+        try:
+            wait_for(lambda: _answers(server), seconds=START_SECONDS, what="the object store")
+            yield server
+        finally:
+            process.kill()
+            process.wait()
 
 
 def _answers(server: ObjectServer) -> bool:

@@ -38,32 +38,53 @@ class Stopwatch:
 
     def __init__(self, *process_ids: int) -> None:
         self._process_ids = (os.getpid(), *process_ids)
-        self._starved = self._starved_seconds()
+        self._starved = self._starved_by_thread()
         self._began = time.monotonic()
 
     @property
     def seconds(self) -> float:
         """Since it was made."""
-        return time.monotonic() - self._began - (self._starved_seconds() - self._starved)
+        # A thread that has ended since takes what it had waited before with it.
+        starved = sum(waited - self._starved.get(thread, 0.0) for thread, waited in self._starved_by_thread().items())
+        return time.monotonic() - self._began - starved
 
-    def _starved_seconds(self) -> float:
-        return sum(starved_seconds(process_id) for process_id in self._process_ids)
+    def _starved_by_thread(self) -> dict[str, float]:
+        return {
+            thread: waited
+            for process_id in self._process_ids
+            for thread, waited in _starved_by_thread(process_id).items()
+        }
 
 
 def starved_seconds(process_id: int) -> float:
     """How long the threads of a process have been ready to run and waited for a processor; 0 once it has ended."""
-    waited = 0
+    return sum(_starved_by_thread(process_id).values())
+
+
+def _starved_by_thread(process_id: int) -> dict[str, float]:
+    waited = {}
     for task in Path(f"/proc/{process_id}/task").glob("*/schedstat"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            waited += int(task.read_text().split()[1])
-    return waited / 1e9
+            waited[str(task)] = int(task.read_text().split()[1]) / 1e9
+    return waited
 
 
-def free_port() -> int:
-    """A TCP port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextlib.contextmanager
+def held_port(port: int = 0) -> Iterator[int]:
+    """A TCP port that nothing listens on, and that nobody is given by chance while the block runs; who is told of it may listen there.
+
+    Args:
+        port: this one; 0 is a free one.
+    Raises:
+        OSError: that one is in use.
+    """
+    with socket.socket() as holder:
+        # With these, others who have them too may bind it by its number until one listens, and one that is stopped may be started again.
+        # Without a holder, of processes that start servers side by side two can be given one port before either listens.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind(("127.0.0.1", port))
+        yield int(holder.getsockname()[1])
 
 
 @dataclass
@@ -112,17 +133,22 @@ class RedisServer:
 
 @contextlib.contextmanager
 def run_redis(*options: str, port: int | None = None) -> Iterator[RedisServer]:
-    """Run a Redis server without persistence until the block ends."""
-    port = port or free_port()
-    with tempfile.TemporaryDirectory() as folder:
+    """Run a Redis server without persistence until the block ends.
+
+    Args:
+        port: one that the caller holds.
+    """
+    with contextlib.ExitStack() as stack:
+        own_port = stack.enter_context(held_port()) if port is None else port
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
         command = [
-            *(str(server_program()), "--port", str(port), "--bind", "127.0.0.1", "--dir", folder),
+            *(str(server_program()), "--port", str(own_port), "--bind", "127.0.0.1", "--dir", folder),
             *("--save", "", "--appendonly", "no", "--loglevel", "warning", *options),
         ]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=folder)
-        server = RedisServer(port, process, command, folder)
+        server = RedisServer(own_port, process, command, folder)
         try:
-            wait_for(lambda: _listens(port), what="Redis")
+            wait_for(lambda: _listens(own_port), what="Redis")
             yield server
         finally:
             server.resume()
@@ -236,19 +262,20 @@ def _run_server(arguments: list[str], *, env: dict[str, str] | None) -> Iterator
 @contextlib.contextmanager
 def run_feast_listen(repo: Path) -> Iterator[str]:
     """Run Feast's own gRPC server on a free port until the block ends; its address, which may not answer yet."""
-    address = f"127.0.0.1:{free_port()}"
-    process = subprocess.Popen(
-        [FEAST, "listen", "--address", address], cwd=repo, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        yield address
-    finally:
-        process.terminate()
+    with held_port() as port:
+        address = f"127.0.0.1:{port}"
+        process = subprocess.Popen(
+            [FEAST, "listen", "--address", address], cwd=repo, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            yield address
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def run_feast(repo: Path, *arguments: str) -> str:

@@ -23,7 +23,7 @@ from hindcast.online.rows import RowPolicy
 from hindcast.serving.ingest import WriteSettings
 from hindcast.serving.worker_settings import WorkerSettings
 from hindcast.settings import WorkerOptions
-from services import free_port, run_hindcast
+from services import held_port, run_hindcast
 from strategies import repos
 from twins import SOURCE, build, close
 
@@ -212,7 +212,7 @@ async def main():
         request = api.GetOnlineFeaturesRequest(feature_service="all")
         request.entities["payer"].val.add(string_val="a")
         answer = api.GetOnlineFeaturesResponse.FromString(
-            await ask(request.SerializeToString(), wait_for_ready=True, timeout=20)
+            await ask(request.SerializeToString(), wait_for_ready=True, timeout=60)
         )
     assert answer.columns[0].name == "visits", answer
     sys.stderr.write(repr(sorted({name.split(".")[0] for name in sys.modules} & {"feast", "pandas", "pyarrow", "duckdb"})))
@@ -225,14 +225,21 @@ asyncio.run(main())
 """
 
 
+@pytest.fixture
+def port():
+    """A port that a worker can listen on."""
+    with held_port() as port:
+        yield port
+
+
 @pytest.mark.parametrize("on_demand", [False, True])
-def test_a_worker_imports_feast_for_on_demand_views_only(shared_redis, tmp_path, on_demand):
+def test_a_worker_imports_feast_for_on_demand_views_only(shared_redis, port, tmp_path, on_demand):
     """A worker that has answered has not imported Feast, pandas, Arrow or DuckDB, unless its catalog needs Feast."""
     root = make_repo(tmp_path / "repo", shared_redis)
     apply(root, *objects(on_demand=on_demand))
     handed = WorkerSettings(
         slot=0,
-        address=f"127.0.0.1:{free_port()}",
+        address=f"127.0.0.1:{port}",
         catalog=load(root),
         target=parse_target(shared_redis.connection_string),
         layout=LayoutName.PACKED,
@@ -243,7 +250,7 @@ def test_a_worker_imports_feast_for_on_demand_views_only(shared_redis, tmp_path,
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         child.stdin.write(handed.to_line())
         child.stdin.flush()
-        child.wait(60)
+        child.wait(120)
         told = child.stderr.read().decode()
 
     assert child.returncode == 0, told

@@ -32,7 +32,7 @@ from feast.protos.feast.types.Value_pb2 import (
     Value,
 )
 
-from services import FEAST, free_port, run_hindcast, run_redis, wait_for
+from services import FEAST, held_port, run_hindcast, run_redis, wait_for
 from twins import close
 
 NOON = "2026-03-01T12:00:00.123456Z"
@@ -121,8 +121,8 @@ def objects():
 @contextlib.contextmanager
 def feast_listen(repo):
     """Feast's own gRPC server; gives its address."""
-    address = f"127.0.0.1:{free_port()}"
-    with (repo / "listen.log").open("wb") as log:
+    with held_port() as port, (repo / "listen.log").open("wb") as log:
+        address = f"127.0.0.1:{port}"
         server = subprocess.Popen(
             [FEAST, "listen", "--address", address],
             cwd=repo,

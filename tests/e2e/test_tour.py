@@ -5,18 +5,27 @@ import subprocess
 import sys
 from pathlib import Path
 
-from services import free_port, wait_for
+import pytest
+
+from services import held_port, wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_the_tour_works_when_pasted(checkout):
+@pytest.fixture
+def port():
+    """A port that the tour's server can listen on."""
+    with held_port() as port:
+        yield port
+
+
+def test_the_tour_works_when_pasted(checkout, port):
     """Every block of the README's tour runs in order, the client prints what its comments promise, the lookup is replayed, and training sets print what is quoted."""
     tour = (ROOT / "README.md").read_text().split("<!-- tour:")[1].split("<!-- end of tour -->")[0]
     commands, program, questions, training = re.findall(r"```(?:bash|python)\n(.*?)```", tour, re.DOTALL)
     (quoted,) = re.findall(r"```text\n(.*?)```", tour, re.DOTALL)
     # The one change: a free port, since 50051 may be taken where tests run.
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{port}"
     assert commands.count("hindcast serve --workers 2") == 1
     commands = commands.replace("hindcast serve --workers 2", f"exec hindcast serve --workers 2 --address {address}")
     assert program.count("127.0.0.1:50051") == 1

@@ -16,11 +16,13 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from hindcast.online.embedded import server_program
-from services import RedisServer, free_port, run_redis, wait_for
+from services import RedisServer, held_port, run_redis, wait_for
 
 SLOTS = 16_384
 _BUS_OFFSET = 10_000
 """A Cluster node's bus listens this far above its port; Redis 6 has no setting for it."""
+_NODE_PORTS = range(20_000, 32_768)
+"""Below those that the kernel gives to who asks for any."""
 
 
 @dataclass
@@ -35,13 +37,6 @@ class Cluster:
     def connection_string(self) -> str:
         """All nodes as seeds."""
         return ",".join(node.connection_string for node in self.nodes)
-
-    node_options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
-
-    @staticmethod
-    def free_port() -> int:
-        """A port that a further node can listen on."""
-        return _cluster_port()
 
     def add_replica(self, server: RedisServer, *, of: int) -> None:
         """Make a further node, in step with the primary at that position."""
@@ -86,7 +81,7 @@ class Cluster:
 def run_cluster(nodes: int = 3) -> Iterator[Cluster]:
     """Run a Redis Cluster until the block ends."""
     with contextlib.ExitStack() as stack:
-        servers = [stack.enter_context(run_redis(*Cluster.node_options, port=_cluster_port())) for _ in range(nodes)]
+        servers = [stack.enter_context(run_node()) for _ in range(nodes)]
         clients = [stack.enter_context(contextlib.closing(_client(server))) for server in servers]
         bounds = [SLOTS * at // nodes for at in range(nodes + 1)]
         for client, first, end in zip(clients, bounds, bounds[1:], strict=False):
@@ -97,6 +92,37 @@ def run_cluster(nodes: int = 3) -> Iterator[Cluster]:
             clients[0].execute_command("CLUSTER MEET", "127.0.0.1", server.port)
         wait_for(lambda: all(_is_whole(client, nodes) for client in clients), seconds=30, what="a whole Cluster")
         yield Cluster(servers, clients, [_text(client.execute_command("CLUSTER MYID")) for client in clients])
+
+
+@contextlib.contextmanager
+def run_node() -> Iterator[RedisServer]:
+    """Run what can be a node of a Cluster until the block ends. As a replica it takes over when it is told to, and not before."""
+    options = (
+        *("--cluster-enabled", "yes", "--cluster-node-timeout", "2000"),
+        *("--cluster-replica-no-failover", "yes"),
+    )
+    with _node_port() as port, run_redis(*options, port=port) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _node_port() -> Iterator[int]:
+    """A port that nothing listens on and whose bus port is free as well, both held."""
+    with contextlib.ExitStack() as held:
+        # The kernel deals the bus port, so that no two nodes have one; chosen at random, nodes of tests in other processes had the same: their
+        # randomness is seeded alike.
+        while (port := held.enter_context(held_port()) - _BUS_OFFSET) not in _NODE_PORTS or not _is_free(port):
+            pass
+        yield held.enter_context(held_port(port))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def _client(server: RedisServer) -> Redis:
@@ -110,16 +136,6 @@ def _text(reply: bytes | str) -> str:
 def _is_whole(client: Redis, nodes: int) -> bool:
     info = client.execute_command("CLUSTER INFO")
     return info["cluster_state"] == "ok" and info["cluster_known_nodes"] == str(nodes)
-
-
-def _cluster_port() -> int:
-    """A free port whose bus port is free as well."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with contextlib.suppress(OSError), socket.socket() as probe, socket.socket() as bus:
-            probe.bind(("127.0.0.1", port))
-            bus.bind(("127.0.0.1", port + _BUS_OFFSET))
-            return port
 
 
 @dataclass
@@ -147,7 +163,7 @@ def run_sentinel(*, down_after_ms: int = 500) -> Iterator[SentinelPair]:
     with contextlib.ExitStack() as stack:
         primary = stack.enter_context(run_redis("--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0"))
         replica = stack.enter_context(run_redis("--replicaof", "127.0.0.1", str(primary.port)))
-        port = free_port()
+        port = stack.enter_context(held_port())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         config = folder / "sentinel.conf"
         config.write_text(

@@ -13,7 +13,7 @@ from hindcast.clock import Deadline
 from hindcast.errors import DeadlineExceeded, StoreUnavailable
 from hindcast.online.connection import parse_target
 from hindcast.online.reader import RedisReader
-from services import Stopwatch, free_port, run_redis, wait_for
+from services import Stopwatch, held_port, run_redis, wait_for
 
 KEYS = [b"hc:p:v:{%d}" % at for at in range(500)]
 RECOVERY_SECONDS = 10.0
@@ -255,11 +255,12 @@ def test_refused_connection_is_unavailable_at_once():
     """Where nothing listens, a call hears so at once, however long its deadline."""
 
     async def run() -> float:
-        async with reading(free_port()) as reader:
-            watch = Stopwatch()
-            with pytest.raises(StoreUnavailable, match=r"^Redis does not answer; try again$"):
-                await read(reader, seconds=30)
-            return watch.seconds
+        with held_port() as port:
+            async with reading(port) as reader:
+                watch = Stopwatch()
+                with pytest.raises(StoreUnavailable, match=r"^Redis does not answer; try again$"):
+                    await read(reader, seconds=30)
+                return watch.seconds
 
     assert asyncio.run(run()) < 0.5
 

@@ -26,7 +26,7 @@ from services import (
     HINDCAST,
     HindcastServer,
     RedisServer,
-    free_port,
+    held_port,
     run_hindcast,
     run_redis,
     starved_seconds,
@@ -378,5 +378,6 @@ def test_one_of_many_servers_gets_the_port():
 
     with ThreadPoolExecutor(starters) as pool:
         for _ in range(30):
-            got = list(pool.map(start, [f"127.0.0.1:{free_port()}"] * starters))
+            with held_port() as port:
+                got = list(pool.map(start, [f"127.0.0.1:{port}"] * starters))
             assert 1 == sum(got)

@@ -15,7 +15,7 @@ from faults.deployments import make_certificates
 from faults.repos import make_repo
 from hindcast.cli.main import cli
 from hindcast.lookups import reading
-from services import free_port, run_hindcast, wait_for
+from services import held_port, run_hindcast, wait_for
 
 CANARY = "c4n4ry-in-the-cage"
 PACKED = "hindcast.online.plugin.PackedRedisOnlineStore"
@@ -175,23 +175,23 @@ def test_torn_registry(repo):
 
 def test_redis_that_is_not_there(tmp_path):
     """A Redis that does not answer is named by its address, with exit code 1."""
-    port = free_port()
-    assert (
-        1,
-        "",
-        (
-            f"hindcast: Redis at 127.0.0.1:{port} does not answer. Start it, or change online_store.connection_string in "
-            "feature_store.yaml (`embedded` starts one for this repo)\n"
-        ),
-    ) == serve(make_repo(tmp_path, f"127.0.0.1:{port}"))
+    with held_port() as port:
+        assert (
+            1,
+            "",
+            (
+                f"hindcast: Redis at 127.0.0.1:{port} does not answer. Start it, or change online_store.connection_string in "
+                "feature_store.yaml (`embedded` starts one for this repo)\n"
+            ),
+        ) == serve(make_repo(tmp_path, f"127.0.0.1:{port}"))
 
 
 @pytest.mark.parametrize("redis_type", ["redis_cluster", "redis_sentinel"])
 def test_cluster_and_sentinel_that_are_not_there(tmp_path, redis_type):
     """A Cluster or Sentinel that does not answer is named by its addresses, with exit code 1."""
-    ports = free_port(), free_port()
-    addresses = ",".join(f"127.0.0.1:{port}" for port in ports)
-    code, output, error = serve(make_repo(tmp_path, addresses, redis_type=redis_type))
+    with held_port() as first, held_port() as second:
+        addresses = f"127.0.0.1:{first},127.0.0.1:{second}"
+        code, output, error = serve(make_repo(tmp_path, addresses, redis_type=redis_type))
     assert (1, "") == (code, output)
     assert error.startswith(f"hindcast: Redis at {addresses} does not answer. Start it, or change")
     assert 1 == error.count("\n")

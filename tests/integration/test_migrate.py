@@ -29,7 +29,7 @@ from hindcast.online.packed_rows import PackedRows
 from hindcast.online.schemas import Schema, read_schema
 from hindcast.online.writer import RowWrite, write_rows
 from hindcast.v1.value_pb2 import Int64Array, NullValue, StringMap, Value
-from services import HINDCAST, free_port, run_redis, wait_for
+from services import HINDCAST, held_port, run_redis, wait_for
 
 MINUTE, DAY = 60_000_000, 86_400_000_000
 PACKED, FEASTS = "type: hindcast.online.plugin.PackedRedisOnlineStore", "type: redis"
@@ -700,12 +700,12 @@ def test_the_command_says_all_of_it(repo, redis):
 
 def test_a_redis_that_is_not_there(repo, redis):
     """A Redis that does not answer is named, with the option that names it, and exit code 1."""
-    port = free_port()
-    for option in ("--from", "--to"):
-        code, output, error = command(repo, option, f"127.0.0.1:{port},password={CANARY}")
-        assert (1, "") == (code, output)
-        assert error.startswith(f"hindcast: Redis at 127.0.0.1:{port} ({option}, or online_store.connection_string")
-        assert CANARY not in error
+    with held_port() as port:
+        for option in ("--from", "--to"):
+            code, output, error = command(repo, option, f"127.0.0.1:{port},password={CANARY}")
+            assert (1, "") == (code, output)
+            assert error.startswith(f"hindcast: Redis at 127.0.0.1:{port} ({option}, or online_store.connection_string")
+            assert CANARY not in error
 
 
 @pytest.mark.parametrize(

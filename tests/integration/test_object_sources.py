@@ -20,7 +20,7 @@ from hindcast.offline.sources.source import DeltaTable, files_of, find_source, s
 from hindcast.offline.winners.winners import read_winners
 from object_store import run_object_server
 from offline_repo import DRIVER, hours, offline_repo, source, trips, view, write
-from services import free_port
+from services import held_port
 from source_queries import FUTURE, asked, rows, won
 
 
@@ -273,7 +273,8 @@ def test_what_is_wrong_with_a_web_address_is_said(tmp_path):
         assert "does not exist; check the path" in refused_at(f"{address}/none.parquet")
         assert "may not be read with the credentials" in refused_at(f"{address}/secret.parquet")
         assert "cannot be read by ranges; copy it here" in refused_at(f"{address}/s.parquet")
-    assert "cannot be reached; check the network" in refused_at(f"http://127.0.0.1:{free_port()}/s.parquet")
+    with held_port() as port:
+        assert "cannot be reached; check the network" in refused_at(f"http://127.0.0.1:{port}/s.parquet")
 
 
 def test_a_delta_table_is_read_at_its_pinned_version(storage, tmp_path):
@@ -343,7 +344,8 @@ def test_folders_without_parquet_and_odd_paths_are_said(storage):
 @pytest.mark.parametrize("file_format", ["parquet", "delta"])
 def test_a_store_that_is_not_there_is_said(storage, file_format):
     """A store that nobody listens for is named within seconds, with where its address is set."""
-    message = refused(storage, "s", file_format, AWS_ENDPOINT_URL=f"http://127.0.0.1:{free_port()}")
+    with held_port() as port:
+        message = refused(storage, "s", file_format, AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}")
 
     assert "the source 's3://BUCKET/s' cannot be reached; check the network" in message
     assert "curl" not in message

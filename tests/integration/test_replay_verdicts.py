@@ -33,7 +33,7 @@ from hindcast_client import Client, NotFound
 from integration.request_rows import FEAST, HINDCAST, feast, hindcast, integer
 from logged import log_directory, record_id, records
 from services import HINDCAST as PROGRAM
-from services import HindcastServer, free_port, run_hindcast, wait_for
+from services import HindcastServer, held_port, run_hindcast, wait_for
 
 DRIVER = Entity(name="driver", join_keys=["driver_id"], value_type=ValueType.INT64)
 CITY = Entity(name="city", join_keys=["city_id"], value_type=ValueType.STRING)
@@ -663,11 +663,13 @@ def test_then_is_told_without_a_now(small):
         lookup = kept.ask("current", drivers(1))
     config = small.root / "feature_store.yaml"
     before = config.read_text()
-    nobody = f"127.0.0.1:{free_port()}"
-    config.write_text(before.replace(small.store.config.online_store.connection_string, nobody))
-    found = replay(small.root, lookup)
-    config.write_text(before)
+    with held_port() as port:
+        nobody = f"127.0.0.1:{port}"
+        config.write_text(before.replace(small.store.config.online_store.connection_string, nobody))
+        found = replay(small.root, lookup)
+        config.write_text(before)
+        said = kept.command(lookup, "--server", nobody, exit_code=2)
 
     assert (True, False) == (found.is_equal, found.now_asked)
     assert any(note.startswith("not asked as of now: ") for note in found.notes)
-    assert "answered UNAVAILABLE" in kept.command(lookup, "--server", nobody, exit_code=2)
+    assert "answered UNAVAILABLE" in said

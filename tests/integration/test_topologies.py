@@ -23,6 +23,7 @@ from faults.deployments import (
     SentinelPair,
     make_certificates,
     run_cluster,
+    run_node,
     run_proxy,
     run_sentinel,
     server_tls,
@@ -621,7 +622,7 @@ def test_paused_primary_that_comes_back_is_not_written_to(project):
 
 def test_cluster_node_that_is_replaced_is_found(project):
     """A Cluster's node is killed and its replica takes over: reads and writes of its slots come back by themselves."""
-    with run_cluster() as cluster, run_redis(*cluster.node_options, port=cluster.free_port()) as replica:
+    with run_cluster() as cluster, run_node() as replica:
         target = Deployment(cluster.connection_string, "redis_cluster").target
         cluster.add_replica(replica, of=1)
         write(target, rows(project, second=1, trips=1))

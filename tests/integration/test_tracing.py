@@ -12,7 +12,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from faults.repos import make_repo, store_rows
 from hindcast.v1.feature_service_pb2 import GetOnlineFeaturesRequest
 from hindcast.v1.value_pb2 import Value
-from services import free_port, run_hindcast, wait_for
+from services import held_port, run_hindcast, wait_for
 
 LOOKUP = "hindcast.v1.FeatureService/GetOnlineFeatures"
 TRACE_ID, PARENT_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -135,8 +135,10 @@ def test_a_broken_trace_context_begins_a_trace(repo, collector, traceparent):
 
 def test_a_collector_that_is_away_holds_up_nothing(repo):
     """Without a collector calls are answered, and the stop is as quick as the drain and the last try."""
-    endpoint = f"http://127.0.0.1:{free_port()}"
-    with run_hindcast(repo, "--otel", env={"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}) as server:
+    with (
+        held_port() as port,
+        run_hindcast(repo, "--otel", env={"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"}) as server,
+    ):
         assert [grpc.StatusCode.OK] * 20 == [lookup(server)[0] for _ in range(20)]
         assert 0 == server.stop(seconds=8)
 
