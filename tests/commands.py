@@ -16,7 +16,7 @@ from pathlib import Path
 
 from services import wait_for
 
-_END_SECONDS = 60.0
+_END_SECONDS = 120.0
 
 
 @dataclass

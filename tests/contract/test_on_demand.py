@@ -18,7 +18,7 @@ from feast.value_type import ValueType
 from hindcast.errors import InvalidArgument, TransformError
 from hindcast_client import Client, DeadlineExceeded
 from on_demand_views import ACCOUNT, AN_HOUR_AGO, asked, decoded, feasts, on_demand, ours, row, value, view
-from services import run_hindcast, run_redis
+from services import run_hindcast, run_redis, wait_for
 from twins import twins
 
 ACCOUNT_ID = Entity(name="account_id", join_keys=["account_id"], value_type=ValueType.STRING)
@@ -395,6 +395,7 @@ def test_what_a_function_gets_wrong_is_said(filled, name):
 WAITS = """
 def waits(inputs):
     import os, time
+    open({path!r} + ".begun", "w").close()
     until = time.monotonic() + 30
     while not os.path.exists({path!r}) and time.monotonic() < until:
         pass
@@ -413,6 +414,7 @@ def test_a_function_that_computes_long_holds_up_no_other_call(shared_redis, tmp_
         pair.write("profile", [row("5", {"visits": Value(int64_val=5)})])
         with run_hindcast(tmp_path) as server, Client(server.address) as client, ThreadPoolExecutor(1) as thread:
             slow = thread.submit(client.get_online_features, features=["waits:y"], entities=keys, timeout_seconds=30)
+            wait_for(released.with_suffix(".begun").exists, what="the function to begin")
             for _ in range(20):
                 answer = client.get_online_features(features=["profile:visits"], entities=keys)
                 assert [5] == answer.to_dict()["visits"]

@@ -17,15 +17,15 @@ from hindcast.online.writer import WriteReport
 from services import RedisServer, run_redis, wait_for
 
 ROWS, BATCH_ROWS = 40_000, 2_000
-OPTIONS = "socket_timeout=0.5,socket_connect_timeout=0.5"
-
+IMPATIENT = ",socket_timeout=0.5,socket_connect_timeout=0.5"
+"""For a Redis that stands still: one that is only busy may take longer."""
 
 RUN_ID = bytes(16)
 
 
-def stream(redis: RedisServer, *, run_id: bytes = RUN_ID, **options) -> RowStream:
-    """A stream to it that soon gives up."""
-    return RowStream(parse_target(f"{redis.connection_string},{OPTIONS}"), run_id=run_id, **options)
+def stream(redis: RedisServer, connection: str = "", *, run_id: bytes = RUN_ID, **options) -> RowStream:
+    """A stream to it, by a connection with such options."""
+    return RowStream(parse_target(redis.connection_string + connection), run_id=run_id, **options)
 
 
 def batches(*, second: int = 1, padding: int = 200, run_id: bytes = RUN_ID):
@@ -143,7 +143,7 @@ def test_lost_script_among_rows_that_are_stored(clean):
 
 def test_paused_redis_is_unavailable_and_bounds_what_waits():
     """While Redis stands still no more is taken than may be unanswered, and then the run fails in time."""
-    with run_redis() as redis, stream(redis, unanswered_bytes_max=4_000_000) as rows:
+    with run_redis() as redis, stream(redis, IMPATIENT, unanswered_bytes_max=4_000_000) as rows:
         given = batches(padding=2_000)
         write(rows, [next(given)])
         redis.pause()
@@ -239,7 +239,7 @@ def test_close_gives_up_what_waits():
     """Closing a stream to a Redis that stands still ends in time, and does not wait for rows."""
     with run_redis() as redis:
         redis.pause()
-        with stream(redis) as rows:
+        with stream(redis, IMPATIENT) as rows:
             rows.write(*next(batches()))
         assert not rows._thread.is_alive()
         redis.resume()

@@ -329,7 +329,7 @@ def test_a_builder_that_hears_nothing_is_ended_and_its_death_is_one_callers_erro
     (builder,) = children(server)
     builder.send_signal(signal.SIGSTOP)
     call.cancel()
-    wait_for(lambda: children(server) not in ([], [builder]), what="another process", seconds=5)
+    wait_for(lambda: children(server) not in ([], [builder]), what="another process")
     call = waiting(stub)
     (builder,) = children(server)
     builder.kill()

@@ -77,7 +77,8 @@ def environment(monkeypatch, tmp_path):
 
 @pytest.fixture
 def receiver(environment):
-    """A receiver that the environment names."""
+    """A receiver that the environment names, for which a build waits as long as that takes."""
+    environment.setattr(lineage, "FLUSH_SECONDS", 60.0)
     running = Receiver()
     environment.setenv("OPENLINEAGE_URL", running.url)
     yield running
@@ -307,6 +308,7 @@ def test_a_materialization_tells_its_start_and_its_end(redis, receiver, tmp_path
 
 def test_what_feast_tells_is_not_told_twice(redis, environment, tmp_path):
     """Where Feast's own block turns its events on, a materialization is told by Feast alone, and a replace, which Feast knows nothing of, by us."""
+    environment.setattr(lineage, "FLUSH_SECONDS", 60.0)
     with contextlib.closing(Receiver()) as receiver, contextlib.closing(redis.client()) as client:
         block = {"enabled": True, "transport_type": "http", "transport_url": receiver.url}
         with engine_repo(tmp_path / "repo", redis.connection_string, client, openlineage=block) as repo:

@@ -30,6 +30,7 @@ from hindcast_client import (
     InvalidRequest,
     NotFound,
     Overloaded,
+    RetryPolicy,
     ServerError,
     TrainingSets,
     Unavailable,
@@ -40,6 +41,7 @@ from services import HINDCAST, run_hindcast, run_training_sets, wait_for
 
 FEATURES = ["trips:trips", "ratings:rating"]
 ROWS = 400_000
+ONCE = RetryPolicy(attempts_max=1)
 
 
 @pytest.fixture(scope="module")
@@ -226,9 +228,16 @@ def refused(sets) -> bool:
 def test_builds_beyond_the_queue_are_refused_and_places_come_back(stub, sets, repo):
     """With one build at work and one waiting the next is refused with the time to wait, and when they are gone it is built."""
     uploads = repo / ".hindcast/uploads"
+
+    def places() -> int:
+        """How many builds have one, by what is set aside for their frames."""
+        return len(list(uploads.glob("frame-*")))
+
+    # One that another test has left may have its place still, and would be taken for one of these two.
+    wait_for(lambda: 0 == places(), what="the end of earlier builds")
     with unfinished(stub, "first"), unfinished(stub, "second"):
         # A build that asks before would have the place of one of them.
-        wait_for(lambda: uploads.is_dir() and 2 == len(list(uploads.glob("frame-*"))), what="two builds with a place")
+        wait_for(lambda: 2 == places(), what="two builds with a place")
         assert refused(sets)
         with pytest.raises(grpc.RpcError) as caught:
             list(stub("Build", "stream_stream")(iter([uploaded("third")]), timeout=10))
@@ -432,7 +441,7 @@ def test_mutual_tls(repo, tmp_path):
         with TrainingSets(server.address, tls=known) as sets:
             assert isinstance(sets.list(), list)
         for tls in (None, TLS.from_files(ca=made.ca)):
-            with TrainingSets(server.address, tls=tls, timeout_seconds=1) as sets, pytest.raises(Unavailable):
+            with TrainingSets(server.address, tls=tls, retry=ONCE) as sets, pytest.raises(Unavailable):
                 sets.list()
 
 
@@ -466,12 +475,12 @@ def test_beside_the_workers(repo, sets, tmp_path):
             (line,) = [line for line in server.output if line.startswith("serving")]
             address = line.rpartition("training sets on ")[2].removesuffix(")")
             with TrainingSets(address) as beside:
-                wait_for(lambda: answers(beside), what="an answer", seconds=30)
+                wait_for(lambda: answers(beside), what="an answer")
                 (first,) = companions(server)
                 assert 10 == first.nice()
                 builders = first.children()
                 first.send_signal(signal.SIGKILL)
-                wait_for(lambda: answers(beside) and companions(server) != [first], what="another one", seconds=30)
+                wait_for(lambda: answers(beside) and companions(server) != [first], what="another one")
                 wait_for(
                     lambda: builders and not any(one.is_running() for one in builders), what="the end of its builder"
                 )

@@ -12,7 +12,9 @@ from hindcast.online.connection import parse_target
 from hindcast.online.stream import RowStream
 from hindcast.online.writer import WriteReport
 
-DRAWN = settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+DRAWN = settings(
+    deadline=None, max_examples=120, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 
 RUN_IDS = OWN, OTHER, THIRD = b"the run of now..", b"a run of before.", b"one before that."
 LATER_MS = 4_000_000_000_000
