@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import json
-import signal
 import subprocess
 import threading
 from uuid import UUID
@@ -13,7 +12,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from commands import run_command
-from faults.deployments import run_cluster
+from faults.deployments import run_cluster, run_proxy
 from faults.repos import PROJECT, make_repo, registry, views
 from feast_writer import entity_key_of, hash_key, write_hashes
 from hindcast.catalog import Field, KeyType
@@ -606,17 +605,19 @@ def test_rows_that_change_under_the_proof_are_looked_at_again(repo, redis, monke
     assert ({"rows": 30}, True) == (counts(report), report.equal)
 
 
-def test_killed_half_way_and_run_again(repo, redis):
+def test_killed_half_way_and_run_again(repo, shared, redis):
     """After kill -9 in the midst of copying, another run copies the rest and proves all of it."""
     write_driver(redis, drivers(20_000))
-    process = subprocess.Popen([HINDCAST, "migrate", "--repo", repo], stdout=subprocess.DEVNULL)
-    try:
-        wait_for(lambda: redis.dbsize() > 22_000, seconds=30, what="the first copied rows")
-        process.send_signal(signal.SIGSTOP)
-        copied = redis.dbsize() - 20_000
-    finally:
-        process.kill()
-        process.wait()
+    with run_proxy(shared.port) as proxy:
+        proxy.request_bytes = 1_000_000
+        command = [HINDCAST, "migrate", "--repo", repo, "--to", f"127.0.0.1:{proxy.port}"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            wait_for(lambda: proxy.blocked.is_set() or process.poll() is not None, what="a write that waits")
+        finally:
+            process.kill()
+            process.wait()
+    copied = redis.dbsize() - 20_000
     assert copied < 20_000
 
     report = run(repo)
