@@ -35,6 +35,7 @@ from hindcast_client import (
     Unauthenticated,
     Unavailable,
 )
+from services import held_port
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 # Short waits, so that a test does not wait; the default waits are judged by test_client_policy.
@@ -311,9 +312,8 @@ def test_a_clients_own_timeout_holds_for_its_calls(call):
 
 def test_nobody_there_is_unavailable(call):
     """A port that nothing listens on is reported as such, soon, and not as a timeout."""
-    with serving(Script()) as target:
-        pass
-    [error] = call(target, [LOOKUP])
+    with held_port() as port:
+        [error] = call(f"127.0.0.1:{port}", [LOOKUP])
     assert Unavailable is type(error)
 
 

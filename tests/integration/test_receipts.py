@@ -237,7 +237,8 @@ def test_what_a_push_wrote_says_its_run(moving):
     is_packed = store == pushable.PACKED
     title, head, line = text.splitlines()[-3:]
     assert ("row 1: driver_id 50", ["feature", "value", "status", "age"]) == (title, head.split()[:4])
-    assert ["driver:trips", "5", "PRESENT", "60.0", "min"] == line.split()[:5]
+    age = f"{receipt.ages['trips'][0] / timedelta(minutes=1):.1f}"
+    assert ["driver:trips", "5", "PRESENT", age, "min"] == line.split()[:5]
     assert {"trips": [pushed.run_id if is_packed else None]} == receipt.run_ids
     assert {"trips": [row["created_ts"] if is_packed else None]} == receipt.created_timestamps
     assert is_packed == (pushed.run_id[:13] in text)
