@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,12 @@ _LONG = {"e2e": 0, "faults": 0, "integration": 1, "contract": 1}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long, so that the processes, which take a file each, end together; else the order stays a random one."""
     items.sort(key=lambda item: _LONG.get(item.path.parent.name, 2))
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C, and let all that is started here hear it, also where a script started the tests in its background, which ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_xdist_auto_num_workers() -> int:
