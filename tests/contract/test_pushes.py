@@ -131,9 +131,10 @@ def feast_listen(repo):
             env={**os.environ, "PYTHONWARNINGS": "ignore"},
         )
         try:
-            with grpc.insecure_channel(address) as channel:
+            # Left alone gRPC asks again after 1 s, 1.6 s, 2.6 s and so on: of a server that takes half a minute to start it hears after a minute.
+            with grpc.insecure_channel(address, [("grpc.max_reconnect_backoff_ms", 1_000)]) as channel:
                 ready = grpc.channel_ready_future(channel)
-                wait_for(ready.done, seconds=60, what="feast listen")
+                wait_for(ready.done, what="feast listen")
             yield address
         finally:
             server.kill()

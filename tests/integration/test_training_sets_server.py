@@ -79,12 +79,12 @@ def stub(server):
         yield lambda method, kind: getattr(channel, kind)(f"/hindcast.v1.TrainingSets/{method}")
 
 
-def large_frame() -> pa.Table:
+def large_frame(rows: int = ROWS) -> pa.Table:
     """Rows that take some row groups to write."""
     return pa.table(
         {
-            "driver_id": pa.array(np.arange(ROWS) % 5, pa.int64()),
-            "event_timestamp": pa.array([hours(3)] * ROWS, pa.timestamp("us", "UTC")),
+            "driver_id": pa.array(np.arange(rows) % 5, pa.int64()),
+            "event_timestamp": pa.repeat(pa.scalar(hours(3), pa.timestamp("us", "UTC")), rows),
         }
     )
 
@@ -263,8 +263,9 @@ def test_a_build_is_ended_while_it_writes(sets, repo):
         if progress.phase == "write":
             raise KeyboardInterrupt
 
+    # So many that they are written for seconds: of fewer the last may be, before a busy server hears that the caller has left.
     with pytest.raises(KeyboardInterrupt):
-        sets.build("left", features=FEATURES, entity_frame=large_frame(), on_progress=leave)
+        sets.build("left", features=FEATURES, entity_frame=large_frame(2_500_000), on_progress=leave)
     place = repo / ".hindcast/datasets/left"
     wait_for(lambda: not list(place.iterdir()), what="an empty directory")
     assert "left@v1" == sets.build("left", features=FEATURES, entity_frame=frame()).ref
