@@ -2,7 +2,12 @@
 
 import base64
 import json
+import os
 import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from deltalake import DeltaTable
 
 _RFC_1924 = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"
 _Z85 = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
@@ -42,3 +47,32 @@ def delete_rows(path, numbers):
     vector = {"storageType": "i", "pathOrInlineDv": text, "sizeInBytes": len(content), "cardinality": len(numbers)}
     removed = {"path": added["path"], "deletionTimestamp": 1, "dataChange": True}
     commit(path, 1, protocol("deletionVectors"), {"remove": removed}, {"add": added | {"deletionVector": vector}})
+
+
+def asked_while_cleaned_up(path, ask, append, *, times=25):
+    """What a reader was answered who asked again and again while entries of a table's log, as old as after a day, gave way to checkpoints.
+
+    Args:
+        append: makes the next version.
+    """
+    stops, answers = threading.Event(), []
+
+    def go_on():
+        while not stops.is_set():
+            answers.append(ask())
+
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(go_on) for _ in range(2)]
+        try:
+            for _ in range(times):
+                append()
+                for entry in (path / "_delta_log").iterdir():
+                    os.utime(entry, (0, 0))
+                table = DeltaTable(path)
+                table.create_checkpoint()
+                table.cleanup_metadata()
+        finally:
+            stops.set()
+        for reader in readers:
+            reader.result(timeout=30)
+    return answers

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from delta_tables import asked_while_cleaned_up
 from hindcast.catalog import read_repo
 from hindcast.errors import InvalidArgument, LedgerError, UnknownName
 from hindcast.materialize.digests import digest_files
@@ -270,6 +271,14 @@ def _first_found(ledger: Ledger) -> list:
     while not (runs := ledger.runs()):
         pass
     return runs
+
+
+def test_a_ledger_that_is_asked_while_its_log_is_cleaned_up(ledger):
+    """Who asks while entries of the table's log are removed, a day after they were made, is told of all runs."""
+    run = new_run()
+    ledger.begin(run)
+    answers = asked_while_cleaned_up(ledger.path, lambda: ledger.find(run.run_id), lambda: ledger.begin(new_run()))
+    assert {run.run_id} == {found.run_id for found in answers}
 
 
 def test_a_run_that_is_ended_twice_is_as_it_ended_last(ledger):

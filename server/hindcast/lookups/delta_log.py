@@ -1,5 +1,6 @@
 """Sealed lookups in a Delta table. Imports pyarrow and deltalake."""
 
+import contextlib
 import json
 import os
 import time
@@ -21,7 +22,7 @@ from deltalake import (
     Transaction,
     WriterProperties,
 )
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from hindcast.clock import from_micros
@@ -43,6 +44,8 @@ _LOOK_SECONDS = 3600.0
 _TARGET_BYTES = 64 << 20
 _CHECKPOINT_VERSIONS = 50
 """Entries of a table's log that every opening reads, before they become one."""
+_TRIES = 5
+"""The log may be cleaned up while it is opened: entries that were listed are gone then, and a newer checkpoint is there for them."""
 _STATISTICS, _RECORD_STATISTICS = "hc_lookup_id", "lookup_id,served_at"
 """Columns whose bounds Delta's log may have, of a service's table and of that of all lookups."""
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
@@ -119,15 +122,19 @@ class DeltaLog:
             SealError: it is damaged.
         """
         try:
-            if not (self.path / "_delta_log").is_dir():
-                return None
-            return DeltaTable(self.path)
+            return self._opened() if (self.path / "_delta_log").is_dir() else None
         except TableNotFoundError:
             return None
         except Exception as error:
             raise SealError(
                 f"the table {self.path} is damaged; restore it, or move it away and a new one begins with what is in the segments"
             ) from error
+
+    def _opened(self) -> DeltaTable:
+        for _ in range(_TRIES - 1):
+            with contextlib.suppress(DeltaError):
+                return DeltaTable(self.path)
+        return DeltaTable(self.path)
 
     def files(self) -> list[Path]:
         """See `SealedTable`."""

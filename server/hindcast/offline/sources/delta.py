@@ -4,6 +4,7 @@ The files are read as any other Parquet files, by DuckDB's order of winners: its
 downloaded everywhere, and Arrow's data set refuses every table that may have deletion vectors, whether it has or not.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ _READ_FEATURES = frozenset(
     {"columnMapping", "deletionVectors", "timestampNtz", "v2Checkpoint", "vacuumProtocolCheck", "typeWidening"}
 )
 """Reader features that the files of a version can be read with; of the first, only while no mapping is in force."""
+
+_TRIES = 5
+"""The writer of a table may clean its log up while it is opened: entries that were listed are gone then, and a newer checkpoint is there for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +84,8 @@ def _open(path: Path | ObjectPath, version: int | None, *, name: str) -> deltala
         raise SourceError(
             f"the source {name!r} does not exist; check the path of the FileSource, or write the table first"
         )
-    options = dict(path.store.delta_options) if isinstance(path, ObjectPath) else None
     try:
-        return deltalake.DeltaTable(str(path), version=version, storage_options=options)
+        return _opened(path, version)
     except TableNotFoundError as error:
         raise SourceError(
             f"the source {name!r} is no Delta table; check the path of the FileSource, or its file format"
@@ -93,6 +96,15 @@ def _open(path: Path | ObjectPath, version: int | None, *, name: str) -> deltala
             trouble(error, f"the Delta table {name!r}")
             or f"{which}the Delta table {name!r} cannot be read; check its _delta_log, whether it was vacuumed, and that its path has no %"
         ) from error
+
+
+def _opened(path: Path | ObjectPath, version: int | None) -> deltalake.DeltaTable:
+    if isinstance(path, ObjectPath):
+        return deltalake.DeltaTable(str(path), version=version, storage_options=dict(path.store.delta_options))
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(DeltaError):
+            return deltalake.DeltaTable(str(path), version=version)
+    return deltalake.DeltaTable(str(path), version=version)
 
 
 def _is_there(path: Path | ObjectPath, *, name: str) -> bool:
