@@ -13,7 +13,7 @@ import pytest
 from deltalake import DeltaTable
 
 from hindcast.clock import from_micros
-from hindcast.errors import UnknownName
+from hindcast.errors import StoredDataError, UnknownName
 from hindcast.lookups import delta_log
 from hindcast.lookups.directory import WriterId
 from hindcast.lookups.erase import erase
@@ -327,6 +327,22 @@ def test_files_of_other_times_are_not_opened(three_days):
     assert [DamagedTable, DamagedTable] == [type(damage) for damage in everything.damage]
     assert "restore it from a copy" in str(everything.damage[0])
     assert (20, []) == (len(behind.summaries), list(behind.damage))
+
+
+def test_a_file_that_is_gone_for_good_is_told(three_days):
+    """A list says that a file is not there any more that the table's log names, and has what the others hold."""
+    gone = max(record_files(three_days))
+    gone.unlink()
+    listed = newest_lookups(three_days, Matching(), limit=100)
+    assert (40, [DamagedTable(gone)]) == (len(listed.summaries), list(listed.damage))
+
+
+def test_a_log_that_lacks_an_entry_is_no_shorter_log(three_days):
+    """Where entries are missing, as in a listing that was made while they were removed, the files are not told from the rest."""
+    table = TablePlaces(three_days).of(RECORDS)
+    (table / "_delta_log" / f"{0:020d}.json").unlink()
+    with pytest.raises(StoredDataError, match="cannot be read"):
+        table_files(table)
 
 
 def test_groups_of_other_times_are_not_read(tmp_path):

@@ -17,6 +17,7 @@ import pytest
 from deltalake import DeltaTable, QueryBuilder
 
 from commands import run_command
+from delta_tables import asked_while_cleaned_up
 from faults.repos import store_rows
 from hindcast.catalog import Logging, Projection, Service
 from hindcast.clock import from_micros
@@ -28,6 +29,7 @@ from hindcast.lookups.disk import REAL_DISK
 from hindcast.lookups.erase import erase
 from hindcast.lookups.gap_report import gap_report
 from hindcast.lookups.gaps import read_lines
+from hindcast.lookups.parts_folder import PartsFolder
 from hindcast.lookups.places import digest
 from hindcast.lookups.ranges import sealed_ranges
 from hindcast.lookups.receipts import by_lookup_id
@@ -511,6 +513,50 @@ def test_what_can_be_read_of_a_damaged_segment_is_sealed(log, at):
     assert {"middle": (3, 3), "end": (5, 5), "header": (1, 5)}[at] == (gaps[0].first_sequence, gaps[0].last_sequence)
     assert [path.name] == [kept.name for kept in (log / "damaged").iterdir()]
     assert [] == list((log / "segments").iterdir())
+
+
+def test_a_table_that_is_read_while_its_log_is_cleaned_up(log):
+    """Who asks while entries of a table's log are removed, a day after they were made, is told of all files."""
+    numbers = iter(range(1, 100))
+
+    def seal_one() -> None:
+        number = next(numbers)
+        write_segment(log, [make_failure(served_at_micros=NOON + number)], first_sequence=number)
+        Sealer(log).seal()
+
+    seal_one()
+    table = DeltaLog(log / "tables" / "_records")
+    answers = asked_while_cleaned_up(table.path, lambda: len(table.snapshot().files), seal_one, times=15)
+    assert min(answers) > 0
+
+
+def test_parts_that_are_compacted_while_they_are_read(log, tmp_path, monkeypatch):
+    """A part that is gone since it was listed is in another one, and no lookup is there twice or not at all."""
+    keep(log, make_catalog({"trips": INT64}, version="sha256:dest", logging=Logging(1.0, "file", "logs")))
+    monkeypatch.setattr(parts_folder, "FILES_MAX", 2)
+    for at in range(6):
+        record = make_record([at], {"trips": [at]}, catalog_version="sha256:dest", served_at_micros=NOON + at)
+        write_segment(log, [record], first_sequence=at + 1)
+        left = iter([False])
+        Sealer(log, repo_root=tmp_path, stopping=lambda left=left: next(left, True)).seal()  # which does not compact
+    folder = CompactedBeside(tmp_path / "logs", service="fraud")
+    snapshot = folder.snapshot()
+
+    assert [6] == [pq.read_metadata(file).num_rows for file in snapshot.files]
+    assert "driver__trips" in snapshot.types
+
+
+class CompactedBeside(PartsFolder):
+    """A folder that another process compacts after it was listed for the first time."""
+
+    compactions = 0
+
+    def _parts(self):
+        listed = super()._parts()
+        if not self.compactions:
+            self.compactions += 1
+            PartsFolder(self.path, service="fraud").compact()
+        return listed
 
 
 def test_small_files_become_one(log, tmp_path, monkeypatch):

@@ -22,6 +22,8 @@ from hindcast.lookups.places import digest
 from hindcast.lookups.tables import FILES_MAX, SMALL_BYTES, Change, Snapshot, Step, no_step
 
 _UNFINISHED = ".new"
+_TRIES = 5
+"""A part that is gone was compacted away, dropped or removed by its owner; there are others then."""
 _PART = re.compile(
     r"(?P<day>\d{4}-\d\d-\d\d)-(?P<slot>\d{4,5})-(?P<epoch>[0-9a-f]{16})-(?P<first>[0-9a-f]{16})-(?P<last>[0-9a-f]{16})-(?P<service>[0-9a-f]{8})\.parquet"
 )
@@ -88,13 +90,13 @@ class PartsFolder:
 
     def snapshot(self) -> Snapshot:
         """See `SealedTable`."""
-        parts = self._parts()
+        parts, types = self._parts_and_types()
         files = [self.path / str(part) for part in parts]
         return Snapshot(
             self.key,
             self._name,
             files,
-            self._types_of(parts),
+            types,
             lambda writer, day: _last_of(parts, writer, day),
             self.folds_names,
         )
@@ -193,6 +195,14 @@ class PartsFolder:
             return []
         parts = [_Part.parse(name) for name in names]
         return [part for part in parts if part is not None and part.service == self._service]
+
+    def _parts_and_types(self) -> tuple[list["_Part"], Mapping[str, pa.DataType]]:
+        for _ in range(_TRIES - 1):
+            parts = self._parts()
+            with contextlib.suppress(FileNotFoundError):
+                return parts, self._types_of(parts)
+        parts = self._parts()
+        return parts, self._types_of(parts)
 
     def _types_of(self, parts: Sequence["_Part"]) -> Mapping[str, pa.DataType]:
         # A part that is there does not change its columns.

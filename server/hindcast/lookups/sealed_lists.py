@@ -44,12 +44,12 @@ def offer_sealed(log_directory: Path, page: Page, *, tick: Tick) -> list[Path]:
     """
     table = TablePlaces(log_directory).of(RECORDS)
     reading = _Reading(log_directory, page, tick)
-    for _ in range(_TRIES):
+    for attempt in range(1, _TRIES + 1):
         try:
             files = table_files(table)
         except StoredDataError:
             return [table / "_delta_log"]
-        if reading.all_of(files):
+        if reading.all_of(files, is_last=attempt == _TRIES):
             break
     return reading.damaged
 
@@ -80,8 +80,12 @@ class _Reading:
         self._done: set[Path] = set()
         self._equals = _equals(page.wanted)
 
-    def all_of(self, files: list[TableFile]) -> bool:
-        """Read what matters of a table's files; false where one of them is gone, and the table has others by now."""
+    def all_of(self, files: list[TableFile], *, is_last: bool) -> bool:
+        """Read what matters of a table's files; false where one of them is gone, and the table may have others by now.
+
+        Args:
+            is_last: what is gone counts as damaged, and the rest is read.
+        """
         for file in sorted(files, key=lambda file: _newest_last(file.last_micros), reverse=True):
             if file.path in self._done or not self._page.may_hold_any(file.first_micros, file.last_micros):
                 continue
@@ -89,7 +93,9 @@ class _Reading:
             try:
                 self._file(file.path)
             except FileNotFoundError:
-                return False
+                if not is_last:
+                    return False
+                self.damaged.append(file.path)
             except (OSError, ValueError, pa.ArrowException):
                 self.damaged.append(file.path)
             self._done.add(file.path)

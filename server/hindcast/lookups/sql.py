@@ -29,6 +29,8 @@ from hindcast.lookups.segment import Record, RecoveryMode, scan
 from hindcast.lookups.tables import Snapshot
 from hindcast.quoting import quoted_name, quoted_text
 
+_TRIES = 5
+"""Files may be compacted away, dropped or rewritten while a query begins; there are others then."""
 LOOKUPS, LISTS = "lookups", "ad_hoc"
 _COLUMNS = (
     *("lookup_id", "request_id", "served_at", "service", "refs", "status", "reason", "message", "entity_rows"),
@@ -73,6 +75,13 @@ def query(log_directory: Path, sql: str, *, repo_root: Path | None = None) -> An
         InvalidArgument: the query is no single SELECT, or DuckDB refuses it.
         SealError: the log cannot be read.
     """
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(SealError):
+            return _answer(log_directory, sql, repo_root)
+    return _answer(log_directory, sql, repo_root)
+
+
+def _answer(log_directory: Path, sql: str, repo_root: Path | None) -> Answer:
     connection = duckdb.connect(config={"threads": 2, "autoinstall_known_extensions": False})
     with contextlib.closing(connection):
         connection.execute("SET TimeZone = 'UTC'")
@@ -83,16 +92,23 @@ def query(log_directory: Path, sql: str, *, repo_root: Path | None = None) -> An
         if len(statements) != 1 or statements[0].type.name != "SELECT":
             raise InvalidArgument.at("SQL", "is not one SELECT; nothing else can be run over the log of lookups")
         try:
-            views = _define(connection, log_directory, repo_root)
+            sources = _sources(log_directory, repo_root)
+            views = _define(connection, sources)
         except (OSError, duckdb.Error) as error:
-            raise SealError(
-                f"the lookups of {log_directory} cannot be read; they may have been compacted at this moment, so try once more"
-            ) from error
+            raise _gone(log_directory) from error
         try:
             cursor = connection.execute(statements[0])
             return Answer([column[0] for column in cursor.description or ()], cursor.fetchall())
         except duckdb.Error as error:
+            if not all(file.exists() for source in sources for file in source.files):
+                raise _gone(log_directory) from error
             raise InvalidArgument.at("SQL", _first_lines(error, views)) from error
+
+
+def _gone(log_directory: Path) -> SealError:
+    return SealError(
+        f"the lookups of {log_directory} cannot be read; they may have been compacted at this moment, so try once more"
+    )
 
 
 def _first_lines(error: duckdb.Error, views: Sequence[str] = ()) -> str:
@@ -104,9 +120,8 @@ def _first_lines(error: duckdb.Error, views: Sequence[str] = ()) -> str:
     return f"{lines.partition(chr(10))[0]} There are {there}; a feature service is there, and so is ad_hoc, from its first lookup on"
 
 
-def _define(connection: duckdb.DuckDBPyConnection, log_directory: Path, repo_root: Path | None) -> Sequence[str]:
+def _define(connection: duckdb.DuckDBPyConnection, sources: Sequence["_Source"]) -> Sequence[str]:
     """Make the views, and shut everything else out; the views' names."""
-    sources = _sources(log_directory, repo_root)
     views: dict[str, list[str]] = {}
     paths: list[str] = []
     for at, source in enumerate(sources):

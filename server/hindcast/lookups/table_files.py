@@ -68,7 +68,11 @@ def _added(log: Path) -> dict[str, str | None]:
         return {}
     checkpoint = max((match[0] for match in map(_CHECKPOINT.fullmatch, names) if match), default=None)
     files = {} if checkpoint is None else dict(_of_checkpoint(log / checkpoint))
-    entries = [name for name in names if _ENTRY.fullmatch(name) and (checkpoint is None or name[:20] > checkpoint[:20])]
+    first = 0 if checkpoint is None else int(checkpoint[:20]) + 1
+    entries = [name for name in names if _ENTRY.fullmatch(name) and int(name[:20]) >= first]
+    if [int(name[:20]) for name in entries] != list(range(first, first + len(entries))):
+        # They were removed while the folder was listed, and their checkpoint is not in the list.
+        raise FileNotFoundError(str(log))
     for name in entries:
         content = (log / name).read_bytes()
         if not content and name == entries[-1]:
