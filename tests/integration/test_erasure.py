@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
@@ -16,6 +17,7 @@ from msgspec import structs
 from faults.repos import make_repo, store_rows
 from hindcast.catalog import Field, Logging
 from hindcast.errors import SealError
+from hindcast.lookups.closing import have_closed
 from hindcast.lookups.directory import OPEN, LogDirectory, WriterId
 from hindcast.lookups.erase import erase
 from hindcast.lookups.gap_report import gap_report
@@ -34,7 +36,7 @@ from integration.request_rows import FEAST, HINDCAST, feast, hindcast, integer
 from logged import log_directory
 from sealing import INT64, NOON, STRING, keep, make_catalog, make_failure, make_record, value, write_segment
 from services import HINDCAST as PROGRAM
-from services import run_hindcast, run_redis
+from services import run_hindcast, run_redis, wait_for
 
 PERSON = 4_242_424_242
 
@@ -238,6 +240,42 @@ def test_what_another_process_recovers_meanwhile_is_told(log):
     assert (0, 1) == (erased.lookups, len(erased.left))
     assert ("run this again" in erased.left[0], path.name in erased.left[0]) == (True, True)
     assert (1, [], []) == (again.lookups, again.left, traces(log))
+
+
+def test_two_who_ask_a_writer_to_close_do_not_take_each_others_word_back(log):
+    """The one who is done first leaves what the other one asks, and a word that was removed is given again at the next look."""
+    directory = LogDirectory(log)
+    path = write_segment(log, [answered([7])], suffix=OPEN)
+    with path.open("rb+") as writer, ThreadPoolExecutor() as pool:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        asking = pool.submit(have_closed, log, seconds=30.0)
+        wait_for(directory.closing.exists, what="somebody who asks")
+        directory.closing.unlink()
+        wait_for(directory.closing.exists, seconds=4, what="the word that is given again")
+        directory.closing.write_bytes(b"of another one")
+        fcntl.flock(writer, fcntl.LOCK_UN)
+        assert 0 == asking.result(timeout=30)
+    assert b"of another one" == directory.closing.read_bytes()
+
+
+def test_what_a_writer_began_since_is_not_told(log):
+    """Segments that were begun after the erasure hold what is for the next one, whether they are closed meanwhile or not."""
+    renamed = write_segment(log, [make_failure()], suffix=OPEN)
+    refused = renamed.rename(renamed.with_name(f"{WriterId(0, NOON)}-{0:016x}.open"))
+    write_segment(log, [answered([PERSON])], first_sequence=2)
+    began = []
+
+    def step(name: str) -> None:
+        if not began:
+            began.append(write_segment(log, [answered([PERSON])], writer=WriterId(1, NOON), suffix=OPEN))
+        elif name == "rewrite" and began[0].exists():
+            began[0].rename(began[0].with_suffix(".sealed"))
+
+    write_segment(log, [answered([7])], writer=WriterId(2, NOON))
+    erased = erase_person(log, step=step)
+
+    assert began[0].with_suffix(".sealed").exists()
+    assert [f"{refused.name}: it cannot be recovered; `hindcast lookups seal` says why"] == erased.left
 
 
 def test_nothing_to_search_is_no_success(log, tmp_path):

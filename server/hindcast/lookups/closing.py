@@ -1,5 +1,6 @@
 """Asking the writers of a log to close what they have open, so that all that was answered can be sealed."""
 
+import contextlib
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -50,17 +51,21 @@ def still_open(directory: LogDirectory, names: Iterable[SegmentName], *, seconds
         OSError: nothing can be written to the log's directory.
     """
     began = time.monotonic()
-    asked = None
+    asked, request = 0.0, b""
     waits = list(names)
     try:
         while waits := [name for name in waits if is_locked(directory.segment(name))]:
             now = time.monotonic()
             if now - began > seconds:
                 break
-            if asked is None or now - asked > _ASK_SECONDS:
-                directory.closing.write_bytes(uuid4().hex.encode())
+            # Another one who asks may have removed it, done with its own.
+            if not request or now - asked > _ASK_SECONDS or not directory.closing.exists():
+                request = uuid4().hex.encode()
+                directory.closing.write_bytes(request)
                 asked = now
             time.sleep(_LOOK_SECONDS)
     finally:
-        directory.closing.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if directory.closing.read_bytes() == request:
+                directory.closing.unlink()
     return waits

@@ -196,12 +196,16 @@ class _Erasure:
             path = self._directory.segment(name)
             if name.suffix == SEALED:
                 self.left(str(name), self._rewrite(path, name, counts=True))
-            elif not is_locked(path):
-                self.left(str(name), "it cannot be recovered; `hindcast lookups seal` says why")
-            elif name in open_then:
+            elif name not in open_then:
+                continue  # begun since, or without rows of the person
+            elif is_locked(path):
                 self.left(
                     str(name), "another process holds it at this moment, and had it before this began; run this again"
                 )
+            elif path.exists():
+                self.left(str(name), "it cannot be recovered; `hindcast lookups seal` says why")
+            else:
+                self.left(str(name), "it was closed at this moment; run this again")
 
     def damaged(self, *, drops: bool) -> None:
         """Take the rows out of what can be read of damaged segments; delete them where some cannot be, if that is wanted."""
