@@ -4,6 +4,7 @@ It stands on the lowest layer because rooms that may not import each other write
 rows in quarantine (offline), the run ledger (materialize). It needs neither pyarrow nor deltalake.
 """
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -14,8 +15,8 @@ from urllib.parse import unquote
 
 _HERE = -100
 """AT_FDCWD of Linux: a relative path is one of the working directory."""
-_EXCHANGE = 2
-"""RENAME_EXCHANGE of Linux."""
+_NO_REPLACE, _EXCHANGE = 1, 2
+"""RENAME_NOREPLACE and RENAME_EXCHANGE of Linux."""
 _NO_SUCH_STEP = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP}
 
 
@@ -44,6 +45,22 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def rename_new(one: Path, other: Path) -> None:
+    """Rename a file or directory to a name that nothing has, in one step: of two that do so at once one fails.
+
+    Where the system or the file system has no such step, it is looked first, and what another process puts there in between is lost.
+
+    Raises:
+        FileExistsError: something has that name.
+        OSError: it could not be done.
+    """
+    if _renamed(one, other, _NO_REPLACE):
+        return
+    if os.path.lexists(other):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(other))
+    one.rename(other)
+
+
 def exchange(one: Path, other: Path) -> None:
     """Let two files or directories of one file system change places, in one step: at no time is either path empty.
 
@@ -53,12 +70,8 @@ def exchange(one: Path, other: Path) -> None:
     Raises:
         OSError: it could not be done; both are where they were.
     """
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if renameat2 is not None:
-        if not renameat2(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE):
-            return
-        if ctypes.get_errno() not in _NO_SUCH_STEP:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(one), None, str(other))
+    if _renamed(one, other, _EXCHANGE):
+        return
     aside = other.with_name(f".{other.name}.{os.getpid()}-{os.urandom(4).hex()}.old")
     other.rename(aside)
     try:
@@ -67,6 +80,19 @@ def exchange(one: Path, other: Path) -> None:
         aside.rename(other)
         raise
     aside.rename(one)
+
+
+def _renamed(one: Path, other: Path, how: int) -> bool:
+    """Whether Linux's own rename did it; False where there is none that does it like this."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    if renameat2(_HERE, os.fsencode(one), _HERE, os.fsencode(other), how) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _NO_SUCH_STEP:
+        return False
+    raise OSError(number, os.strerror(number), str(one), None, str(other))
 
 
 def sync_delta_table(table: Path, *, since: int = 0) -> int:
@@ -91,14 +117,14 @@ def sync_delta_table(table: Path, *, since: int = 0) -> int:
     first = max(checkpoint, since if since <= newest else 0)
     entries = [path for path, version in versions.items() if version >= first]
     added = {file for entry in entries if entry.suffix == ".json" for file in _added(entry)}
-    for file in (*added, *entries, log / "_last_checkpoint"):
-        # A file can have been compacted away since, by this writer or another one.
-        if file.exists():
-            sync(file)
     # Of a partitioned table the folders between a file and the table's own as well.
-    inner = {folder for file in added for folder in file.relative_to(table).parents}
-    for folder in (*(table / folder for folder in inner if (table / folder).exists()), log, table):
-        sync(folder)
+    inner = {table / folder for file in added for folder in file.relative_to(table).parents}
+    for there in (*added, *entries, log / "_last_checkpoint", *inner):
+        # It can have been compacted away since, by this writer or another one.
+        with contextlib.suppress(FileNotFoundError):
+            sync(there)
+    sync(log)
+    sync(table)
     return newest
 
 

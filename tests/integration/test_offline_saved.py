@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import deltalake
 import numpy as np
@@ -221,6 +223,35 @@ def test_a_disk_that_is_full_leaves_what_was_there(tmp_path, monkeypatch, failin
 
     assert 1000 == pq.read_metadata(tmp_path / "set.parquet").num_rows
     assert ["set.parquet"] == [entry.name for entry in tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("write", [write_file, write_directory])
+def test_of_two_who_save_at_once_one_is_told_that_the_place_is_taken(tmp_path, write):
+    """One of them has saved its rows; where all may replace what is there, all have. Nothing is left beside the place."""
+    name = "set.parquet" if write is write_file else "set"
+    for attempt in range(
+        40
+    ):  # of 42 attempts 2 with files and 8 with directories failed where it was looked before the renaming
+        place = tmp_path / str(attempt) / name
+        assert ["saved", "taken", "taken"] == sorted(_saved_at_once(write, place, replace=False))
+        assert ["saved", "saved", "saved"] == _saved_at_once(write, place.with_name(f"new-{name}"), replace=True)
+    assert {name, f"new-{name}"} == {entry.name for entry in tmp_path.glob("*/*")}
+
+
+def _saved_at_once(write, place, *, replace):
+    """What three hear who save to one place at the same time."""
+    barrier = Barrier(3)
+
+    def save(_number):
+        barrier.wait()
+        try:
+            write(batches(1)[0], place, replace=replace)
+        except FileExistsError:
+            return "taken"
+        return "saved"
+
+    with ThreadPoolExecutor(3) as pool:
+        return list(pool.map(save, range(3)))
 
 
 WRITER = """

@@ -4,6 +4,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
+from threading import Barrier
 
 import deltalake
 import pandas as pd
@@ -151,6 +152,21 @@ def test_writers_of_a_delta_table_at_once_lose_no_row(store):
     assert list(range(13)) == sorted(row[1] for row in read(store, of))
 
 
+def test_the_first_writers_of_a_delta_table_at_once_lose_no_row(store):
+    """Of several who write to a table that is not there yet one makes it, and the others append to it."""
+    for attempt in range(3):  # of 17 attempts all failed where the others found a folder without a log
+        of = source(f"lake{attempt}", delta=True)
+        with ThreadPoolExecutor(3) as pool:
+            barrier = Barrier(3)
+
+            def write_first(number, of=of, barrier=barrier):
+                barrier.wait()
+                offline_of(store).offline_write_batch(store.config, view(of), trips((number, 0, number)), None)
+
+            list(pool.map(write_first, range(3)))
+        assert [0, 1, 2] == sorted(row[1] for row in read(store, of))
+
+
 def test_a_delta_table_of_another_engine_is_refused(store, tmp_path):
     """A table that asks its writers for a feature that deltalake does not have, or that has other names in its files, is not appended to."""
     of, log = source("lake", delta=True), tmp_path / "repo/lake/_delta_log"
@@ -222,6 +238,7 @@ def test_places_that_cannot_be_appended_to_are_refused(store, tmp_path):
         with pytest.raises(NotWritable, match=words):
             offline_of(store).offline_write_batch(store.config, view(of), trips((1, 0, 10)), None)
     (tmp_path / "repo/lake").mkdir()
+    (tmp_path / "repo/lake/theirs").touch()
     with pytest.raises(SourceError, match="is no Delta table"):
         offline_of(store).offline_write_batch(store.config, view(source("lake", delta=True)), trips((1, 0, 10)), None)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hindcast import durable
-from hindcast.durable import exchange, make_directory, sync, sync_delta_table
+from hindcast.durable import exchange, make_directory, rename_new, sync, sync_delta_table
 
 
 @pytest.fixture
@@ -99,6 +99,38 @@ def test_a_file_that_was_compacted_away_is_passed_over(tmp_path, synced):
     (table / "a.parquet").unlink()
     sync_delta_table(table)
     assert table / "_delta_log" / f"{0:020d}.json" in synced
+
+
+def test_a_file_that_is_compacted_away_at_this_moment_is_passed_over(tmp_path, monkeypatch):
+    """A file that was there when it was looked for, and is gone when it is opened, is no error, and the entries are synced."""
+    table = make_table(tmp_path / "t", {0: "day=1/a.parquet"})
+    opened, real_open = [], os.open
+
+    def removed_before(path, flags):
+        if Path(path).name == "a.parquet":
+            Path(path).unlink()
+        opened.append(Path(path).name)
+        return real_open(path, flags)
+
+    monkeypatch.setattr(durable.os, "open", removed_before)
+    assert 0 == sync_delta_table(table)
+    assert {"a.parquet", f"{0:020d}.json", "day=1", "t"} <= set(opened)
+
+
+@pytest.mark.parametrize("has_step", [True, False], ids=["in one step", "in two"])
+@pytest.mark.parametrize("there", ["a file", "a directory", "a link to nowhere"])
+def test_a_name_that_is_taken_is_not_given_again(tmp_path, monkeypatch, has_step, there):
+    """What has a name keeps it, and what was to get it stays where it is; a free name is given."""
+    if not has_step:
+        monkeypatch.setattr(durable.ctypes, "CDLL", lambda *_args, **_options: object())
+    new, taken = tmp_path / "new", tmp_path / "taken"
+    new.touch()
+    {"a file": taken.touch, "a directory": taken.mkdir, "a link to nowhere": lambda: taken.symlink_to("x")}[there]()
+    with pytest.raises(FileExistsError):
+        rename_new(new, taken)
+    assert ["new", "taken"] == sorted(path.name for path in tmp_path.iterdir())
+    rename_new(new, tmp_path / "free")
+    assert ["free", "taken"] == sorted(path.name for path in tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("has_step", [True, False], ids=["in one step", "in three"])

@@ -39,10 +39,10 @@ def write_batch(
     path = _writable(source.path, file_format(source), repo_root=repo_root(config), what=f"source {source.name!r}")
     rows = _by_columns(table, source)
     if file_format(source) == "delta":
-        if path.exists():
-            append_to_delta(_as_stored(rows, delta_schema(path, name=source.path)), path, name=source.path)
-        else:
+        try:
             write_delta(rows.to_reader(), path, replace=False, name=source.path)
+        except FileExistsError:
+            append_to_delta(_as_stored(rows, delta_schema(path, name=source.path)), path, name=source.path)
     elif source_files(path):
         schema, folders = _stored(config, source, path)
         _append(_as_stored(rows, schema), path, by=folders)

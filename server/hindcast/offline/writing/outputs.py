@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hindcast.durable import exchange, make_directory, sync
+from hindcast.durable import exchange, make_directory, rename_new, sync
 from hindcast.errors import InvalidArgument, StoreUnavailable
 from hindcast.offline.location import parts_directory, source_files
 
@@ -157,13 +157,18 @@ def _aside(path: Path) -> Iterator[Path]:
 
 
 def _settle(written: Path, path: Path, *, replace: bool) -> None:
-    """Put what was written into its place."""
-    if not os.path.lexists(path):
-        written.rename(path)
-    elif replace:
-        exchange(written, path)
-    else:
-        raise FileExistsError(str(path))  # somebody else wrote it meanwhile
+    """Put what was written into its place, where somebody else may put something at this moment."""
+    while True:
+        try:
+            rename_new(written, path)
+        except FileExistsError:
+            if not replace:
+                raise FileExistsError(str(path)) from None
+            with contextlib.suppress(FileNotFoundError):  # what was there is gone by now
+                exchange(written, path)
+                break
+        else:
+            break
     sync(path.parent)
 
 

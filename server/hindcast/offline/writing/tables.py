@@ -1,5 +1,8 @@
 """Rows into Delta tables of this machine: appended, or as a table's new content, in one commit that survives a power cut. Imports deltalake."""
 
+import contextlib
+import fcntl
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +10,7 @@ from pathlib import Path
 import deltalake
 import pyarrow as pa
 from deltalake import PostCommitHookProperties, write_deltalake
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from hindcast.durable import make_directory, sync_delta_table
 from hindcast.errors import InvalidArgument, NotWritable, SourceError, StoreUnavailable
@@ -76,28 +79,29 @@ def write_delta(rows: pa.RecordBatchReader, path: Path, *, replace: bool, name: 
         InvalidArgument: it is to be, and is no Delta table; or Delta has no form for a column.
         StoreUnavailable: the disk did not take the rows.
     """
-    is_table = check_delta_place(path, replace=replace)
+    check_delta_place(path, replace=replace)
     schema = _storable(rows.schema)
-    failures: list[BaseException] = []
-    since = int(_open(path, name=name).version()) if is_table else 0
-    batches = pa.RecordBatchReader.from_batches(schema, _noted(rows, schema, failures))
-    try:
-        make_directory(path.parent)
-        write_deltalake(
-            str(path),
-            batches,
-            mode="overwrite" if is_table else "error",
-            schema_mode="overwrite" if is_table else None,
-            post_commithook_properties=_NO_HOOKS,
-        )
-    except Exception as error:
-        # deltalake raises DeltaError, OSError and plain Exception, and what a stream raises as one of those.
-        if not is_table and not (path / "_delta_log").exists():
-            shutil.rmtree(path, ignore_errors=True)
-        if failures:
-            raise failures[0] from None
-        raise _not_taken(name) from error
-    _settle(path, since=since, name=name)
+    with _turn(path, name=name):
+        is_table = check_delta_place(path, replace=replace)
+        since = int(_open(path, name=name).version()) if is_table else 0
+        failures: list[BaseException] = []
+        batches = pa.RecordBatchReader.from_batches(schema, _noted(rows, schema, failures))
+        try:
+            write_deltalake(
+                str(path),
+                batches,
+                mode="overwrite" if is_table else "error",
+                schema_mode="overwrite" if is_table else None,
+                post_commithook_properties=_NO_HOOKS,
+            )
+        except Exception as error:
+            # deltalake raises DeltaError, OSError and plain Exception, and what a stream raises as one of those.
+            if not is_table and not (path / "_delta_log").exists():
+                shutil.rmtree(path, ignore_errors=True)
+            if failures:
+                raise failures[0] from None
+            raise _not_taken(name) from error
+        _settle(path, since=since, name=name)
 
 
 def check_delta_place(path: Path, *, replace: bool) -> bool:
@@ -124,11 +128,65 @@ def check_delta_place(path: Path, *, replace: bool) -> bool:
 
 def _open(path: Path, *, name: str) -> deltalake.DeltaTable:
     try:
-        return deltalake.DeltaTable(str(path))
+        try:
+            return deltalake.DeltaTable(str(path))
+        except TableNotFoundError:
+            # Another process may be making it.
+            with contextlib.suppress(OSError):
+                os.close(_locked(path))
+            return deltalake.DeltaTable(str(path))
     except DeltaError as error:
         raise SourceError(
             f"the source {name!r} is no Delta table that can be read; check the path of the FileSource, and its _delta_log"
         ) from error
+
+
+@contextlib.contextmanager
+def _turn(path: Path, *, name: str) -> Iterator[None]:
+    """One process at a time fills a place: what another one has written of a new table so far belongs to none yet, and would be removed."""
+    try:
+        handle = _held(path)
+    except OSError as error:
+        raise _not_taken(name) from error
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _held(path: Path) -> int:
+    """The descriptor of a folder that nobody else has locked, made if it is not there."""
+    while True:
+        make_directory(path)
+        # Whoever had its turn before may have failed, and removed the folder.
+        with contextlib.suppress(FileNotFoundError):
+            handle = _locked(path)
+            if _is_at(handle, path):
+                return handle
+            os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _locked(path: Path) -> int:
+    """A folder's descriptor, once no other process has the folder locked; where there are no such locks, nobody waits.
+
+    Raises:
+        OSError: there is no such folder.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
 
 
 def _settle(path: Path, *, since: int, name: str) -> None:
