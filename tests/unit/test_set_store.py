@@ -14,6 +14,20 @@ from manifests import make_manifest
 FILES = 40
 
 
+class ListedAndRemoved(SetStore):
+    """A store where another process removes the newest version each time after the versions were listed, as long as it is to."""
+
+    removes = 0
+
+    def versions(self, name):
+        """As they were before the removal."""
+        listed = super().versions(name)
+        if self.removes:
+            self.removes -= 1
+            SetStore(self.directory).remove(f"{name}@v{listed[-1]}")
+        return listed
+
+
 def published(store, name="a", *, manifest=None):
     """The next version of a set, with files in folders."""
     with store.building(name) as built:
@@ -144,3 +158,17 @@ def test_a_manifest_with_a_time_that_is_none_is_damaged(micros):
     ):
         with pytest.raises(DatasetError, match=r"^/m\.json is no manifest of a training set, or damaged"):
             decoded(wrong.encoded(), where="/m.json")
+
+
+def test_a_version_that_is_removed_while_it_is_looked_for(store):
+    """Who asks for a set is given the newest version that is left, and who asks for the removed one is told that there is none."""
+    beside = ListedAndRemoved(store.directory)
+    beside.removes = 2
+    assert "a@v1" == beside.find("a").ref
+    published(store)
+    beside.removes = 1
+    with pytest.raises(UnknownName):
+        beside.find("a@v4")
+    beside.removes = 1
+    published(store)
+    assert ["a@v1"] == [one.ref for one in beside.all()]

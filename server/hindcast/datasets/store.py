@@ -84,13 +84,12 @@ class SetStore:
         """
         name, at, version = ref.partition("@")
         found = self.versions(name) if _NAME.fullmatch(name) else []
-        if at:
-            number = next((one for one in found if version == f"v{one}"), None)
-            if number is not None:
-                return self._read(name, number)
-        elif found:
-            return self._read(name, found[-1])
-        else:
+        number = next((one for one in reversed(found) if not at or version == f"v{one}"), None)
+        if number is not None:
+            stored = self._read(name, number)
+            # Where it was removed since it was listed, it is looked what there is now.
+            return self.find(ref) if stored is None else stored
+        if not at and not found:
             prefix = ref.removeprefix("sha256:").lower()
             if len(prefix) >= _ID_MIN and re.fullmatch("[0-9a-f]+", prefix):
                 matching = [one for one in self.all() if one.id.removeprefix("sha256:").startswith(prefix)]
@@ -109,19 +108,18 @@ class SetStore:
             self._sweep(name)
         for name in self.names():
             for version in self.versions(name):
-                try:
-                    found = self._read(name, version)
-                except DatasetError:
-                    if (self.directory / name / f"v{version}").exists():
-                        raise
-                    continue  # another process has removed it at this moment
-                yield found
+                found = self._read(name, version)
+                if found is not None:
+                    yield found
 
-    def _read(self, name: str, version: int) -> StoredSet:
+    def _read(self, name: str, version: int) -> StoredSet | None:
+        """A version; None where another process has removed it at this moment."""
         path = self.directory / name / f"v{version}"
         try:
             manifest_bytes = (path / MANIFEST).read_bytes()
         except OSError as error:
+            if version not in self.versions(name):
+                return None
             raise DatasetError(f"{path / MANIFEST} cannot be read; check its rights, or build the set anew") from error
         manifest = decoded(manifest_bytes, where=str(path / MANIFEST))
         return StoredSet(name=name, version=version, path=path, id=id_of(manifest_bytes), manifest=manifest)
