@@ -1,8 +1,15 @@
 """Catalogs that are kept beside the records that name them."""
 
-import pytest
+import contextlib
+import sqlite3
+from dataclasses import replace
 
-from hindcast.catalog import RegistryWatch, load_catalog, read_repo
+import pytest
+import sqlalchemy
+
+from hindcast.catalog import RegistryWatch, load_catalog, read_repo, registry
+from hindcast.catalog.registry import read_registry
+from hindcast.catalog.repo import SqlRegistry
 from hindcast.errors import StoredDataError
 from hindcast.lookups.catalogs import keep_catalog, kept_catalog
 from hindcast.serving.supervisor import KeptCatalogs
@@ -66,3 +73,50 @@ def test_a_new_catalog_is_handed_over_before_it_is_in_force(repo):
 
     assert watch.look()
     assert [(first.version, watch.catalog.version)] == seen
+
+
+def test_a_registry_that_is_being_written_is_read_when_it_is_whole(repo, monkeypatch):
+    """Who loads a catalog while Feast has emptied the file, or written a part of it, is given the catalog that it writes."""
+    path = repo.registry.path
+    content, expected = path.read_bytes(), load_catalog(repo)
+    for part in (b"", content[: len(content) // 2]):
+        path.write_bytes(part)
+        monkeypatch.setattr(registry.time, "sleep", lambda _seconds: path.write_bytes(content))
+        assert expected == load_catalog(repo)
+
+
+def test_a_service_is_read_with_its_views_while_they_are_applied(repo, tmp_path):
+    """At whatever moment of reading a SQL registry a view and then a service of it are stored, no service lacks its view."""
+    whole = read_registry(repo)
+    tables = {
+        "entities": [(one.spec.name, one) for one in whole.entities],
+        "feature_views": [(one.spec.name, one) for one in whole.feature_views],
+        "feature_services": [(one.spec.name, one) for one in whole.feature_services],
+    }
+    for moment in range(1, 8):
+        sql = replace(repo, registry=SqlRegistry(f"sqlite:///{tmp_path}/{moment}.sqlite"))
+        with contextlib.closing(sqlite3.connect(tmp_path / f"{moment}.sqlite")) as stored:
+            for table, name, proto, _ in registry._SQL_TABLES:
+                stored.execute(f"CREATE TABLE {table} ({name} TEXT, project_id TEXT, {proto} BLOB)")
+            stored.execute(
+                "CREATE TABLE feature_view_version_history "
+                "(feature_view_name TEXT, project_id TEXT, version_number INT, feature_view_type TEXT, feature_view_proto BLOB)"
+            )
+        asked = []
+
+        def apply_at_its_moment(*_args, moment=moment, asked=asked):
+            asked.append(1)
+            if len(asked) == moment:
+                with contextlib.closing(sqlite3.connect(tmp_path / f"{moment}.sqlite")) as feast, feast:
+                    for table, messages in tables.items():
+                        rows = [(name, repo.project, message.SerializeToString()) for name, message in messages]
+                        feast.executemany(f"INSERT INTO {table} VALUES (?, ?, ?)", rows)  # noqa: S608 - constants
+
+        sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", apply_at_its_moment)
+        try:
+            found = read_registry(sql)
+        finally:
+            sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", apply_at_its_moment)
+        views = {view.spec.name for view in found.feature_views}
+        used = {projection.feature_view_name for one in found.feature_services for projection in one.spec.features}
+        assert used & {view.spec.name for view in whole.feature_views} <= views

@@ -21,7 +21,7 @@ from hindcast.catalog.model import (
     View,
     version_name,
 )
-from hindcast.catalog.registry import read_registry
+from hindcast.catalog.registry import read_whole_registry
 from hindcast.catalog.repo import Repo
 from hindcast.errors import CatalogError
 from hindcast.shadow.v1 import registry_pb2
@@ -50,7 +50,7 @@ def load_catalog(repo: Repo) -> Catalog:
     Raises:
         CatalogError: the registry is missing, cannot be read, or holds no feature views of the project.
     """
-    return compile_catalog(read_registry(repo), project=repo.project, versioned=repo.online_versioning)
+    return compile_catalog(read_whole_registry(repo), project=repo.project, versioned=repo.online_versioning)
 
 
 def compile_catalog(registry: registry_pb2.Registry, *, project: str, versioned: bool = False) -> Catalog:

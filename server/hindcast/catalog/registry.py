@@ -1,7 +1,9 @@
 """A Feast registry as it is stored, read into shadow messages without importing Feast."""
 
+import contextlib
 import subprocess
 import sys
+import time
 
 from google.protobuf.message import DecodeError
 
@@ -10,18 +12,25 @@ from hindcast.errors import CatalogError
 from hindcast.shadow.v1.registry_pb2 import Registry
 
 _SQL_TABLES = (
-    ("entities", "entity_name", "entity_proto", "entities"),
+    ("feature_services", "feature_service_name", "feature_service_proto", "feature_services"),
     ("feature_views", "feature_view_name", "feature_view_proto", "feature_views"),
     ("stream_feature_views", "feature_view_name", "feature_view_proto", "stream_feature_views"),
     ("on_demand_feature_views", "feature_view_name", "feature_view_proto", "on_demand_feature_views"),
     ("label_views", "feature_view_name", "feature_view_proto", "label_views"),
-    ("feature_services", "feature_service_name", "feature_service_proto", "feature_services"),
+    ("entities", "entity_name", "entity_proto", "entities"),
 )
-"""Table, name and definition columns of Feast's SQL registry (feast/infra/registry/sql.py), and where they go."""
+"""Table, name and definition columns of Feast's SQL registry (feast/infra/registry/sql.py), and where they go.
+
+In the order in which they are read beside a `feast apply`, which writes views, then entities, then services, each by itself: a service
+that is found has its views there by then.
+"""
 
 _SQL_VERSIONS = """\
 SELECT feature_view_name, version_number, feature_view_type, feature_view_proto
 FROM feature_view_version_history WHERE project_id = :project ORDER BY feature_view_name, version_number"""
+
+_TRIES, _WAIT_SECONDS = 10, 0.02
+"""`feast apply` and `feast materialize` write a registry of some megabytes in less than that."""
 
 
 def read_registry(repo: Repo) -> Registry:
@@ -40,6 +49,22 @@ def read_registry(repo: Repo) -> Registry:
         raise CatalogError(
             f"the registry of project {repo.project!r} is damaged or half written; run `feast apply` again"
         ) from error
+
+
+def read_whole_registry(repo: Repo) -> Registry:
+    """As `read_registry`; of a file that Feast writes at this moment, what it is when it is written.
+
+    Feast empties the file, writes it, and puts the project's own entry behind its views and services. One that stays without is read as it is
+    after some tenths of a second.
+    """
+    if isinstance(repo.registry, FileRegistry) and repo.registry.path.exists():
+        for _ in range(_TRIES):
+            with contextlib.suppress(CatalogError):
+                registry = read_registry(repo)
+                if any(project.spec.name == repo.project for project in registry.projects):
+                    return registry
+            time.sleep(_WAIT_SECONDS)
+    return read_registry(repo)
 
 
 def _from_file(registry: FileRegistry, repo: Repo) -> bytes:

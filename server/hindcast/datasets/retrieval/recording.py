@@ -11,7 +11,7 @@ from feast.feature_view import DUMMY_ENTITY_ID
 from feast.protos.feast.core.OnDemandFeatureView_pb2 import OnDemandFeatureView as OnDemandProto
 
 from hindcast.catalog import read_repo
-from hindcast.catalog.registry import read_registry
+from hindcast.catalog.registry import read_whole_registry
 from hindcast.catalog.repo import OtherRegistry
 from hindcast.datasets.definitions import Feature, Key, OnDemandRecord, SourceDefinition, ViewRecord
 from hindcast.errors import CatalogError, SourceError, TransformError
@@ -64,9 +64,9 @@ def stored_functions(root: Path) -> Sequence[OnDemandProto]:
     if isinstance(repo.registry, OtherRegistry):
         return []
     try:
-        registry = read_registry(repo)
+        registry = read_whole_registry(repo)
     except CatalogError:
-        # Feast has read it; it can be half written just now.
+        # Feast has read it; it can have been removed since.
         return []
     versions = (
         record.feature_view_proto
