@@ -114,7 +114,7 @@ def test_the_document_holds_no_more_than_it_must():
     assert b"" == Generations("p", stored).with_view("a/b", None)
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"v":{"serving":"one"}}', b'{"v":7}', b"\xff"])
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"v":{"serving":"one"}}', b'{"v":7}', b"\xff", b'{"\xff":{}}'])
 def test_a_damaged_document_is_no_document_without_entries(damage):
     """Bytes that are no document are an error, and what was known before them stays known."""
     known = KnownGenerations("p")

@@ -35,12 +35,13 @@ def test_a_kept_catalog_is_the_one_that_was_served(repo, tmp_path):
     assert kept_catalog(tmp_path, "sha256:0") is None
 
 
-def test_a_damaged_catalog_is_said_to_be_damaged(repo, tmp_path):
-    """A file that was cut is an error that names it, not a catalog with less in it."""
+@pytest.mark.parametrize("damage", [lambda stored: stored[:-1], lambda stored: stored.replace(b"driver", b"\xffriver")])
+def test_a_damaged_catalog_is_said_to_be_damaged(repo, tmp_path, damage):
+    """A file that was cut, or has bytes that are no text, is an error that names it, not a catalog with less in it."""
     catalog = load_catalog(repo)
     keep_catalog(tmp_path, catalog)
     (kept,) = (tmp_path / "catalogs").iterdir()
-    kept.write_bytes(kept.read_bytes()[:-1])
+    kept.write_bytes(damage(kept.read_bytes()))
 
     with pytest.raises(StoredDataError, match=f"{kept.name} is damaged"):
         kept_catalog(tmp_path, catalog.version)

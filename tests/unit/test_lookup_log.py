@@ -271,7 +271,7 @@ def test_a_disk_that_does_not_answer_is_an_alarm_and_durable_is_refused(new_log)
 
 
 def test_a_torn_line_of_gaps_is_left_out(tmp_path):
-    """A line that a power cut tore, and one of a later version, are passed over, and a gap told twice is given once."""
+    """A line that a power cut tore or filled with other bytes, and one of a later version, are passed over, and a gap told twice is given once."""
     folder = tmp_path / "gaps"
     folder.mkdir()
     line = (
@@ -279,7 +279,7 @@ def test_a_torn_line_of_gaps_is_left_out(tmp_path):
         b'"since_micros":0,"until_micros":9,"found_micros":10}\n'
     )
     (folder / "0001-0000000000000002-0000000000000000.jsonl").write_bytes(
-        line[:50] + b"\n" + line.replace(b"torn", b"new") + line
+        line[:50] + b"\n" + line.replace(b"torn", b"t\xfern") + line.replace(b"torn", b"new") + line
     )
     (folder / "0001-0000000000000002-0000000000000001.jsonl").write_bytes(line.replace(b"10}", b"11}"))
     (told,) = read_lines(LogDirectory(tmp_path), disk=REAL_DISK)

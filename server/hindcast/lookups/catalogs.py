@@ -46,7 +46,7 @@ def kept_catalog(log_directory: Path, version: str) -> Catalog | None:
         return msgspec.json.decode(path.read_bytes(), type=Catalog)
     except FileNotFoundError:
         return None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StoredDataError(
             f"{path} is damaged; restore it, or move it away and read only what needs no definitions"
         ) from error

@@ -92,7 +92,7 @@ def tombstones_of(log_directory: Path, erased: Iterable[Place]) -> list[str]:
     for path in sorted((log_directory / "tombstones").glob("*.json")):
         try:
             told = msgspec.json.decode(path.read_bytes(), type=_Tombstone)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             continue
         ranges = [(WriterId(of.slot, of.epoch), of.first_sequence, of.last_sequence) for of in told.writers]
         if any(

@@ -92,7 +92,7 @@ def read_lines(directory: LogDirectory, writer: WriterId | None = None, *, disk:
             try:
                 stored = _DECODER.decode(text)
                 reason = GapReason[stored.reason.upper()]
-            except (msgspec.DecodeError, KeyError):
+            except (msgspec.DecodeError, UnicodeDecodeError, KeyError):
                 continue
             gap = Gap(
                 first_sequence=stored.first_sequence,

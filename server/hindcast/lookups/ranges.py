@@ -112,7 +112,7 @@ def _path(log_directory: Path) -> Path:
 def _lines(path: Path) -> Iterator[_Dropped]:
     with contextlib.suppress(FileNotFoundError):
         for text in path.read_bytes().splitlines():
-            with contextlib.suppress(msgspec.DecodeError):
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
                 yield msgspec.json.decode(text, type=_Dropped)
 
 

@@ -111,7 +111,7 @@ class Generations:
         self.stored = stored
         try:
             self.views: Mapping[str, ViewGenerations] = {} if stored is None else _decode(stored)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise StoredDataError(
                 f"the key {generations_key(project).decode()} in Redis, which says what rows of each view are served, is damaged"
             ) from error

@@ -46,7 +46,7 @@ def read_schema(schema_id: bytes, stored: bytes | None) -> Schema:
         raise StoredDataError(f"schema {schema_id.hex()} is missing from the online store; materialize the view again")
     try:
         pairs = msgspec.json.decode(stored, type=list[tuple[str, int]])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise StoredDataError(f"schema {schema_id.hex()} is damaged; materialize the view again") from error
     schema = Schema(tuple(Field(name, value_type) for name, value_type in pairs))
     if schema.id != schema_id:
