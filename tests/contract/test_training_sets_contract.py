@@ -14,6 +14,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -379,8 +380,10 @@ def test_a_callback_that_raises_ends_the_build(form, repo):
         raise KeyError(progress.phase)
 
     name = form.named("ended")
+    # So many rows that a busy server hears that its caller has left before the last is written.
+    many = pd.concat([frame()] * 40_000, ignore_index=True)
     with pytest.raises(KeyError):
-        form.sets.build(name, features=FEATURES, entity_frame=frame(), on_progress=enough)
+        form.sets.build(name, features=FEATURES, entity_frame=many, on_progress=enough)
     assert [] == [one for one in form.sets.list() if one.name == name]
     place = repo / ".hindcast/datasets" / name
     wait_for(lambda: not place.exists() or not list(place.iterdir()), what="an empty directory")
