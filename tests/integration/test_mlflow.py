@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dataset_repo import frame, make_repo
-from hindcast.datasets import KeySplits, TrainingSet, TrainingSets, again
+from hindcast.datasets import KeySplits, TrainingSet, TrainingSets, inputs
 from hindcast.datasets.mlflow_dataset import TrainingSetDataset
 from hindcast.datasets.mlflow_source import HindcastDatasetSource
 from hindcast.errors import DatasetError, NotProven
@@ -218,7 +218,7 @@ def test_rows_that_are_gone_are_made_again(logged, moved):
 def test_rows_that_other_libraries_write_as_other_bytes_are_the_same(logged, moved, monkeypatch):
     """Rows that are made again by other libraries have files of other names or bytes, and are proven by the logical digest."""
     shutil.rmtree(moved / ".hindcast/datasets/rides/v1/data")
-    monkeypatch.setattr(again, "libraries_of", lambda _, **_log: {"pyarrow": "0"})
+    monkeypatch.setattr(inputs, "libraries_of", lambda _, **_log: {"pyarrow": "0"})
     found = logged.source.load(repo=moved)
     assert (logged.made.digest, logged.made.to_arrow()) == (found.digest, found.to_arrow())
     logged_again = HindcastDatasetSource.of(found)

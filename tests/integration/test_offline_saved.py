@@ -227,11 +227,10 @@ def test_a_disk_that_is_full_leaves_what_was_there(tmp_path, monkeypatch, failin
 
 @pytest.mark.parametrize("write", [write_file, write_directory])
 def test_of_two_who_save_at_once_one_is_told_that_the_place_is_taken(tmp_path, write):
-    """One of them has saved its rows; where all may replace what is there, all have. Nothing is left beside the place."""
+    """One of them has saved its rows; where all may replace what is there, all have; and nothing is left beside the place."""
     name = "set.parquet" if write is write_file else "set"
-    for attempt in range(
-        40
-    ):  # of 42 attempts 2 with files and 8 with directories failed where it was looked before the renaming
+    # Of 42 attempts 2 with files and 8 with directories failed where it was looked before the renaming.
+    for attempt in range(40):
         place = tmp_path / str(attempt) / name
         assert ["saved", "taken", "taken"] == sorted(_saved_at_once(write, place, replace=False))
         assert ["saved", "saved", "saved"] == _saved_at_once(write, place.with_name(f"new-{name}"), replace=True)

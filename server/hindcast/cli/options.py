@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from hindcast.catalog import read_repo
 from hindcast.clock import from_micros, system_clock, to_micros
 from hindcast.settings import log_directory_of
 
@@ -73,6 +72,8 @@ def log_directory_in(repo_root: Path, given: Path | None) -> Path:
     Raises:
         RepoError: none was given, and there is no repo. An empty list of lookups would say that nothing was served.
     """
+    from hindcast.catalog import read_repo  # noqa: PLC0415 - protobuf, which no help needs
+
     if given is not None:
         return given
     return log_directory_of(read_repo(repo_root).root)
