@@ -15,8 +15,8 @@ import pytest
 from msgspec import structs
 
 from faults.repos import make_repo, store_rows
-from hindcast.catalog import Field, Logging
-from hindcast.errors import SealError
+from hindcast.catalog import Field, KeyType, Logging, Projection, Service, View
+from hindcast.errors import InvalidArgument, SealError
 from hindcast.lookups.closing import have_closed
 from hindcast.lookups.directory import OPEN, LogDirectory, WriterId
 from hindcast.lookups.erase import erase
@@ -279,17 +279,91 @@ def test_what_a_writer_began_since_is_not_told(log):
 
 
 def test_nothing_to_search_is_no_success(log, tmp_path):
-    """A directory that is not there is an error, and is not made; a key that no definitions have is told; an entity's name is its key."""
+    """A directory that is not there, or no log, is an error, and nothing is made in it; an entity's name is its key."""
     write_segment(log, [answered([PERSON])])
-    with pytest.raises(SealError, match="there is no log of lookups"):
-        erase(tmp_path / "elsewhere", key="driver_id", value="7")
-    misspelled = erase_person(log, key="driver_di")
+    (tmp_path / "no log").mkdir()
+    for place in (tmp_path / "elsewhere", tmp_path / "no log"):
+        with pytest.raises(SealError, match="there is no log of lookups"):
+            erase(place, key="driver_id", value="7")
 
     assert not (tmp_path / "elsewhere").exists()
-    assert [
-        "driver_di: no definitions that are kept beside the log have such a join key; is it spelled so?"
-    ] == misspelled.left
+    assert [] == [*(tmp_path / "no log").iterdir()]
     assert ([], []) == (erase_person(log, key="driver").left, traces(log))
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "said"),
+    [
+        (
+            "driver_di",
+            str(PERSON),
+            "'driver_di' is no join key that the log's or the repo's definitions have; did you mean 'driver_id'",
+        ),
+        ("driver_id", "abc", "'abc' can be no value of driver_id, which is INT64; write a whole number"),
+        ("driver", "", "'' can be no value of driver, which is INT64; write a whole number"),
+        ("driver_id", "07", "'07' can be no value of driver_id, which is INT64; write 7"),
+        ("driver_id", str(1 << 63), "which is INT64; write a whole number of 64 bits"),
+        ("pickup", "1.5", "'1.5' can be no value of pickup, which is INT64; write a whole number"),
+        ("token", "a-b", "'a-b' can be no value of token, which is BYTES; write its bytes in base64"),
+        ("born", "1999-12-31", "which is UNIX_TIMESTAMP; write a whole number of seconds since 1970"),
+    ],
+)
+def test_nobody_can_have_been_answered_by_what_was_mistyped(log, key, text, said):
+    """A key that no definitions have, or a value that none of its types has, is no success with nothing erased; damaged segments stay."""
+    projection = Projection("driver", "driver", ("trips",), {"driver_id": "pickup"})
+    views = {
+        name: View(name, (Field(name, kind),), (), 0, 0, name)
+        for name, kind in (("token", KeyType.BYTES), ("born", KeyType.UNIX_TIMESTAMP))
+    }
+    newer = make_catalog(version="sha256:two")
+    services = {"aliased": Service("aliased", (projection,))}
+    keep(log, replace(newer, views={**newer.views, **views}, services=services))
+    write_segment(log, [answered([7, PERSON])])
+    (log / "damaged").mkdir()
+    (log / "damaged" / "unreadable").write_bytes(b"?")
+
+    with pytest.raises(InvalidArgument, match="entity: ") as raised:
+        erase(log, key=key, value=text, repo_root=log.parent, drops_damaged=True)
+    assert said in str(raised.value)
+    assert [7, PERSON] == drivers_of(log)
+    assert (log / "damaged" / "unreadable").exists()
+    assert not (log / "tombstones").exists()
+
+
+def test_what_was_refused_for_a_mistyped_key_or_value_can_be_erased(log):
+    """Requests that were refused for a name or a value are in the log under it, and go; that nothing else can be found is told."""
+    for number, (key, sent) in enumerate([("driver_di", PERSON), ("driver_id", "them")], start=1):
+        entities = {key: shadow_pb2.ValueColumn(val=[value(sent)])}
+        request = shadow_pb2.HindcastRequest(feature_service="fraud", entities=entities).SerializeToString()
+        write_segment(log, [structs.replace(make_failure(), request=request)], writer=WriterId(number, NOON))
+    by_key, by_value = erase_person(log, key="driver_di"), erase_person(log, value="them")
+
+    assert (1, 1, []) == (by_key.lookups, by_value.lookups, traces(log))
+    assert "'driver_di' is no join key" in by_key.left[0]
+    assert "'them' can be no value of driver_id" in by_value.left[0]
+
+
+def test_keys_and_types_of_any_time_can_be_erased(log):
+    """A key that only old definitions have, a type that only they give it, or a key that the repo has and nobody was answered by yet is no mistake."""
+    older = make_catalog(version="sha256:old")
+    view = View("car", (Field("plate", STRING), Field("driver_id", STRING)), (), 0, 0, "car")
+    keep(log, replace(older, views={"car": view}, entities={"car": "plate"}))
+    repo = make_repo(log.parent / "repo", "127.0.0.1:1")
+    write_segment(log, [answered([PERSON])])
+
+    none = [erase(log, key=key, value="x").left for key in ("plate", "car", "driver_id")]
+    assert [[], [], []] == none
+    assert [] == erase(log, key="int32_key", value="1", repo_root=repo).left
+    with pytest.raises(InvalidArgument, match="int32_key, which is INT32; write a whole number of 32 bits"):
+        erase(log, key="int32_key", value=str(PERSON), repo_root=repo)
+
+
+def test_without_all_definitions_nobody_can_say_that_a_key_is_none(log):
+    """Where one of them is damaged, what nobody may have been answered by is told beside the rest, and is no error."""
+    write_segment(log, [answered([PERSON])])
+    (log / "catalogs" / "damaged.json").write_bytes(b"{")
+
+    assert "'driver_di' is no join key" in erase_person(log, key="driver_di").left[0]
 
 
 class KilledError(BaseException):

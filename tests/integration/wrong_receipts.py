@@ -44,6 +44,17 @@ def receipts() -> Iterator[Row]:
         GET,
         GetReceiptRequest(lookup_id="7"),
     )
+    yield _row(
+        "lookups of a feature service that there never was",
+        Refusal(
+            grpc.StatusCode.NOT_FOUND,
+            "UNKNOWN_NAME",
+            "feature service 'everythin' does not exist; did you mean 'everything'?",
+            resource=("feature service", "everythin"),
+        ),
+        LIST,
+        ListReceiptsRequest(feature_service="everythin"),
+    )
     for size in (-1, 501):
         yield _row(
             f"a page of {size}",

@@ -209,7 +209,7 @@ class Client:
 
         Raises:
             TypeError: a time is none.
-            HindcastError: the call failed.
+            HindcastError: the call failed; NotFound where no lookup matches and there never was such a feature service.
         """
         request = list_request(
             since=since,

@@ -65,6 +65,7 @@ _OPTIONS = {
     "dir": "--dir",
     "end": "--end",
     "end_date": "--end",
+    "entity": "--entity",
     "entity_df": "--entities",
     "entity_frame": "--entities",
     "features": "--features",

@@ -107,7 +107,8 @@ def ls(
     limit: int,
 ) -> None:
     """List lookups, the newest first. Times are UTC."""
-    from hindcast.lookups.listing import newest_lookups  # noqa: PLC0415 - protobuf
+    from hindcast.lookups.known_names import check_service  # noqa: PLC0415 - protobuf
+    from hindcast.lookups.listing import newest_lookups  # noqa: PLC0415
     from hindcast.lookups.reading import Matching  # noqa: PLC0415
     from hindcast.lookups.receipt_json import summary_json  # noqa: PLC0415
 
@@ -124,6 +125,8 @@ def ls(
     listed = newest_lookups(directory, wanted, limit=limit)
     found = listed.summaries
     _tell(listed.damage)
+    if service and not found and not listed.damage:
+        check_service(directory, service, repo_root=repo_root)
     if output == "json":
         click.echo(json.dumps([summary_json(summary) for summary in found]))
     elif found:

@@ -107,6 +107,7 @@ def _prove(
     sample: int | None,
     output: str,
 ) -> bool:
+    from hindcast.lookups.known_names import check_service  # noqa: PLC0415 - protobuf
     from hindcast.replay import prove  # noqa: PLC0415 - duckdb and pyarrow, which few commands need
     from hindcast.replay.replay_json import proof_json  # noqa: PLC0415
     from hindcast.replay.replay_text import proof_text  # noqa: PLC0415
@@ -123,6 +124,8 @@ def _prove(
     if sys.stderr.isatty():
         click.echo(_CLEAR_LINE, nl=False, err=True)
     if not proof.lookups:
+        if service:
+            check_service(options.log_directory_in(repo_root, log_directory), service, repo_root=repo_root)
         of_service = "" if service is None else f" of {service!r}"
         click.echo(
             f"hindcast: nothing was compared: there are no such lookups{of_service}; `hindcast lookups ls` lists those that there are",

@@ -22,12 +22,13 @@ import pyarrow.compute as pc
 
 from hindcast.clock import Clock, system_clock
 from hindcast.durable import make_directory, sync
-from hindcast.errors import SealError, StoredDataError
+from hindcast.errors import InvalidArgument, SealError, StoredDataError
 from hindcast.lookups.closing import QUEUED_SECONDS, still_open
 from hindcast.lookups.columns import column_of
 from hindcast.lookups.directory import OPEN, SEALED, LogDirectory, SegmentName, WriterId
 from hindcast.lookups.disk import is_locked
-from hindcast.lookups.person import Person, is_known, person_of
+from hindcast.lookups.known_names import known_names
+from hindcast.lookups.person import Person, person_of
 from hindcast.lookups.places import AD_HOC, RECORDS, TablePlaces
 from hindcast.lookups.request_ids import keep_indexes
 from hindcast.lookups.sealer import Sealer, all_tables, segment_names
@@ -99,25 +100,30 @@ def erase(
         wait_seconds: for writers to close the segments that have such rows; a worker does within a second.
         drops_damaged: delete segments in `damaged/` of which some cannot be read, since nobody can tell whose that is.
     Raises:
-        SealError: there is no such directory, a table cannot be read or written, or open segments had such rows for too long; run it
-            again then.
+        SealError: there is no log, a table cannot be read or written, or open segments had such rows for too long; run it again then.
+        InvalidArgument: nothing was found, and nobody can have been answered by this key, or this value of it.
     """
-    if not log_directory.is_dir():
+    directory, places = LogDirectory(log_directory), TablePlaces(log_directory)
+    if not any(path.is_dir() for path in (directory.segments, directory.damaged, places.root)):
         raise SealError(f"there is no log of lookups in {log_directory}; name the --repo or --log-dir of the server")
-    directory = LogDirectory(log_directory)
-    person = person_of(log_directory, key=key, value=value)
+    known = known_names(log_directory)
+    person = person_of(known.catalogs, key=key, value=value)
+    doubt = known.doubt_of(person.names, key=key, value=value)
+    if doubt is not None and repo_root is not None:
+        doubt = known_names(log_directory, repo_root=repo_root).doubt_of(person.names, key=key, value=value)
     open_then = _have_closed(directory, person, seconds=wait_seconds)
     Sealer(log_directory, repo_root=repo_root, clock=clock, step=step).seal()
     work = _Erasure(directory, person, step)
-    if not is_known(log_directory, key):
-        work.left(key, "no definitions that are kept beside the log have such a join key; is it spelled so?")
     with sealing_lock(log_directory):
         try:
             work.tables()
             work.segments(open_then)
-            work.damaged(drops=drops_damaged)
+            # Not for a name that was mistyped: whose they may be is another person then.
+            work.damaged(drops=drops_damaged and doubt is None)
             # Last: they say where the others have something, to whoever begins again after a kill.
             work.records()
+            if doubt is not None:
+                work.doubted(doubt, is_sure=known.is_whole)
             return work.end(clock())
         except OSError as error:
             raise SealError(
@@ -220,6 +226,20 @@ class _Erasure:
                 self._erased.dropped.append(label)
             elif why:
                 self.left(label, f"{why}; --drop-damaged deletes it")
+
+    def doubted(self, doubt: InvalidArgument, *, is_sure: bool) -> None:
+        """Say of a key or value that no answer can have been given for it: requests that were refused for it were all that could be found.
+
+        Args:
+            is_sure: whether all definitions that lookups were answered by could be read.
+        Raises:
+            InvalidArgument: the doubt, where nothing was found.
+        """
+        if is_sure and not self._served and not self._erased.entity_rows:
+            raise doubt
+        self.left(
+            "--entity", f"{doubt.violations[0].description}; what was refused under it is all that could be found"
+        )
 
     def end(self, now_micros: int) -> Erased:
         """Leave a tombstone, if anything was erased."""

@@ -1,15 +1,12 @@
 """Whose data is to be erased, and where it is: in the records of lookups that asked for the person, row by row."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
 from hindcast.catalog import Catalog
-from hindcast.errors import StoredDataError
-from hindcast.lookups.catalogs import kept_catalog
 from hindcast.lookups.messages import plain_value, sent
 from hindcast.lookups.record import LookupRecord, decode, encode
 from hindcast.lookups.redaction import without_rows
@@ -77,9 +74,8 @@ class Person:
         return frozenset(rows)
 
 
-def person_of(log_directory: Path, *, key: str, value: str) -> Person:
-    """Somebody by a join key, or by the name of its entity, under what it is called in any of the definitions that are kept beside the log."""
-    catalogs = list(_catalogs(log_directory))
+def person_of(catalogs: Sequence[Catalog], *, key: str, value: str) -> Person:
+    """Somebody by a join key, or by the name of its entity, under what it is called in any of these definitions."""
     names = {key}
     for join_key in _join_keys(catalogs, key):
         names.add(join_key)
@@ -100,34 +96,6 @@ def _join_keys(catalogs: Sequence[Catalog], key: str) -> set[str]:
     if any(key in catalog.entities.values() for catalog in catalogs):
         return {key}
     return {catalog.entities[key] for catalog in catalogs if key in catalog.entities} or {key}
-
-
-def _catalogs(log_directory: Path) -> Iterator[Catalog]:
-    for path in sorted((log_directory / "catalogs").glob("*.json")):
-        with contextlib.suppress(StoredDataError):
-            catalog = kept_catalog(log_directory, path.stem)
-            if catalog is not None:
-                yield catalog
-
-
-def is_known(log_directory: Path, key: str) -> bool:
-    """Whether any of the definitions that are kept beside the log has an input of this name, or there are none to tell."""
-    catalogs = list(_catalogs(log_directory))
-    return not catalogs or any(key in _inputs_of(catalog) for catalog in catalogs)
-
-
-def _inputs_of(catalog: Catalog) -> set[str]:
-    """All that callers may send, by the names of the definitions."""
-    on_demand = catalog.on_demand_views.values()
-    services = (projection for service in catalog.services.values() for projection in service.projections)
-    sources = (projection for view in on_demand for projection in view.sources)
-    return {
-        *catalog.entities,
-        *catalog.entities.values(),
-        *(field.name for view in catalog.views.values() for field in view.join_keys),
-        *(field.name for view in on_demand for field in view.request_fields),
-        *(name for projection in (*services, *sources) for name in projection.join_keys.values()),
-    }
 
 
 def _text(plain: object) -> str | None:

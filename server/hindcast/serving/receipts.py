@@ -17,6 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hindcast.catalog import OnDemandView, Projection, View
 from hindcast.clock import Deadline
 from hindcast.errors import DeadlineExceeded, FieldViolation, HindcastError, InvalidArgument, Overloaded, UnknownName
+from hindcast.lookups.known_names import check_service
 from hindcast.lookups.listing import newest_lookups
 from hindcast.lookups.reading import Matching, Position, Summary, summary_of
 from hindcast.lookups.receipt_json import type_name
@@ -164,7 +165,7 @@ def _list_receipts(request: bytes, log_directory: Path | None, patience: _Patien
     """A `ListReceiptsResponse`.
 
     Raises:
-        InvalidArgument, DeadlineExceeded: see the proto.
+        InvalidArgument, UnknownName, DeadlineExceeded: see the proto.
     """
     message = message_of(pb.ListReceiptsRequest, request)
     wanted, before = _matching(message)
@@ -178,6 +179,8 @@ def _list_receipts(request: bytes, log_directory: Path | None, patience: _Patien
         if len(found) > size:
             response.next_page_token = _token(found[size - 1].position)
         response.damaged_places = len(listed.damage)
+        if wanted.service and not found and not listed.damage and before is None:
+            check_service(log_directory, wanted.service)
     return response.SerializeToString()
 
 
