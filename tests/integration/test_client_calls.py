@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import grpc
+import pyarrow as pa
 import pytest
 
 from hindcast.v1.feature_service_pb2 import (
@@ -22,10 +23,13 @@ from hindcast.v1.value_pb2 import Value
 from hindcast_client import (
     TLS,
     AsyncClient,
+    AsyncTrainingSets,
     Cancelled,
     Client,
     DeadlineExceeded,
+    HindcastError,
     InvalidRequest,
+    Lookup,
     NotFound,
     Overloaded,
     PermissionDenied,
@@ -406,6 +410,56 @@ def test_a_cancelled_task_cancels_its_call():
         asyncio.run(story(target))
     expected = 1
     assert expected == len(script.seen)
+
+
+@contextmanager
+def refusing(code):
+    """A server that ends streams and builds after their first message; gives its address."""
+
+    def refuse(requests, context):
+        next(requests)
+        context.set_trailing_metadata((("hindcast-lookup-id", "lookup-1"),))
+        context.abort(code, "scripted")
+
+    pool = futures.ThreadPoolExecutor(max_workers=4)
+    server = grpc.server(pool)
+    for service, method in (("FeatureService", "StreamOnlineFeatures"), ("TrainingSets", "Build")):
+        handlers = {method: grpc.stream_stream_rpc_method_handler(refuse)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(f"hindcast.v1.{service}", handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(grace=None).wait(BOUND_SECONDS)
+        pool.shutdown()
+
+
+def test_what_is_ended_while_it_sends_has_the_servers_status():
+    """The asyncio clients tell what the server said, and not that a request could not be sent, which grpc.aio puts in its place."""
+    rows = pa.table({"driver_id": range(2_000)})
+    frame = pa.Table.from_batches(rows.to_batches(max_chunksize=1))
+
+    async def lookups():
+        while True:
+            yield Lookup(features=["driver:trips"], entities={"driver_id": [7]})
+
+    async def ended(target):
+        told = []
+        async with AsyncTrainingSets(target) as sets, AsyncClient(target) as client:
+            for _ in range(40):
+                with pytest.raises(HindcastError) as caught:
+                    await sets.build("x", features=["driver:trips"], entity_frame=frame)
+                told.append(caught.value)
+                with pytest.raises(HindcastError) as caught:
+                    _ = [one async for one in client.stream_online_features(lookups())]
+                told.append(caught.value)
+        return {(type(error), error.message, error.lookup_id) for error in told}
+
+    with refusing(grpc.StatusCode.RESOURCE_EXHAUSTED) as target:
+        assert {(Overloaded, "scripted", "lookup-1")} == asyncio.run(ended(target))
+    with refusing(grpc.StatusCode.INTERNAL) as target:
+        assert {(ServerError, "scripted", "lookup-1")} == asyncio.run(ended(target))
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])

@@ -21,6 +21,7 @@ from hindcast_client._channel import (
     Token,
 )
 from hindcast_client._columns import Table
+from hindcast_client._ending import Ending
 from hindcast_client._errors import Cancelled, HindcastError, error_of
 from hindcast_client._info import ServerInfo, read_info
 from hindcast_client._policy import RetryPolicy
@@ -84,11 +85,12 @@ class AsyncClient:
         asked = Asked()
         method = self._open().stream_online_features
         call = method(asked.async_requests(lookups), metadata=self._link.metadata())
+        ending = Ending(call)
         try:
             async for response in call:
                 yield asked.outcome(response)
         except grpc.RpcError as failure:
-            raise asked.wrong or error_of(failure) from failure
+            raise asked.wrong or error_of(await ending.failure(failure)) from failure
         except asyncio.CancelledError:
             # gRPC cancels a call whose requests fail, and tells its reader like a task that was cancelled.
             if asked.wrong is None:

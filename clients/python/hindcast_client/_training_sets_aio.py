@@ -13,6 +13,7 @@ import grpc.aio
 from hindcast.v1 import training_sets_pb2 as pb
 from hindcast_client._build import Order, Splits, frame_order, lookups_order
 from hindcast_client._channel import DEFAULT_RETRY, NO_OPTIONS, TLS, ChannelOptions, Link, Token
+from hindcast_client._ending import Ending
 from hindcast_client._errors import Cancelled, error_of
 from hindcast_client._policy import RetryPolicy
 from hindcast_client._reports import (
@@ -329,13 +330,16 @@ async def _uncancelled(call: Any, work: Callable[[], Rows]) -> Rows:
 
 async def _result(call: Any, on_progress: OnProgress | None, order: Order | None = None) -> Any:
     """The last answer of a call; those before it are told."""
+    ending = Ending(call)
     try:
         async for step in call:
             result = told(step, on_progress)
             if result is not None:
                 return result
     except grpc.RpcError as failure:
-        raise (order.wrong if order is not None and order.wrong is not None else error_of(failure)) from failure
+        if order is not None and order.wrong is not None:
+            raise order.wrong from failure
+        raise error_of(await ending.failure(failure)) from failure
     except asyncio.CancelledError:
         # gRPC cancels a call whose requests fail, and tells its reader like a task that was cancelled.
         if order is None or order.wrong is None:

@@ -23,6 +23,7 @@ from hindcast.datasets_server.jobs import Done, Job, Lane
 from hindcast.datasets_server.orders import Defect, Order
 from hindcast.datasets_server.patience import Patience
 from hindcast.datasets_server.private import without_paths
+from hindcast.datasets_server.refusals import Refusals
 from hindcast.datasets_server.requests import Asked, asked, asked_of_lookups
 from hindcast.datasets_server.uploads import Upload
 from hindcast.errors import (
@@ -105,6 +106,7 @@ class Handlers:
         self._questions = Lane("questions", threads=_READERS, waiting_max=_QUESTIONS_MAX)
         self._builder = JobProcess(settings, builds=True, left_in=self._spills)
         self._comparer = JobProcess(settings, builds=False, left_in=lambda: ())
+        self._refusals = Refusals()
         self._builder.start()
 
     def rpcs(self) -> Rpcs:
@@ -156,7 +158,7 @@ class Handlers:
     ) -> AsyncGenerator[bytes]:
         deadline = self._deadline(context)
         patience = Patience(self._settings.patience_seconds, deadline)
-        async with self._failing(context):
+        async with self._failing(context), self._heard_out(requests, deadline):
             spec = message_of(kind.request, await _first(requests, patience))
             if spec.WhichOneof("part") != "spec":
                 raise InvalidArgument.at("spec", "is not given; the first message has it")
@@ -337,6 +339,15 @@ class Handlers:
     def _uploads(self) -> Iterator[Path]:
         with spill_directory(state_dir(self._root) / "uploads", prefix="frame-") as directory:
             yield directory
+
+    @contextlib.asynccontextmanager
+    async def _heard_out(self, requests: AsyncIterator[bytes], deadline: Deadline) -> AsyncIterator[None]:
+        """Has callers whom the block refuses come to an end of what they send, within bounds."""
+        try:
+            yield
+        except Exception:
+            await self._refusals.hear_out(requests, deadline)
+            raise
 
     def _deadline(self, context: grpc.aio.ServicerContext) -> Deadline:
         return deadline_of(context, timeout_ms=int(self._settings.call_timeout_seconds * 1000))
