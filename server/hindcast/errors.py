@@ -92,7 +92,7 @@ class Overloaded(HindcastError):
     """The server has as much work as it can do in time; none of the call's was done.
 
     Attributes:
-        limit: which limit it met: `in_flight` or `lag`.
+        limit: which limit it met: `in_flight`, `lag`, `memory` and others.
     """
 
     def __init__(self, limit: str, message: str) -> None:

@@ -20,7 +20,7 @@ from hindcast.cli.dataset_text import diff_text, show_text
 from hindcast.clock import system_clock, to_micros
 from hindcast.datasets import KeySplits, TimeSplits, TrainingSets
 from hindcast.datasets.known_digests import KnownDigests
-from hindcast.errors import DatasetError, InvalidArgument, RepoError, UnknownName
+from hindcast.errors import DatasetError, InvalidArgument, Overloaded, RepoError, UnknownName
 from offline_repo import elsewhere, hours, trips, write
 
 FEATURES = ["trips:trips", "ratings:rating"]
@@ -506,3 +506,19 @@ def test_the_command_line_builds_lists_shows_and_removes(repo, tmp_path):
     assert (3, True) == (code, "columns gone" in text)
     assert (0, 1, 2) == (run("rm", "cli@v2")[0], run("show", "cli@v2")[0], run("show", "cli@v1", "--nonsense")[0])
     assert 2 == run("build", "cli", "--features", "rides", "--end", "never")[0]
+
+
+@pytest.mark.parametrize("phase", ["read", "write", "evidence"])
+@pytest.mark.parametrize(
+    "missing", [MemoryError(), pa.ArrowMemoryError("malloc"), RuntimeError("can't start new thread")]
+)
+def test_a_build_without_memory_says_what_to_do_and_leaves_nothing(sets, phase, missing):
+    """Where the process may have no more, wherever that is met, the error names the setting, and no version is begun."""
+
+    def meet(progress):
+        if progress.phase == phase:
+            raise missing
+
+    with pytest.raises(Overloaded, match="lower memory_limit_mb in the offline_store block"):
+        sets.build("starved", features=["trips:trips"], entity_frame=frame(), on_progress=meet, register=False)
+    assert [] == list((sets.directory / "starved").iterdir())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hindcast.clock import Clock, system_clock
 from hindcast.datasets.diff import Diff, diff
 from hindcast.datasets.manifest import KnownAt
+from hindcast.datasets.memory import memory_told
 from hindcast.datasets.progress import OnProgress, silent
 from hindcast.datasets.registration import NotRegistered, entry_of
 from hindcast.datasets.sign import read_public_key, read_signing_key
@@ -106,6 +107,7 @@ class TrainingSets:
             SourceError: a source cannot be read as it is, or changed meanwhile.
             TransformError: the code of an on-demand view failed.
             StoreUnavailable, DatasetError: the disk did not take something.
+            Overloaded: the process may have no more memory.
         """
         # Feast, which takes seconds: sets are listed, loaded, verified and compared without it.
         from hindcast.datasets.build import Order, build  # noqa: PLC0415 - see above
@@ -133,7 +135,7 @@ class TrainingSets:
             hashes_sources=hash_sources,
         )
         repo = Repo(self._root, threads=threads)
-        with told_build(repo, order, self._store) as told:
+        with memory_told(), told_build(repo, order, self._store) as told:
             made = build(order, repo, self._store, on_progress=on_progress or silent)
             told.made(made)
         return self._listed(made, repo) if register else TrainingSet(made, self._root)
@@ -211,6 +213,7 @@ class TrainingSets:
             RepoError, SealError, StoredDataError: the repo cannot be opened, the log not sealed, or not read.
             SourceError, TransformError: as `build`, where cells are filled.
             StoreUnavailable, DatasetError: the disk did not take something.
+            Overloaded: the process may have no more memory.
         """
         from hindcast.datasets.from_lookups import LookupsOrder, build_from_lookups  # noqa: PLC0415 - see `build`
         from hindcast.datasets.retrieval import Repo, given_micros  # noqa: PLC0415 - see `build`
@@ -245,7 +248,7 @@ class TrainingSets:
             has_git=git,
         )
         repo = Repo(self._root, threads=threads)
-        with told_build(repo, order, self._store) as told:
+        with memory_told(), told_build(repo, order, self._store) as told:
             made = build_from_lookups(order, repo, self._store, on_progress=on_progress or silent)
             told.made(made)
         return self._listed(made, repo) if register else TrainingSet(made, self._root)
@@ -331,7 +334,8 @@ class TrainingSets:
 
         stored = self._store.find(ref)
         repo = Repo(self._root, threads=threads)
-        return rebuild(stored, repo, as_recorded=as_recorded, on_progress=on_progress or silent)
+        with memory_told():
+            return rebuild(stored, repo, as_recorded=as_recorded, on_progress=on_progress or silent)
 
     def verify(self, ref: str, *, key: Path | str | None = None) -> Verification:
         """Read all files of a set and hold them against its manifest.
@@ -342,7 +346,8 @@ class TrainingSets:
             InvalidArgument: there is no such key in the file.
             UnknownName, DatasetError: there is no such set, or its manifest is damaged.
         """
-        return verify(self._store.find(ref), key=None if key is None else read_public_key(Path(key)))
+        with memory_told():
+            return verify(self._store.find(ref), key=None if key is None else read_public_key(Path(key)))
 
     def diff(self, before: str, after: str) -> Diff:
         """What differs between two sets: rows, cells, columns, and what they were made of.
@@ -351,7 +356,8 @@ class TrainingSets:
             UnknownName, DatasetError: there is no such set, or its files are gone or damaged.
             InvalidArgument: they have no keys in common by which rows could be told apart.
         """
-        return diff(self._store.find(before), self._store.find(after))
+        with memory_told():
+            return diff(self._store.find(before), self._store.find(after))
 
     def _is_delta(self, given: str) -> bool:
         if given not in {"parquet", "delta"}:

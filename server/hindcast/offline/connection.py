@@ -68,7 +68,9 @@ def duckdb_errors() -> Iterator[None]:
         with as_interrupts():
             yield
     except duckdb.OutOfMemoryException as error:
-        raise SourceError("the rows' keys and times do not fit into memory; raise the memory limit") from error
+        raise SourceError(
+            "the rows' keys and times do not fit into memory; raise the memory limit, or give the process more if it may have less than that"
+        ) from error
     except duckdb.IOException as error:
         raise StoreUnavailable("the disk did not take what does not fit into memory; check the space on it") from error
 

@@ -162,7 +162,9 @@ def _sorted(candidates: Sequence[Candidates], connection: duckdb.DuckDBPyConnect
             statement = f"SELECT * FROM candidates ORDER BY {order}"  # noqa: S608 - names of ours
             yield from streamed(connection.execute(statement).fetch_record_batch(SPOOL_ROWS))
     except duckdb.OutOfMemoryException as error:
-        raise SourceError("the keys do not fit into memory; raise the memory limit") from error
+        raise SourceError(
+            "the keys do not fit into memory; raise the memory limit, or give the process more if it may have less than that"
+        ) from error
 
 
 def _distinct(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
