@@ -288,7 +288,7 @@ def test_port_of_another_program(repo, listens):
         assert (
             1,
             "",
-            f"hindcast: {address} cannot be listened on: it is in use, not of this machine, or needs other rights\n",
+            f"hindcast: {address} cannot be listened on: it is in use; stop who listens there (`ss -ltnp` names the process), or take another port\n",
         ) == hindcast("serve", "--repo", repo, "--address", address)
 
 
@@ -298,7 +298,7 @@ def test_port_of_another_hindcast(repo):
         assert (
             1,
             "",
-            f"hindcast: {first.address} cannot be listened on: it is in use, not of this machine, or needs other rights\n",
+            f"hindcast: {first.address} cannot be listened on: it is in use; stop who listens there (`ss -ltnp` names the process), or take another port\n",
         ) == hindcast("serve", "--repo", repo, "--address", first.address)
         assert first.process.poll() is None
 
@@ -323,7 +323,7 @@ def test_address_of_another_machine(repo, host):
     assert (
         1,
         "",
-        f"hindcast: {address} cannot be listened on: it is in use, not of this machine, or needs other rights\n",
+        f"hindcast: {address} cannot be listened on: it is not of this machine; `ip address` lists those that are\n",
     ) == hindcast("serve", "--repo", repo, "--address", address)
 
 

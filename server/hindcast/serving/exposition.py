@@ -35,6 +35,7 @@ from hindcast.serving import families
 from hindcast.serving.families import Family, Kind
 from hindcast.serving.fleet import Fleet
 from hindcast.serving.materialized import LedgerWatch
+from hindcast.serving.preflight import why_not_listened
 from hindcast.settings import split_address
 
 logger = logging.getLogger(__name__)
@@ -84,9 +85,7 @@ def _server(address: str, metrics: CollectorRegistry) -> ThreadingHTTPServer:
     try:
         server = kind((host, port), _Handler.factory(metrics))
     except OSError as error:
-        raise ServerStartError(
-            f"--metrics-address: {address} cannot be listened on: it is in use, not of this machine, or needs other rights"
-        ) from error
+        raise ServerStartError(f"--metrics-address: {why_not_listened(address, error)}") from error
     shown = f"[{host}]" if ":" in host else host
     logger.info("metrics on http://%s:%d/metrics", shown, server.server_address[1])
     return server

@@ -1,6 +1,7 @@
 """What is checked before a worker starts, at the start of a server and again before its workers are replaced."""
 
 import contextlib
+import errno
 import socket
 import ssl
 import tempfile
@@ -133,11 +134,22 @@ def reserved(address: str) -> Iterator[str]:
                 reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                 reservation.bind((host, port))
         except OSError as error:
-            raise ServerStartError(
-                f"{address} cannot be listened on: it is in use, not of this machine, or needs other rights"
-            ) from error
+            raise ServerStartError(why_not_listened(address, error)) from error
         shown = f"[{host}]" if family == socket.AF_INET6 else host
         yield f"{shown}:{reservation.getsockname()[1]}"
+
+
+def why_not_listened(address: str, error: OSError) -> str:
+    """What is wrong with an address that could not be bound, and what to do."""
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        why = "it is not of this machine; `ip address` lists those that are"
+    elif error.errno == errno.EADDRINUSE:
+        why = "it is in use; stop who listens there (`ss -ltnp` names the process), or take another port"
+    elif error.errno in {errno.EACCES, errno.EPERM}:
+        why = "this user may not; take a port from 1024 on"
+    else:
+        why = str(error.strerror)
+    return f"{address} cannot be listened on: {why}"
 
 
 @contextlib.contextmanager
