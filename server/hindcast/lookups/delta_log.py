@@ -1,6 +1,5 @@
 """Sealed lookups in a Delta table. Imports pyarrow and deltalake."""
 
-import contextlib
 import json
 import os
 import time
@@ -22,10 +21,11 @@ from deltalake import (
     Transaction,
     WriterProperties,
 )
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from hindcast.clock import from_micros
+from hindcast.delta import open_delta
 from hindcast.durable import make_directory, sync, sync_delta_table
 from hindcast.errors import SealError
 from hindcast.lookups.columns import plain_schema
@@ -44,8 +44,6 @@ _LOOK_SECONDS = 3600.0
 _TARGET_BYTES = 64 << 20
 _CHECKPOINT_VERSIONS = 50
 """Entries of a table's log that every opening reads, before they become one."""
-_TRIES = 5
-"""The log may be cleaned up while it is opened: entries that were listed are gone then, and a newer checkpoint is there for them."""
 _STATISTICS, _RECORD_STATISTICS = "hc_lookup_id", "lookup_id,served_at"
 """Columns whose bounds Delta's log may have, of a service's table and of that of all lookups."""
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
@@ -122,19 +120,13 @@ class DeltaLog:
             SealError: it is damaged.
         """
         try:
-            return self._opened() if (self.path / "_delta_log").is_dir() else None
+            return open_delta(self.path) if (self.path / "_delta_log").is_dir() else None
         except TableNotFoundError:
             return None
         except Exception as error:
             raise SealError(
                 f"the table {self.path} is damaged; restore it, or move it away and a new one begins with what is in the segments"
             ) from error
-
-    def _opened(self) -> DeltaTable:
-        for _ in range(_TRIES - 1):
-            with contextlib.suppress(DeltaError):
-                return DeltaTable(self.path)
-        return DeltaTable(self.path)
 
     def files(self) -> list[Path]:
         """See `SealedTable`."""

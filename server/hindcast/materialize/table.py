@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from deltalake import DeltaTable, PostCommitHookProperties, QueryBuilder, write_deltalake
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import TableNotFoundError
 
+from hindcast.delta import open_delta
 from hindcast.durable import make_directory, sync_delta_table
 from hindcast.errors import LedgerError
 from hindcast.file_lock import locked_within
@@ -29,9 +30,6 @@ RETENTION_HOURS = 24
 
 _LOCK_SECONDS = 30.0
 """An append takes 15 ms, a compaction some 100; whoever holds the ledger for longer is paused or stuck."""
-
-_TRIES = 5
-"""The log may be cleaned up while it is opened: entries that were listed are gone then, and a newer checkpoint is there for them."""
 
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 """Checkpoints are made by `RunTable` itself: `sync_delta_table` syncs what came after the last one, so that one must be synced."""
@@ -140,7 +138,7 @@ class RunTable:
                 return None
             # A power cut leaves an entry empty that was not synced, and delta-rs would pass over it in silence.
             is_torn = any(_is_empty(entry) for entry in self.path.glob("_delta_log/*.json"))
-            table = self._opened()
+            table = open_delta(self.path)
             columns = {field.name for field in table.schema().fields}
         except TableNotFoundError:
             return None  # whoever made the folder was killed before the first version
@@ -156,12 +154,6 @@ class RunTable:
         if not {"run_id", "record"} <= columns:
             raise self._not_ours()
         return table
-
-    def _opened(self) -> DeltaTable:
-        for _ in range(_TRIES - 1):
-            with contextlib.suppress(DeltaError):
-                return DeltaTable(self.path)
-        return DeltaTable(self.path)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

@@ -4,7 +4,6 @@ The files are read as any other Parquet files, by DuckDB's order of winners: its
 downloaded everywhere, and Arrow's data set refuses every table that may have deletion vectors, whether it has or not.
 """
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from hindcast.delta import open_delta
 from hindcast.errors import SourceError
 from hindcast.offline.sources.objects import ObjectPath, check_bucket, in_our_words, is_folder, trouble
 
@@ -23,9 +23,6 @@ _READ_FEATURES = frozenset(
     {"columnMapping", "deletionVectors", "timestampNtz", "v2Checkpoint", "vacuumProtocolCheck", "typeWidening"}
 )
 """Reader features that the files of a version can be read with; of the first, only while no mapping is in force."""
-
-_TRIES = 5
-"""The writer of a table may clean its log up while it is opened: entries that were listed are gone then, and a newer checkpoint is there for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +98,7 @@ def _open(path: Path | ObjectPath, version: int | None, *, name: str) -> deltala
 def _opened(path: Path | ObjectPath, version: int | None) -> deltalake.DeltaTable:
     if isinstance(path, ObjectPath):
         return deltalake.DeltaTable(str(path), version=version, storage_options=dict(path.store.delta_options))
-    for _ in range(_TRIES - 1):
-        with contextlib.suppress(DeltaError):
-            return deltalake.DeltaTable(str(path), version=version)
-    return deltalake.DeltaTable(str(path), version=version)
+    return open_delta(path, version=version)
 
 
 def _is_there(path: Path | ObjectPath, *, name: str) -> bool:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from deltalake import PostCommitHookProperties, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from hindcast.delta import open_delta
 from hindcast.durable import make_directory, sync_delta_table
 from hindcast.errors import InvalidArgument, NotWritable, SourceError, StoreUnavailable
 from hindcast.offline.sources.instants import cut_to
@@ -129,12 +130,12 @@ def check_delta_place(path: Path, *, replace: bool) -> bool:
 def _open(path: Path, *, name: str) -> deltalake.DeltaTable:
     try:
         try:
-            return deltalake.DeltaTable(str(path))
+            return open_delta(path)
         except TableNotFoundError:
             # Another process may be making it.
             with contextlib.suppress(OSError):
                 os.close(_locked(path))
-            return deltalake.DeltaTable(str(path))
+            return open_delta(path)
     except DeltaError as error:
         raise SourceError(
             f"the source {name!r} is no Delta table that can be read; check the path of the FileSource, and its _delta_log"
