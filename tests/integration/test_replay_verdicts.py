@@ -389,7 +389,7 @@ def test_what_cannot_be_replayed_is_an_error(kept):
     assert "does not exist" in kept.command("nobody's", exit_code=2)
     assert "give the ID of a lookup" in kept.command(exit_code=2)
     assert "give one of the two" in kept.command("x", "--service", "y", exit_code=2)
-    assert "nothing was compared" in kept.command("--service", "nobody's", exit_code=2)
+    assert "there are aliased, all, gamble" in kept.command("--service", "nobody's", exit_code=2)
 
 
 def test_a_replay_by_a_server_does_not_take_the_request_id(kept):
