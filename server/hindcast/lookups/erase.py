@@ -103,10 +103,10 @@ def erase(
         SealError: there is no log, a table cannot be read or written, or open segments had such rows for too long; run it again then.
         InvalidArgument: nothing was found, and nobody can have been answered by this key, or this value of it.
     """
-    directory, places = LogDirectory(log_directory), TablePlaces(log_directory)
-    if not any(path.is_dir() for path in (directory.segments, directory.damaged, places.root)):
+    directory, known = LogDirectory(log_directory), known_names(log_directory)
+    begun = (directory.segments, directory.damaged, TablePlaces(log_directory).root)
+    if not known.catalogs and not any(path.is_dir() for path in begun):
         raise SealError(f"there is no log of lookups in {log_directory}; name the --repo or --log-dir of the server")
-    known = known_names(log_directory)
     person = person_of(known.catalogs, key=key, value=value)
     doubt = known.doubt_of(person.names, key=key, value=value)
     if doubt is not None and repo_root is not None:
