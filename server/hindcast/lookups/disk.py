@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hindcast import durable
+from hindcast.file_lock import is_at
 
 _KEEP_SIZE = 1
 """FALLOC_FL_KEEP_SIZE."""
@@ -112,10 +113,7 @@ class RealDisk:
             if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
                 return False
             raise
-        try:
-            return os.path.samestat(os.fstat(handle), path.stat())
-        except FileNotFoundError:
-            return False
+        return is_at(handle, path)
 
     def read(self, path: Path) -> bytes:
         """Whole."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hindcast.errors import StoreUnavailable
+from hindcast.file_lock import locked_folder
 
 _SUFFIX = ".spill"
 """Of all names given here, so that nothing else is ever swept."""
@@ -44,17 +45,9 @@ def _made(spill_dir: Path, prefix: str) -> tuple[Path, int]:
     """A new directory, and the descriptor that holds its lock."""
     while True:
         made = Path(tempfile.mkdtemp(prefix=prefix, suffix=_SUFFIX, dir=spill_dir))
+        lock = locked_folder(made)
         # Another process can sweep it before it is locked; then it is gone, and the next one is tried.
-        with contextlib.suppress(FileNotFoundError):
-            lock = os.open(made, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                # A file system without such locks (NFS) has none for who sweeps either.
-                with contextlib.suppress(OSError):
-                    fcntl.flock(lock, fcntl.LOCK_EX)
-                made.stat()
-            except BaseException:
-                os.close(lock)
-                raise
+        if lock is not None:
             return made, lock
 
 

@@ -1,7 +1,6 @@
 """Rows into Delta tables of this machine: appended, or as a table's new content, in one commit that survives a power cut. Imports deltalake."""
 
 import contextlib
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from hindcast.delta import open_delta
 from hindcast.durable import make_directory, sync_delta_table
 from hindcast.errors import InvalidArgument, NotWritable, SourceError, StoreUnavailable
+from hindcast.file_lock import locked_folder
 from hindcast.offline.sources.instants import cut_to
 
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
@@ -134,7 +134,9 @@ def _open(path: Path, *, name: str) -> deltalake.DeltaTable:
         except TableNotFoundError:
             # Another process may be making it.
             with contextlib.suppress(OSError):
-                os.close(_locked(path))
+                handle = locked_folder(path)
+                if handle is not None:
+                    os.close(handle)
             return open_delta(path)
     except DeltaError as error:
         raise SourceError(
@@ -159,35 +161,10 @@ def _held(path: Path) -> int:
     """The descriptor of a folder that nobody else has locked, made if it is not there."""
     while True:
         make_directory(path)
+        handle = locked_folder(path)
         # Whoever had its turn before may have failed, and removed the folder.
-        with contextlib.suppress(FileNotFoundError):
-            handle = _locked(path)
-            if _is_at(handle, path):
-                return handle
-            os.close(handle)
-
-
-def _is_at(handle: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _locked(path: Path) -> int:
-    """A folder's descriptor, once no other process has the folder locked; where there are no such locks, nobody waits.
-
-    Raises:
-        OSError: there is no such folder.
-    """
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-    except BaseException:
-        os.close(handle)
-        raise
-    return handle
+        if handle is not None:
+            return handle
 
 
 def _settle(path: Path, *, since: int, name: str) -> None:
